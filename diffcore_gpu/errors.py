@@ -1,0 +1,12 @@
+"""The errors that this library raises for what a user can mend, each with one plain sentence."""
+
+
+class DiffcoreError(Exception):
+    """Base of every error with a message meant for a person; the command line prints it and exits with code 1."""
+
+
+class StoreError(DiffcoreError):
+    """A counterpart store is missing, damaged, of another version, in use, or does not fit what is asked of it.
+
+    The message names the file and the cause.
+    """

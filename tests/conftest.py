@@ -1,0 +1,40 @@
+"""Fixtures that every test may use."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+# Without a GPU, Triton's kernels run in its interpreter. It must be chosen before triton is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A seeded source of test data."""
+    return torch.Generator().manual_seed(20240521)
+
+
+def _round_fma_once() -> None:
+    """Make the interpreter's fma round once, as hardware does; before Triton 3.9 it rounds the product first.
+
+    The product of two float32 is exact in float64, so the error terms that the kernels take from an fma are exact too.
+    """
+    from triton.runtime import interpreter
+
+    def create_fma(self: object, x: object, y: object, z: object) -> object:
+        wide = x.data.astype(np.float64) * y.data + z.data
+        return interpreter.TensorHandle(wide.astype(z.data.dtype), z.dtype.scalar)
+
+    interpreter.InterpreterBuilder.create_fma = create_fma
+
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    import triton
+
+    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < (3, 9):
+        _round_fma_once()
