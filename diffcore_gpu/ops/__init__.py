@@ -1,0 +1,6 @@
+"""Batched operators: they take images and a plan (per-sample arguments, as in DALI) and return images."""
+
+from diffcore_gpu.ops.mixing import mix
+from diffcore_gpu.ops.reference import mix_reference, normalize_counterparts
+
+__all__ = ["mix", "mix_reference", "normalize_counterparts"]

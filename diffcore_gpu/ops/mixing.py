@@ -1,0 +1,233 @@
+"""The mix as torch operators: registration with `torch.library`, dispatch by device, and the public batched op.
+
+The operators are `torch.ops.diffcore.mix_store` (draws the plan itself), `mix_store_plan` (and returns it),
+`mix_store_` (in place) and `mix_plan` (the plan is given). Triton runs them on GPUs, blocked torch code on the CPU.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffcore_gpu.ops.cpu import mix_cpu
+from diffcore_gpu.ops.normalization import affine_of
+from diffcore_gpu.plan import DrawParameters, MixPlan, Pairs, check_index_range, draw
+
+SUPPORTED_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
+
+_LIBRARY = torch.library.Library("diffcore", "DEF")
+_DRAWN = (
+    "Tensor index, Tensor[] shards, Tensor pair_ptr, Tensor pair_row, Tensor(r!) round, Tensor? lam_table, "
+    "Tensor norm, Tensor(s!) status, int seed, int[] parameters, bool advance"
+)
+_PLAN = "Tensor row, Tensor pixel, Tensor lam, Tensor box, Tensor inside_real"
+_TAGS = (torch.Tag.needs_exact_strides,)  # the kernels read contiguous and channels_last memory, nothing else
+_LIBRARY.define(f"mix_store(Tensor images, {_DRAWN}) -> Tensor", tags=_TAGS)
+_LIBRARY.define(
+    f"mix_store_plan(Tensor images, {_DRAWN}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", tags=_TAGS
+)
+_LIBRARY.define(f"mix_store_(Tensor(a!) images, {_DRAWN}) -> ()", tags=_TAGS)
+_LIBRARY.define(f"mix_plan(Tensor images, Tensor counterparts, Tensor norm, {_PLAN}) -> Tensor", tags=_TAGS)
+
+_PlanTensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def empty_plan(index: Tensor) -> _PlanTensors:
+    """Uninitialized tensors in the order and types of `MixPlan`, on index's device."""
+    batch = index.shape[0]
+    return (
+        index.new_empty(batch),
+        index.new_empty(batch, dtype=torch.bool),
+        index.new_empty(batch, dtype=torch.float32),
+        index.new_empty(batch, 4, dtype=torch.int32),
+        index.new_empty(batch, dtype=torch.bool),
+    )
+
+
+def _run_cpu(
+    images: Tensor, out: Tensor, index: Tensor, shards: Sequence[Tensor], pair_ptr: Tensor, pair_row: Tensor,
+    round: Tensor, lam_table: Tensor | None, norm: Tensor, status: Tensor, seed: int, parameters: Sequence[int],
+    advance: bool,
+) -> _PlanTensors:  # fmt: skip
+    check_index_range(index, pair_ptr.shape[0] - 1)
+    num_rows = sum(shard.shape[0] for shard in shards)
+    height, width = images.shape[-2:]
+    plan = draw(
+        index,
+        Pairs(pair_ptr, pair_row, num_rows),
+        DrawParameters(*parameters),
+        lam_table,
+        height=height,
+        width=width,
+        seed=seed,
+        round=round,
+    )
+    mix_cpu(images, out, shards, norm, plan)
+    if advance:
+        round.add_(1)
+    return plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real
+
+
+def _run_triton(
+    plan: _PlanTensors | None, images: Tensor, out: Tensor, index: Tensor, shards: Sequence[Tensor], pair_ptr: Tensor,
+    pair_row: Tensor, round: Tensor, lam_table: Tensor | None, norm: Tensor, status: Tensor, seed: int,
+    parameters: Sequence[int], advance: bool,
+) -> None:  # fmt: skip
+    from diffcore_gpu.kernels import launch_mix_store  # Triton is absent where there is no GPU that it compiles for
+
+    with torch.cuda.device_of(images):  # Triton launches on the current device
+        if images.numel():
+            launch_mix_store(
+                images, out, index, shards[0], pair_ptr, pair_row, round, lam_table, norm, status, seed, parameters,
+                plan,
+            )  # fmt: skip
+        if advance:
+            round.add_(1)
+
+
+# The arguments after the images are those of `_DRAWN`; torch's dispatcher has checked them against the schema.
+
+
+def _mix_store_cpu(images: Tensor, *drawn: Any) -> Tensor:
+    out = torch.empty_like(images)
+    _run_cpu(images, out, *drawn)
+    return out
+
+
+def _mix_store_plan_cpu(images: Tensor, *drawn: Any) -> tuple[Tensor, ...]:
+    out = torch.empty_like(images)
+    return out, *_run_cpu(images, out, *drawn)
+
+
+def _mix_store_inplace_cpu(images: Tensor, *drawn: Any) -> None:
+    _run_cpu(images, images, *drawn)
+
+
+def _mix_store_cuda(images: Tensor, *drawn: Any) -> Tensor:
+    out = torch.empty_like(images)
+    _run_triton(None, images, out, *drawn)
+    return out
+
+
+def _mix_store_plan_cuda(images: Tensor, index: Tensor, *drawn: Any) -> tuple[Tensor, ...]:
+    out, plan = torch.empty_like(images), empty_plan(index)
+    _run_triton(plan, images, out, index, *drawn)
+    return out, *plan
+
+
+def _mix_store_inplace_cuda(images: Tensor, *drawn: Any) -> None:
+    _run_triton(None, images, images, *drawn)
+
+
+def _mix_plan_cpu(images: Tensor, counterparts: Tensor, norm: Tensor, *plan: Tensor) -> Tensor:
+    out = torch.empty_like(images)
+    mix_cpu(images, out, [counterparts], norm, MixPlan(*plan))
+    return out
+
+
+def _mix_plan_cuda(images: Tensor, counterparts: Tensor, norm: Tensor, *plan: Tensor) -> Tensor:
+    from diffcore_gpu.kernels import launch_mix_plan
+
+    out = torch.empty_like(images)
+    with torch.cuda.device_of(images):
+        if images.numel():
+            launch_mix_plan(images, out, counterparts, norm, plan)
+    return out
+
+
+for _name, _cpu, _cuda in (
+    ("mix_store", _mix_store_cpu, _mix_store_cuda),
+    ("mix_store_plan", _mix_store_plan_cpu, _mix_store_plan_cuda),
+    ("mix_store_", _mix_store_inplace_cpu, _mix_store_inplace_cuda),
+    ("mix_plan", _mix_plan_cpu, _mix_plan_cuda),
+):
+    _LIBRARY.impl(_name, _cpu, "CPU")
+    _LIBRARY.impl(_name, _cuda, "CUDA")  # ROCm builds of torch use this key too
+
+torch.library.register_fake("diffcore::mix_store", lambda images, *_: torch.empty_like(images), lib=_LIBRARY)
+torch.library.register_fake(
+    "diffcore::mix_store_plan",
+    lambda images, index, *_: (torch.empty_like(images), *empty_plan(index)),
+    lib=_LIBRARY,
+)
+torch.library.register_fake("diffcore::mix_store_", lambda *_: None, lib=_LIBRARY)
+torch.library.register_fake("diffcore::mix_plan", lambda images, *_: torch.empty_like(images), lib=_LIBRARY)
+
+
+def as_dense(images: Tensor) -> Tensor:
+    """Images that are contiguous or channels_last: themselves, or a contiguous copy where their strides are neither."""
+    if images.is_contiguous() or images.is_contiguous(memory_format=torch.channels_last):
+        return images
+    return images.contiguous()
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse what no mix can take.
+
+    Raises:
+        ValueError: not [B, C, H, W], an unsupported dtype, or images that require grad.
+    """
+    if images.dim() != 4:
+        raise ValueError(f"images must be a batch [B, C, H, W], got shape {list(images.shape)}.")
+    if images.dtype not in SUPPORTED_DTYPES:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in SUPPORTED_DTYPES)
+        raise ValueError(f"images must be one of {names}, got {str(images.dtype).removeprefix('torch.')}.")
+    if images.requires_grad and torch.is_grad_enabled():
+        raise ValueError("images require grad, but the mix is not differentiable; mix them before they do, or detach.")
+
+
+def mix(
+    images: Tensor,
+    counterparts: Tensor,
+    plan: MixPlan,
+    *,
+    mean: Sequence[float] | Tensor | float | None = None,
+    std: Sequence[float] | Tensor | float | None = None,
+) -> Tensor:
+    """Mix a batch with counterparts as a plan says (eqs. 6–8), with one kernel launch on a GPU.
+
+    Where `mix_reference` takes one counterpart per image, this gathers: row r of the plan is ``counterparts[r]``.
+
+    Args:
+        images: [B, C, H, W] uint8, float32, float16 or bfloat16, any strides (contiguous and channels_last without a
+            copy).
+        counterparts: uint8 [N, C, H, W] on images' device.
+        plan: the plan of the B samples on the same device; a row of N or more counts as none.
+        mean: C numbers that were subtracted from float images, in units of [0, 1]; None: 0. Not used for uint8 images.
+        std: C numbers that they were divided by; None: 1. Not used for uint8 images.
+
+    Returns:
+        New images of the same shape and dtype, within 1 unit in the last place of the exact result (on a GPU, within
+        2⁻⁴⁰ of the larger operand where nearly everything cancels); uint8 is rounded to nearest, ties to even, with λ
+        taken as a multiple of 2⁻²⁴ (as `draw_plan` gives it).
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit together.
+    """
+    check_images(images)
+    if counterparts.dtype != torch.uint8 or counterparts.dim() != 4 or counterparts.shape[1:] != images.shape[1:]:
+        raise ValueError(
+            f"counterparts must be uint8 [N, {', '.join(map(str, images.shape[1:]))}] like the images, got "
+            f"{str(counterparts.dtype).removeprefix('torch.')} {list(counterparts.shape)}."
+        )
+    batch = images.shape[0]
+    for name, shape, dtype in (
+        ("row", [batch], torch.int64),
+        ("pixel", [batch], torch.bool),
+        ("lam", [batch], torch.float32),
+        ("box", [batch, 4], torch.int32),
+        ("inside_real", [batch], torch.bool),
+    ):
+        value = getattr(plan, name)
+        if value.dtype != dtype or list(value.shape) != shape:
+            raise ValueError(f"plan.{name} must be {dtype} {shape}, got {value.dtype} {list(value.shape)}.")
+    for name, tensor in (("counterparts", counterparts), ("plan", plan.row)):
+        if tensor.device != images.device:
+            raise ValueError(f"{name} lies on {tensor.device}, but the images on {images.device}.")
+    norm = affine_of(mean, std, images.shape[1]).to(images.device)
+    row = torch.where(plan.row < counterparts.shape[0], plan.row, -1)
+    mixed: Tensor = torch.ops.diffcore.mix_plan(
+        as_dense(images), counterparts.contiguous(), norm, row, plan.pixel, plan.lam, plan.box, plan.inside_real
+    )
+    return mixed

@@ -1,0 +1,5 @@
+"""The Triton kernels, imported as `diffcore_gpu.kernels`; they know torch and triton and nothing of the rest."""
+
+from .mix import launch_mix_plan, launch_mix_store
+
+__all__ = ["launch_mix_plan", "launch_mix_store"]

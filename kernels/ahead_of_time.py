@@ -1,0 +1,171 @@
+"""What the compiler makes of the kernels, for every GPU generation that we support and without a GPU.
+
+``python -m diffcore_gpu.kernels.ahead_of_time`` prints registers, spills and the widths of the memory instructions per
+target, data type and memory format (``--json`` for programs). It does not work under ``TRITON_INTERPRET=1``, where
+kernels are never compiled.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from .mix import BLOCK, NUM_WARPS, mix_plan_kernel, mix_store_kernel
+
+TARGETS = {
+    "sm_75": GPUTarget("cuda", 75, 32),
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+DTYPES = ("fp32", "fp16", "bf16", "u8")
+KERNELS = {"mix_store": mix_store_kernel, "mix_plan": mix_plan_kernel}
+
+_POINTERS = {
+    "index": "i64", "store": "u8", "pair_ptr": "i64", "pair_row": "i64", "round": "i64", "lam_table": "fp32",
+    "norm": "fp32", "status": "i32", "plan_row": "i64", "plan_pixel": "i1", "plan_lam": "fp32", "plan_box": "i32",
+    "plan_inside_real": "i1",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Report:
+    """The static facts of one compiled kernel.
+
+    Attributes:
+        kernel: its name in `KERNELS`.
+        target: its name in `TARGETS`.
+        dtype: data type of the images.
+        planar: contiguous images; False: channels_last.
+        registers: registers per thread (vector registers on AMD).
+        spills: bytes of stack and local memory, plus instructions that reach them; 0 is what we want.
+        instructions: number of instructions.
+        load_bytes: how many global load instructions there are of each width in bytes per thread.
+        store_bytes: the same for global stores.
+    """
+
+    kernel: str
+    target: str
+    dtype: str
+    planar: bool
+    registers: int
+    spills: int
+    instructions: int
+    load_bytes: dict[int, int]
+    store_bytes: dict[int, int]
+
+
+def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224)):
+    """Compile a kernel for images of 3 × size pixels, as its launcher would specialize it.
+
+    Returns:
+        triton's `CompiledKernel`.
+    """
+    function = KERNELS[kernel]
+    constants = {
+        "C": 3, "H": size[0], "W": size[1], "BLOCK": BLOCK, "PLANAR": planar, "INPLACE": False,
+        "LAM_TABLE": False, "BOX_INSIDE": False, "BEST_ROW": False, "WRITE_PLAN": False,
+    }  # fmt: skip
+    constants = {name: value for name, value in constants.items() if name in function.arg_names}
+    pointers = {**_POINTERS, "images": dtype, "out": dtype}
+    signature, attributes = {}, {}
+    for position, name in enumerate(function.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name in pointers:
+            signature[name] = "*" + pointers[name]
+            attributes[(position,)] = [["tt.divisibility", 16]]  # torch aligns allocations to far more
+        else:
+            signature[name] = "i64" if name == "seed" else "i32"
+    source = ASTSource(function, signature, constants, attributes)
+    return triton.compile(
+        source, target=TARGETS[target], options={"num_warps": NUM_WARPS, "enable_fp_fusion": False}
+    )  # fmt: skip
+
+
+_NVIDIA_TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
+_WIDTHS = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
+_AMD_WIDTHS = {"dword": 4, "dwordx2": 8, "dwordx3": 12, "dwordx4": 16, "b32": 4, "b64": 8, "b96": 12, "b128": 16}
+
+
+def _nvidia(cubin: bytes) -> tuple[int, int, int, Counter[int], Counter[int]]:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage, sass = (
+            subprocess.run([_NVIDIA_TOOLS / tool, flag, file.name], capture_output=True, text=True, check=True).stdout
+            for tool, flag in (("cuobjdump", "-res-usage"), ("nvdisasm", "-c"))
+        )
+    registers, stack, local = (int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK", "LOCAL"))
+    spills = stack + local + len(re.findall(r"\b(?:LDL|STL)\b", sass))
+    widths: dict[str, Counter[int]] = {"LDG": Counter(), "STG": Counter()}
+    for name, modifiers in re.findall(r"\b(LDG|STG)((?:\.\w+)*)", sass):
+        width = next((_WIDTHS[part] for part in modifiers.split(".") if part in _WIDTHS), 4)
+        widths[name][width] += 1
+    instructions = len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/", sass, re.MULTILINE))
+    return registers, spills, instructions, widths["LDG"], widths["STG"]
+
+
+def _amd(assembly: str) -> tuple[int, int, int, Counter[int], Counter[int]]:
+    def number(name: str) -> int:
+        return int(re.search(rf"\.{name}:\s+(\d+)", assembly)[1])
+
+    spills = number("vgpr_spill_count") + number("sgpr_spill_count") + number("private_segment_fixed_size")
+    widths: dict[str, Counter[int]] = {"load": Counter(), "store": Counter()}
+    for name, kind in re.findall(r"\b(?:global|buffer)_(load|store)_(\w+)", assembly):
+        kind = kind.removesuffix("_d16_hi").removesuffix("_d16")
+        widths[name][_AMD_WIDTHS.get(kind, 1 if "byte" in kind else 2)] += 1
+    instructions = len(re.findall(r"^\t[vs]_|^\t(?:global|buffer|ds)_", assembly, re.MULTILINE))
+    return number("vgpr_count"), spills, instructions, widths["load"], widths["store"]
+
+
+def report(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224)) -> Report:
+    """Compile one kernel and read the result."""
+    compiled = compile_kernel(kernel, target, dtype, planar, size)
+    nvidia = TARGETS[target].backend == "cuda"
+    facts = _nvidia(compiled.asm["cubin"]) if nvidia else _amd(compiled.asm["amdgcn"])
+    registers, spills, instructions, loads, stores = facts
+    return Report(
+        kernel, target, dtype, planar, registers, spills, instructions, dict(sorted(loads.items())),
+        dict(sorted(stores.items())),
+    )  # fmt: skip
+
+
+def reports() -> Iterator[Report]:
+    """Every kernel for every target, data type and memory format."""
+    for kernel in KERNELS:
+        for target in TARGETS:
+            for dtype in DTYPES:
+                for planar in (True, False):
+                    yield report(kernel, target, dtype, planar)
+
+
+def main() -> None:
+    """Print the reports."""
+    parser = argparse.ArgumentParser(description="Registers, spills and load widths of the compiled kernels.")
+    parser.add_argument("--json", action="store_true", help="print a JSON array")
+    if parser.parse_args().json:
+        print(json.dumps([asdict(row) for row in reports()]))
+        return
+    print(f"triton {triton.__version__}; loads and stores: bytes per thread × number of instructions")
+    for row in reports():
+        layout = "contiguous" if row.planar else "channels_last"
+        widths = [" ".join(f"{b}B×{n}" for b, n in part.items()) for part in (row.load_bytes, row.store_bytes)]
+        print(
+            f"{row.kernel:10}{row.target:8}{row.dtype:5}{layout:14}{row.registers:4} registers {row.spills:3} spilled "
+            f"{row.instructions:5} instructions  loads {widths[0]}  stores {widths[1]}"
+        )
+
+
+if __name__ == "__main__":
+    main()

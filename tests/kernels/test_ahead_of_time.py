@@ -1,0 +1,73 @@
+"""What the compiler makes of every kernel, for every GPU that we support; no GPU is needed.
+
+It runs in a process of its own, because kernels that are imported for the interpreter cannot be compiled.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not available on this platform")
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    cache: Path = tmp_path_factory.mktemp("triton-cache")
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(cache)}
+    done = subprocess.run(
+        [sys.executable, "-m", "diffcore_gpu.kernels.ahead_of_time", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def name_of(report: dict[str, Any]) -> str:
+    return "{kernel} {target} {dtype} planar={planar}".format(**report)
+
+
+def test_every_combination_is_compiled(reports: list[dict[str, Any]]) -> None:
+    assert len({name_of(report) for report in reports}) == 2 * 5 * 4 * 2
+
+
+def test_nothing_is_spilled(reports: list[dict[str, Any]]) -> None:
+    assert [name_of(report) for report in reports if report["spills"]] == []
+
+
+def test_registers_leave_room_for_three_blocks_of_128_threads(reports: list[dict[str, Any]]) -> None:
+    assert [name_of(report) for report in reports if not 0 < report["registers"] <= 168] == []
+
+
+def test_planar_images_and_store_are_read_in_wide_loads(reports: list[dict[str, Any]]) -> None:
+    """Nothing but the plan's few scalars is read in less than 8 bytes; bytes are the two booleans of a given plan."""
+    for report in (r for r in reports if r["planar"]):
+        loads = {int(width): count for width, count in report["load_bytes"].items()}
+        wide = loads.get(16, 0) + loads.get(8, 0)
+        assert wide >= 15, name_of(report)  # 3 channels × (image, store) pixel-wise and patch-wise, 3 images unmixed
+        booleans = 2 if report["kernel"] == "mix_plan" else 0
+        assert loads.get(1, 0) == booleans, name_of(report)
+        assert loads.get(2, 0) == 0, name_of(report)
+
+
+def test_interleaved_images_are_read_in_wide_loads(reports: list[dict[str, Any]]) -> None:
+    """channels_last: only the store, whose channels are planes, is read byte by byte: 16 a thread, in two branches."""
+    for report in (r for r in reports if not r["planar"]):
+        loads = {int(width): count for width, count in report["load_bytes"].items()}
+        booleans = 2 if report["kernel"] == "mix_plan" else 0
+        assert loads.get(1, 0) - booleans in (16, 32), name_of(report)
+        assert loads.get(2, 0) == 0, name_of(report)
+        assert loads.get(16, 0) + loads.get(8, 0) >= 3, name_of(report)
+
+
+def test_all_stores_are_wide(reports: list[dict[str, Any]]) -> None:
+    for report in reports:
+        assert set(report["store_bytes"]) <= {"16", "8"}, name_of(report)
+        assert report["store_bytes"], name_of(report)

@@ -1,0 +1,90 @@
+"""The CPU path against the reference, and its memory."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffcore_gpu.ops.cpu import Shards, mix_cpu
+from diffcore_gpu.ops.normalization import affine_of
+from diffcore_gpu.ops.reference import mix_reference
+from diffcore_gpu.plan import draw_plan
+from tests.pairs import one_row_each, pairs_of_counts
+from tests.ulp import ulps_apart
+
+MEAN, STD = (0.485, 0.456, 0.406, 0.5), (0.229, 0.224, 0.225, 0.25)
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8)
+
+
+def random_images(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+    if dtype == torch.uint8:
+        return torch.randint(0, 256, shape, generator=generator, dtype=dtype)
+    return torch.randn(shape, generator=generator).to(dtype)
+
+
+@given(
+    batch=st.integers(0, 6),
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)),
+    dtype=st.sampled_from(DTYPES[:1] + DTYPES[2:]),
+    channels_last=st.booleans(),
+    inplace=st.booleans(),
+    lam=st.sampled_from([0.0, 1.0, 0.5, (0.0, 1.0)]),
+    cut=st.integers(0, 9),
+    seed=st.integers(0, 10**6),
+)
+@settings(max_examples=150, deadline=None)
+def test_equals_the_reference(
+    batch: int, shape: tuple[int, int, int], dtype: torch.dtype, channels_last: bool, inplace: bool, lam: object,
+    cut: int, seed: int,
+) -> None:  # fmt: skip
+    generator = torch.Generator().manual_seed(seed)
+    channels, height, width = shape
+    images = random_images((batch, *shape), dtype, generator)
+    if channels_last:
+        images = images.to(memory_format=torch.channels_last)
+    rows = random_images((9, *shape), torch.uint8, generator)
+    pairs = pairs_of_counts(torch.randint(0, 3, (8,), generator=generator), 9)
+    index = torch.randperm(8, generator=generator)[:batch]
+    plan = draw_plan(index, pairs, height=height, width=width, seed=seed, lam=lam)
+    mean, std = MEAN[:channels], STD[:channels]
+    expected = mix_reference(images, rows[plan.row.clamp(min=0)], plan, mean=mean, std=std)
+    untouched = images.clone()
+    out = images if inplace else torch.empty_like(images)
+    mix_cpu(images, out, [rows[:cut], rows[cut:]], affine_of(mean, std, channels), plan)
+    assert out.stride() == untouched.stride()
+    assert ulps_apart(out, expected) <= (0 if dtype == torch.uint8 else 1)
+    if not inplace:
+        assert torch.equal(images, untouched)
+
+
+def test_planes_larger_than_a_block() -> None:
+    generator = torch.Generator().manual_seed(1)
+    images = random_images((2, 1, 700, 500), torch.float32, generator)
+    rows = random_images((2, 1, 700, 500), torch.uint8, generator)
+    plan = draw_plan(torch.arange(2), one_row_each(2), height=700, width=500, pixel_prob=1)
+    out = torch.empty_like(images)
+    mix_cpu(images, out, [rows], affine_of(None, None, 1), plan)
+    assert torch.equal(out, mix_reference(images, rows, plan))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torch.profiler")  # torch 2.11 warns that there is no GPU to profile
+@pytest.mark.parametrize("pixel", [True, False])
+def test_nothing_of_the_size_of_the_batch_is_allocated(pixel: bool, generator: torch.Generator) -> None:
+    shape = (16, 3, 64, 64)
+    images, rows = torch.randn(shape, generator=generator), random_images(shape, torch.uint8, generator)
+    plan = draw_plan(torch.arange(16), one_row_each(16), height=64, width=64)
+    plan = dataclasses.replace(plan, pixel=torch.full((16,), pixel))
+    out, norm = torch.empty_like(images), affine_of(None, None, 3)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        mix_cpu(images, out, [rows], norm, plan)
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    assert largest < images[0].nbytes
+
+
+def test_shards_count_through() -> None:
+    rows = torch.arange(7, dtype=torch.uint8).reshape(7, 1, 1, 1)
+    shards = Shards([rows[:3], rows[3:3], rows[3:]])
+    assert len(shards) == 7
+    assert [shards[row].item() for row in range(7)] == list(range(7))

@@ -1,0 +1,112 @@
+"""The public op, its registration with torch, and what it refuses."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffcore_gpu.ops import mix, mix_reference
+from diffcore_gpu.ops.mixing import empty_plan
+from diffcore_gpu.ops.normalization import affine_of
+from diffcore_gpu.plan import MixPlan, PlanConfig, draw_plan
+from tests.pairs import pairs_of_counts
+from tests.ulp import ulps_apart
+
+B, C, H, W, ROWS = 6, 3, 12, 10, 5
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+
+
+@pytest.fixture
+def images(generator: torch.Generator) -> Tensor:
+    return torch.randn(B, C, H, W, generator=generator)
+
+
+@pytest.fixture
+def counterparts(generator: torch.Generator) -> Tensor:
+    return torch.randint(0, 256, (ROWS, C, H, W), generator=generator, dtype=torch.uint8)
+
+
+@pytest.fixture
+def plan() -> MixPlan:
+    return draw_plan(torch.arange(B), pairs_of_counts(torch.tensor([1, 0, 2, 3, 1, 1]), ROWS), height=H, width=W)
+
+
+def expected_of(images: Tensor, counterparts: Tensor, plan: MixPlan) -> Tensor:
+    return mix_reference(images, counterparts[plan.row.clamp(min=0)], plan, mean=MEAN, std=STD)
+
+
+def test_gathers_the_rows_of_the_plan(images: Tensor, counterparts: Tensor, plan: MixPlan) -> None:
+    mixed = mix(images, counterparts, plan, mean=MEAN, std=STD)
+    assert ulps_apart(mixed, expected_of(images, counterparts, plan)) <= 1
+
+
+def test_any_strides(images: Tensor, counterparts: Tensor, plan: MixPlan) -> None:
+    expected = expected_of(images, counterparts, plan)
+    transposed = images.transpose(2, 3).contiguous().transpose(2, 3)
+    assert ulps_apart(mix(transposed, counterparts, plan, mean=MEAN, std=STD), expected) <= 1
+    every_other = images.repeat_interleave(2, dim=0)[::2]
+    assert ulps_apart(mix(every_other, counterparts, plan, mean=MEAN, std=STD), expected) <= 1
+
+
+def test_rows_beyond_the_counterparts_count_as_none(images: Tensor, counterparts: Tensor, plan: MixPlan) -> None:
+    plan = dataclasses.replace(plan, row=torch.full_like(plan.row, ROWS))
+    assert torch.equal(mix(images, counterparts, plan), images)
+
+
+def test_an_empty_batch(counterparts: Tensor) -> None:
+    plan = MixPlan(*empty_plan(torch.empty(0, dtype=torch.int64)))
+    assert mix(torch.empty(0, C, H, W), counterparts, plan).shape == (0, C, H, W)
+
+
+def drawn_arguments(images: Tensor, counterparts: Tensor) -> tuple[object, ...]:
+    pairs = pairs_of_counts(torch.tensor([1, 0, 2, 3, 1, 1]), ROWS)
+    return (
+        images, torch.arange(B), [counterparts[:2], counterparts[2:]], pairs.pair_ptr, pairs.pair_row,
+        torch.tensor(3), PlanConfig().lam_table(), affine_of(MEAN, STD, C), torch.zeros(2, dtype=torch.int32), 7,
+        list(PlanConfig().parameters()), True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["mix_store", "mix_store_plan", "mix_store_"])
+def test_drawing_operators_obey_torchs_rules(name: str, images: Tensor, counterparts: Tensor) -> None:
+    """Schema, fake kernels and tracing with fixed and with dynamic shapes, as torch itself checks them."""
+    result = torch.library.opcheck(
+        getattr(torch.ops.diffcore, name).default,
+        drawn_arguments(images, counterparts),
+        test_utils=("test_schema", "test_faketensor"),
+    )
+    assert set(result.values()) == {"SUCCESS"}
+
+
+def test_the_planned_operator_obeys_torchs_rules(images: Tensor, counterparts: Tensor, plan: MixPlan) -> None:
+    fields = [getattr(plan, field.name) for field in dataclasses.fields(plan)]
+    result = torch.library.opcheck(
+        torch.ops.diffcore.mix_plan.default,
+        (images, counterparts, affine_of(MEAN, STD, C), *fields),
+        test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
+    )
+    assert set(result.values()) == {"SUCCESS"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: {**a, "images": a["images"][0]}, r"batch \[B, C, H, W\]"),
+        (lambda a: {**a, "images": a["images"].double()}, "float64"),
+        (lambda a: {**a, "images": a["images"].requires_grad_()}, "not differentiable"),
+        (lambda a: {**a, "counterparts": a["counterparts"].float()}, "counterparts must be uint8"),
+        (lambda a: {**a, "counterparts": a["counterparts"][:, :, :-1]}, r"counterparts must be uint8 \[N, 3, 12, 10\]"),
+        (lambda a: {**a, "plan": dataclasses.replace(a["plan"], lam=a["plan"].lam.double())}, "plan.lam must be"),
+        (lambda a: {**a, "plan": dataclasses.replace(a["plan"], box=a["plan"].box[:-1])}, "plan.box must be"),
+        (lambda a: {**a, "plan": a["plan"].to("meta")}, "plan lies on meta, but the images on cpu"),
+        (lambda a: {**a, "counterparts": a["counterparts"].to("meta")}, "counterparts lies on meta"),
+        (lambda a: {**a, "mean": [0.1, 0.2]}, "mean has 2 values, but the images have 3 channels"),
+    ],
+)
+def test_bad_input_is_refused(
+    change: object, message: str, images: Tensor, counterparts: Tensor, plan: MixPlan
+) -> None:
+    arguments = change({"images": images, "counterparts": counterparts, "plan": plan})
+    with pytest.raises(ValueError, match=message):
+        mix(**arguments)
