@@ -1,0 +1,8 @@
+"""The counterpart store: generated images and the samples they are paired with, in safetensors files."""
+
+from diffcore_gpu.store.fingerprint import dataset_fingerprint
+from diffcore_gpu.store.format import FORMAT_VERSION
+from diffcore_gpu.store.reader import CounterpartStore
+from diffcore_gpu.store.writer import CounterpartWriter
+
+__all__ = ["FORMAT_VERSION", "CounterpartStore", "CounterpartWriter", "dataset_fingerprint"]

@@ -1,0 +1,123 @@
+"""The rows and pairs of a store in the making: packed numpy records that grow, with no Python object per entry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diffcore_gpu.errors import StoreError
+
+ROW = np.dtype([("label", "<i8"), ("seed", "<i8"), ("prompt", "<i4"), ("attempt", "<i2")])
+"""One row without its image, 22 bytes; `prompt` is −1 for none."""
+
+PAIR = np.dtype([("sample", "<i8"), ("row", "<i8"), ("similarity", "<f4")])
+"""One pair, 20 bytes; `similarity` is NaN where it was not measured."""
+
+
+class Table:
+    """A growing array of records: appending costs amortized constant time, `view` copies nothing."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._records = np.empty(1024, dtype)
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def append(self, record: tuple[object, ...]) -> None:
+        """Add one record, its fields in the dtype's order."""
+        self._reserve(self._size + 1)
+        self._records[self._size] = record
+        self._size += 1  # last, so that an interrupt between the two lines leaves the table as it was
+
+    def extend(self, records: npt.NDArray[Any]) -> None:
+        """Add an array of records [n] of the same dtype."""
+        end = self._size + len(records)
+        self._reserve(end)
+        self._records[self._size : end] = records
+        self._size = end
+
+    def view(self, begin: int = 0, end: int | None = None) -> npt.NDArray[Any]:
+        """The records [begin, end) without a copy; they must not be kept across an append."""
+        return self._records[begin : self._size if end is None else end]
+
+    def _reserve(self, size: int) -> None:
+        if size > len(self._records):
+            grown = np.empty(max(size, 2 * len(self._records)), self._records.dtype)
+            grown[: self._size] = self._records[: self._size]
+            self._records = grown
+
+
+class PairTable(Table):
+    """Pairs without duplicates.
+
+    Pairs usually come with rows rising for each sample; then one number per sample, its highest row so far, shows that
+    a pair is new. The first pair out of that order builds an exact set of all pairs (about 100 bytes each).
+    """
+
+    def __init__(self, num_samples: int) -> None:
+        super().__init__(PAIR)
+        self._highest_row = np.full(num_samples, -1, np.int64)
+        self._known: set[tuple[int, int]] | None = None
+
+    def add(self, sample: int, row: int, similarity: float) -> None:
+        """Add one pair of numbers that are known to be in range; `StoreError` if it is there already."""
+        if self._known is not None or row <= self._highest_row[sample]:
+            self._refuse_known([(sample, row)])
+        self.append((sample, row, similarity))
+        self._note([(sample, row)])
+        if row > self._highest_row[sample]:
+            self._highest_row[sample] = row
+
+    def add_many(self, records: npt.NDArray[Any]) -> None:
+        """Add an array of pairs [n], all or none; `StoreError` if one is there already or occurs twice."""
+        order = np.lexsort((records["row"], records["sample"]))
+        samples, rows = records["sample"][order], records["row"][order]
+        twice = (samples[1:] == samples[:-1]) & (rows[1:] == rows[:-1])
+        if twice.any():
+            at = int(twice.argmax())
+            raise StoreError(f"the pair of sample {samples[at]} and row {rows[at]} is given twice")
+        pairs: list[tuple[int, int]] = []
+        if self._known is not None or (rows <= self._highest_row[samples]).any():
+            pairs = list(zip(samples.tolist(), rows.tolist(), strict=True))
+            self._refuse_known(pairs)
+        self.extend(records)
+        self._note(pairs)
+        np.maximum.at(self._highest_row, samples, rows)
+
+    def restore(self, records: npt.NDArray[Any]) -> None:
+        """Fill an empty table with pairs [n] that were checked when they were first added."""
+        self.extend(records)
+        np.maximum.at(self._highest_row, records["sample"], records["row"])
+
+    def _refuse_known(self, pairs: list[tuple[int, int]]) -> None:
+        if self._known is None:
+            records = self.view()
+            self._known = set(zip(records["sample"].tolist(), records["row"].tolist(), strict=True))
+        for sample, row in pairs:
+            if (sample, row) in self._known:
+                raise StoreError(f"the pair of sample {sample} and row {row} is there already")
+
+    def _note(self, pairs: list[tuple[int, int]]) -> None:
+        if self._known is not None:
+            self._known.update(pairs)
+
+
+def sorted_pairs(pairs: npt.NDArray[Any], num_samples: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+    """Sort pairs [n] by sample, then similarity from high to low (NaN last), then row.
+
+    Returns:
+        `pair_ptr` int64 [num_samples + 1], where the pairs of sample i are [pair_ptr[i], pair_ptr[i + 1]), and the
+        sorted records [n].
+    """
+    similarity = pairs["similarity"]
+    falling = np.where(np.isnan(similarity), np.float32(np.inf), -similarity)
+    order = np.lexsort((pairs["row"], falling, pairs["sample"]))
+    pair_ptr = np.zeros(num_samples + 1, np.int64)
+    np.cumsum(np.bincount(pairs["sample"], minlength=num_samples), out=pair_ptr[1:])
+    ordered = pairs[order]
+    # one NaN, whatever bits the caller's had: equal stores are to be equal byte for byte
+    ordered["similarity"][np.isnan(ordered["similarity"])] = np.float32(np.nan)
+    return pair_ptr, ordered

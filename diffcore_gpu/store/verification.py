@@ -1,0 +1,85 @@
+"""Reading a whole store and checking every byte and every number in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from diffcore_gpu.errors import StoreError
+from diffcore_gpu.store.fingerprint import fingerprint_of
+from diffcore_gpu.store.workspace import file_checksum
+
+if TYPE_CHECKING:
+    from diffcore_gpu.store.reader import CounterpartStore
+
+
+def verify_store(store: CounterpartStore) -> None:
+    """Check everything about an opened store; `StoreError` names the file and the first thing that is wrong."""
+    for file in (*store.manifest.shards, store.manifest.pairs):
+        path = store.path / file.name
+        checksum = file_checksum(path)
+        if checksum != file.checksum:
+            raise StoreError(
+                f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…"
+            )
+    # The checksums show that nothing changed since it was written; the rest shows that what was written is right.
+    _verify_rows(store)
+    _verify_pairs(store)
+
+
+def _verify_rows(store: CounterpartStore) -> None:
+    limits = {
+        "label": (store.row_label().long(), 0, len(store.class_names)),
+        "prompt": (store.row_prompt().long(), -1, len(store.prompts)),
+        "attempt": (store.row_attempt().long(), 0, 1 << 15),
+    }
+    for name, (column, low, high) in limits.items():
+        row = _first((column < low) | (column >= high))
+        if row is not None:
+            raise StoreError(
+                f"{store.path}: wrong: row {row} has the {name} {int(column[row])}, outside [{low}, {high - 1}]"
+            )
+
+
+def _verify_pairs(store: CounterpartStore) -> None:
+    path = store.path / store.manifest.pairs.name
+    sample = _first((store.labels < 0) | (store.labels >= len(store.class_names)))
+    if sample is not None:
+        raise StoreError(f"{path}: wrong: sample {sample} has label {int(store.labels[sample])}, which names no class")
+    digests = store.file_name_digests
+    if fingerprint_of(store.labels.numpy(), None if digests is None else digests.numpy()) != store.fingerprint:
+        raise StoreError(f"{path}: wrong: its labels or file names are not those of the fingerprint in store.json")
+
+    ptr, row, similarity = store.pair_ptr, store.pair_row, store.pair_similarity
+    if int(ptr[0]) != 0 or int(ptr[-1]) != store.num_pairs or bool((ptr[1:] < ptr[:-1]).any()):
+        raise StoreError(f"{path}: wrong: pair_ptr does not rise from 0 to the {store.num_pairs} pairs")
+    pair = _first((row < 0) | (row >= store.num_rows))
+    if pair is not None:
+        raise StoreError(f"{path}: wrong: pair {pair} names row {int(row[pair])} of {store.num_rows}")
+    samples = torch.repeat_interleave(torch.arange(store.num_samples), ptr[1:] - ptr[:-1])
+    pair = _first(store.row_label(row) != store.labels[samples])
+    if pair is not None:
+        raise StoreError(
+            f"{path}: wrong: row {int(row[pair])} is paired with sample {int(samples[pair])}, which has another label"
+        )
+    pair = _first(similarity.isinf())
+    if pair is not None:
+        raise StoreError(f"{path}: wrong: pair {pair} has an infinite similarity")
+    # NaN sorts last; equal similarities are sorted by row, which also shows that no pair occurs twice in a run of them
+    key = -similarity.nan_to_num(nan=-torch.inf)
+    in_order = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & (row[1:] > row[:-1]))
+    pair = _first((samples[1:] == samples[:-1]) & ~in_order)
+    if pair is not None:
+        raise StoreError(f"{path}: wrong: the pairs of sample {int(samples[pair])} are not sorted")
+    order = torch.argsort(samples * store.num_rows + row)
+    twice = _first((samples[order][1:] == samples[order][:-1]) & (row[order][1:] == row[order][:-1]))
+    if twice is not None:
+        at = order[twice]
+        raise StoreError(f"{path}: wrong: the pair of sample {int(samples[at])} and row {int(row[at])} occurs twice")
+
+
+def _first(wrong: torch.Tensor) -> int | None:
+    """Position of the first True of a bool tensor [n], or None."""
+    found = torch.nonzero(wrong)
+    return int(found[0]) if len(found) else None

@@ -1,0 +1,193 @@
+"""The folder `unfinished/` of a store in the making, and the durable point that a writer can return to.
+
+The files only grow: the images of each shard, records of the rows, records of the pairs, the prompts. `progress.json`,
+replaced atomically after they have been flushed, says how much of each counts. Whatever lies beyond was lost with the
+process that wrote it, and is cut off when the next writer resumes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diffcore_gpu.errors import StoreError
+from diffcore_gpu.store.durable import named_os_errors, replace_file, sync_folder, write_at
+from diffcore_gpu.store.tables import PAIR, ROW
+
+FOLDER_NAME = "unfinished"
+SETTINGS_NAME = "settings.json"
+PROGRESS_NAME = "progress.json"
+LOG_NAMES = {"rows": "rows.bin", "pairs": "pairs.bin", "prompts": "prompts.jsonl"}
+
+_READ_BYTES = 1 << 22
+
+
+def part_name(index: int) -> str:
+    """Name of shard `index` while the number of shards is not known."""
+    return f"counterparts-{index:05d}.part"
+
+
+@dataclass
+class Progress:
+    """A durable point: what is safe on disk.
+
+    Attributes:
+        num_rows, num_pairs, num_prompts: how many of each.
+        log_bytes, log_crc: for each of the logs `rows`, `pairs` and `prompts`, the bytes that count and their CRC-32.
+        shards: [size in bytes, SHA-256] of each shard that is complete.
+        updates: what `update_metadata` has been given.
+    """
+
+    num_rows: int = 0
+    num_pairs: int = 0
+    num_prompts: int = 0
+    log_bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOG_NAMES, 0))
+    log_crc: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOG_NAMES, 0))
+    shards: list[tuple[int, str]] = field(default_factory=list)
+    updates: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Rows, pairs and prompts."""
+        return self.num_rows, self.num_pairs, self.num_prompts
+
+
+class Workspace:
+    """The folder `unfinished/` inside the store's folder: its logs, its settings and the last durable point."""
+
+    def __init__(self, store_folder: Path) -> None:
+        self.folder = store_folder / FOLDER_NAME
+        self.progress = Progress()
+        self._logs: dict[str, int] = {}
+
+    def create(self, settings: dict[str, Any]) -> None:
+        """Start empty, whatever was there; from then on the work can be resumed by a writer with equal `settings`."""
+        with named_os_errors(self.folder):
+            # without its settings the folder counts as empty, so they go first
+            (self.folder / SETTINGS_NAME).unlink(missing_ok=True)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            self.folder.mkdir()
+            sync_folder(self.folder.parent)
+        self._open_logs()
+        self._replace_progress(Progress())
+        replace_file(self.folder / SETTINGS_NAME, json.dumps(settings, allow_nan=False).encode())
+
+    def settings(self) -> dict[str, Any] | None:
+        """The settings that the work was begun with; None if there is no work to resume."""
+        path = self.folder / SETTINGS_NAME
+        return read_json(path) if path.exists() else None
+
+    def resume(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], list[str]]:
+        """Return to the last durable point: cut off what lies beyond it, and give the rows, pairs and prompts up to it.
+
+        Raises:
+            StoreError: if a file of the folder is damaged.
+        """
+        path = self.folder / PROGRESS_NAME
+        try:
+            self.progress = Progress(**read_json(path))
+            self.progress.shards = [(int(size), str(checksum)) for size, checksum in self.progress.shards]
+            self._open_logs()
+            logs = {name: self._cut_log(name) for name in LOG_NAMES}
+            rows, pairs = np.frombuffer(logs["rows"], ROW), np.frombuffer(logs["pairs"], PAIR)
+            prompts = [str(json.loads(line)) for line in logs["prompts"].splitlines()]
+        except (TypeError, ValueError, KeyError) as error:
+            raise StoreError(f"{path}: damaged ({error}); start again with overwrite=True") from error
+        if (len(rows), len(pairs), len(prompts)) != self.progress.counts:
+            raise StoreError(f"{path}: damaged: it disagrees with the files beside it; start again with overwrite=True")
+        return rows, pairs, prompts
+
+    def _open_logs(self) -> None:
+        for name, file_name in LOG_NAMES.items():
+            path = self.folder / file_name
+            with named_os_errors(path):
+                self._logs[name] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def _cut_log(self, name: str) -> bytes:
+        """Cut a log to the part that counts, and return that, checked against its CRC-32."""
+        path, size = self.folder / LOG_NAMES[name], self.progress.log_bytes[name]
+        with named_os_errors(path):
+            data = path.read_bytes()[:size]
+            if zlib.crc32(data) != self.progress.log_crc[name]:
+                raise StoreError(f"{path}: damaged: its checksum differs; start again with overwrite=True")
+            os.ftruncate(self._logs[name], size)
+        return data
+
+    def save(
+        self,
+        *,
+        rows: npt.NDArray[Any],
+        pairs: npt.NDArray[Any],
+        prompts: list[str],
+        shards: list[tuple[int, str]],
+        updates: dict[str, Any],
+    ) -> None:
+        """Append to the logs what is new since the last durable point, then make the next one.
+
+        The images of the rows, and the complete shards, must have been flushed before.
+        """
+        old = self.progress
+        new = Progress(
+            num_rows=old.num_rows + len(rows),
+            num_pairs=old.num_pairs + len(pairs),
+            num_prompts=old.num_prompts + len(prompts),
+            log_bytes=dict(old.log_bytes),
+            log_crc=dict(old.log_crc),
+            shards=list(shards),
+            updates=updates,
+        )
+        lines = "".join(json.dumps(prompt) + "\n" for prompt in prompts)
+        for name, data in (("rows", rows.tobytes()), ("pairs", pairs.tobytes()), ("prompts", lines.encode())):
+            if data:
+                with named_os_errors(self.folder / LOG_NAMES[name]):
+                    write_at(self._logs[name], data, old.log_bytes[name])
+                    os.fdatasync(self._logs[name])
+                new.log_bytes[name] += len(data)
+                new.log_crc[name] = zlib.crc32(data, old.log_crc[name])
+        self._replace_progress(new)
+
+    def _replace_progress(self, progress: Progress) -> None:
+        replace_file(self.folder / PROGRESS_NAME, json.dumps(asdict(progress), allow_nan=False).encode())
+        self.progress = progress
+
+    def close(self) -> None:
+        """Close every file; the folder stays as it is."""
+        for fd in self._logs.values():
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._logs.clear()
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 (hexadecimal) of a file, read in blocks; `StoreError` if it cannot be read."""
+    digest = hashlib.sha256()
+    with named_os_errors(path, "cannot be read"), path.open("rb", buffering=0) as file:
+        block = bytearray(_READ_BYTES)
+        view = memoryview(block)
+        while count := file.readinto(view):
+            digest.update(view[:count])
+    return digest.hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that a writer left in its workspace; `StoreError` if it is damaged."""
+    with named_os_errors(path, "cannot be read"):
+        raw = path.read_bytes()
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: damaged ({error}); start again with overwrite=True") from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{path}: damaged; start again with overwrite=True")
+    return content

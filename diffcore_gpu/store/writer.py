@@ -1,0 +1,476 @@
+"""Writing a store: sharded, resumable after a kill at any moment, the same bytes for the same rows and pairs."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from diffcore_gpu.errors import StoreError
+from diffcore_gpu.store import arguments
+from diffcore_gpu.store.durable import named_os_errors, replace_file
+from diffcore_gpu.store.fingerprint import as_labels, fingerprint_of, name_digests
+from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, FileEntry, Manifest, shard_name
+from diffcore_gpu.store.lock import WriterLock
+from diffcore_gpu.store.publish import is_complete, publish, remove_leftovers
+from diffcore_gpu.store.reader import CounterpartStore
+from diffcore_gpu.store.shards import ShardStream
+from diffcore_gpu.store.tables import PAIR, ROW, PairTable, Table
+from diffcore_gpu.store.workspace import Workspace
+from diffcore_gpu.store.written import WrittenPairs, WrittenRows, write_pairs, written_contents
+
+SHARD_BYTES = 256 << 20
+"""Bytes of images in a shard, about, where `rows_per_shard` is not given."""
+
+AUTO_FLUSH_BYTES = 64 << 20
+"""Bytes of images after which the writer makes a durable point by itself."""
+
+_MISSING = object()
+
+
+class CounterpartWriter:
+    """Makes a counterpart store; a context manager that finishes the store when its block ends without an exception.
+
+    What is durable when: `flush` makes all rows and pairs so far durable, in the sense that a writer with
+    `resume=True` finds them after the process was killed or the power was cut. With `auto_flush` the writer also does
+    so by itself every 64 MiB of images and at the end of each shard, but only at the start of `add_row`, before it
+    adds anything: pairs that are added between their row and the next row are never parted from it. An exception that
+    ends the block is handled likewise: everything before the last `add_row` is made durable, what came since is not.
+    Whatever was added after the last durable point is lost with the process, and is to be added again.
+
+    So this loop gives the same files, byte for byte, however often it is killed and started again::
+
+        with CounterpartWriter(path, ..., resume=True) as writer:
+            for row in range(writer.num_rows, len(work)):
+                writer.add_row(...)
+                writer.add_pair(..., row)
+
+    A caller that adds several rows and then their pairs passes `auto_flush=False` and calls `flush` after the pairs.
+
+    The files grow in the folder `unfinished/` inside `path`; a finished store at `path` stays readable until the new
+    one is complete. One process writes at a time.
+
+    Args:
+        path: the store's folder; it is made if it is missing.
+        num_samples: number of samples of the dataset, at least 1.
+        image_shape: (C, H, W) of every image.
+        class_names: the name of each class by its number; need not be unique.
+        labels: the class number of each sample of the dataset, [num_samples], any integer type.
+        file_names: the name of each sample, relative to the dataset's folder with `/` as separator; with them `bind`
+            notices another order or other files. None: the store is bound by length and labels alone.
+        metadata: how the store was made, anything that JSON can hold. A resumed run must give the same; what is known
+            only later goes into `update_metadata`.
+        rows_per_shard: rows in each shard but the last; None: as many as fit into 256 MiB.
+        resume: continue unfinished work with the same arguments, or start if there is none. On a finished store of the
+            same arguments, nothing is left to do: rows and pairs can be read, and adding one is an error.
+        overwrite: replace the store that is there, when the new one is complete; unfinished work is thrown away,
+            unless `resume` is given too, which continues it.
+        auto_flush: make durable points without being asked, as described above.
+
+    Raises:
+        StoreError: if an argument is impossible; another writer is at work in the folder; the folder holds a finished
+            store or unfinished work and neither `resume` nor `overwrite` says what to do with it; the work to resume
+            was begun with other arguments (the message names which); or the folder cannot be written. Every method
+            raises it too when the disk is full; the work can then be resumed from the last durable point.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        num_samples: int,
+        image_shape: Sequence[int],
+        class_names: Sequence[str],
+        labels: Sequence[int] | torch.Tensor | npt.NDArray[Any],
+        file_names: Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        rows_per_shard: int | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        auto_flush: bool = True,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self.image_shape = arguments.shape("image_shape", image_shape)
+        self.class_names = arguments.texts("class_names", class_names)
+        self.num_samples = arguments.count("num_samples", num_samples)
+        image_bytes = math.prod(self.image_shape)
+        if rows_per_shard is None:
+            rows_per_shard = max(1, SHARD_BYTES // image_bytes)
+        self.rows_per_shard = arguments.count("rows_per_shard", rows_per_shard)
+        self._metadata = arguments.json_object("metadata", metadata or {})
+        self._labels = arguments.dataset_labels(labels, self.num_samples, len(self.class_names))
+        self._name_digests = None if file_names is None else name_digests(file_names)
+        if self._name_digests is not None and len(self._name_digests) != self.num_samples:
+            raise StoreError(f"file_names: {len(self._name_digests)} names for {self.num_samples} samples")
+        self._fingerprint = fingerprint_of(self._labels, self._name_digests)
+        self._auto_flush_rows = max(1, AUTO_FLUSH_BYTES // image_bytes) if auto_flush else None
+
+        self._rows = Table(ROW)
+        self._pairs = PairTable(self.num_samples)
+        self._prompts: dict[str, int] = {}
+        self._updates: dict[str, Any] = {}
+        self._boundary = (0, 0, 0)  # rows, pairs, prompts before the last add_row: what an exception leaves durable
+        self._state = "closed"
+
+        if self.path.exists() and not self.path.is_dir():
+            raise StoreError(f"{self.path}: is a file; a store is a folder")
+        with named_os_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = WriterLock(self.path)
+        self._work = Workspace(self.path)
+        self._shards = ShardStream(self._work.folder, self.image_shape, self.rows_per_shard)
+        try:
+            self._begin(resume=resume, overwrite=overwrite)
+        except BaseException:
+            self._release()
+            raise
+
+    # Starting
+
+    def _begin(self, *, resume: bool, overwrite: bool) -> None:
+        if is_complete(self.path):  # the last writer was killed while it moved its store into place
+            publish(self.path)
+        finished = (self.path / MANIFEST_NAME).exists()
+        if finished:
+            remove_leftovers(self.path)
+        begun = self._work.settings()
+        if resume and begun is not None:
+            self._compare(begun)
+            self._restore()
+            self._state = "open"
+        elif finished and resume and not overwrite:
+            self._load_finished()
+            self._state = "finished"
+        elif begun is not None and not overwrite:
+            raise StoreError(
+                f"{self.path}: holds unfinished work; pass resume=True to continue it, or overwrite=True to start again"
+            )
+        elif finished and not overwrite:
+            raise StoreError(f"{self.path}: holds a finished store; pass overwrite=True to replace it")
+        else:
+            self._work.create(self._settings())
+            self._state = "open"
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "version": FORMAT_VERSION,
+            "num_samples": self.num_samples,
+            "image_shape": list(self.image_shape),
+            "class_names": list(self.class_names),
+            "labels": self._fingerprint.labels,
+            "file_names": self._fingerprint.file_names,
+            "rows_per_shard": self.rows_per_shard,
+            "metadata": self._metadata,
+        }
+
+    def _compare(self, begun: dict[str, Any]) -> None:
+        for name, value in self._settings().items():
+            if begun.get(name) != value:
+                raise StoreError(
+                    f"{self.path}: the argument {name} differs from the one that this store was begun with; "
+                    "pass the same, or overwrite=True to start again"
+                )
+
+    def _restore(self) -> None:
+        rows, pairs, prompts = self._work.resume()
+        self._rows.extend(rows)
+        self._pairs.restore(pairs)
+        self._prompts = {prompt: index for index, prompt in enumerate(prompts)}
+        self._updates = copy.deepcopy(self._work.progress.updates)
+        self._boundary = self._counts()
+        self._shards.resume(len(self._rows), self._work.progress.shards)
+
+    def _load_finished(self) -> None:
+        store = CounterpartStore.open(self.path)
+        manifest = store.manifest
+        self._compare(
+            {
+                "version": FORMAT_VERSION,
+                "num_samples": manifest.num_samples,
+                "image_shape": list(manifest.image_shape),
+                "class_names": list(manifest.class_names),
+                "labels": manifest.fingerprint.labels,
+                "file_names": manifest.fingerprint.file_names,
+                "rows_per_shard": manifest.rows_per_shard,
+                # update_metadata cannot change the keys that the constructor was given
+                "metadata": {key: manifest.metadata.get(key, _MISSING) for key in self._metadata},
+            }
+        )
+        self._updates = {key: value for key, value in manifest.metadata.items() if key not in self._metadata}
+        rows, pairs = written_contents(store)
+        self._rows.extend(rows)
+        self._pairs.restore(pairs)
+        self._prompts = {prompt: index for index, prompt in enumerate(store.prompts)}
+
+    # What is there
+
+    @property
+    def num_rows(self) -> int:
+        """Rows so far; right after resuming, the rows that are safe."""
+        return len(self._rows)
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs so far; right after resuming, the pairs that are safe."""
+        return len(self._pairs)
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts so far, by their ids."""
+        return list(self._prompts)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The metadata as it stands, a copy: what the constructor was given and what `update_metadata` added."""
+        return copy.deepcopy({**self._metadata, **self._updates})
+
+    @property
+    def finished(self) -> bool:
+        """Whether `resume=True` found a finished store, to which nothing can be added."""
+        return self._state == "finished"
+
+    def rows(self) -> WrittenRows:
+        """The rows so far, in their order, as fresh tensors [num_rows]."""
+        return WrittenRows.of(self._rows.view())
+
+    def pairs(self) -> WrittenPairs:
+        """The pairs so far, as fresh tensors [num_pairs]: in the order of adding, or sorted in a finished store."""
+        return WrittenPairs.of(self._pairs.view())
+
+    # Adding
+
+    def add_row(
+        self,
+        image: torch.Tensor | npt.NDArray[np.uint8],
+        *,
+        label: int,
+        prompt: str | None = None,
+        seed: int = 0,
+        attempt: int = 0,
+    ) -> int:
+        """Add one counterpart and return its row number; rows are numbered from 0 in the order of adding.
+
+        Args:
+            image: uint8 [C, H, W] of the store's `image_shape`, any strides, any device.
+            label: its class number, in [0, len(class_names)).
+            prompt: the text that it was generated from, or None.
+            seed: the seed that it was generated from, any 64-bit signed integer.
+            attempt: which attempt at this counterpart was kept, in [0, 32767].
+
+        Raises:
+            StoreError: if the image has another shape or dtype, a number is out of its range, or the disk is full.
+        """
+        self._require_open()
+        array = arguments.image(f"{self.path}: an image", image, self.image_shape)
+        label = arguments.integer(f"{self.path}: label", label, range(len(self.class_names)))
+        seed = arguments.integer(f"{self.path}: seed", seed, arguments.INT64)
+        attempt = arguments.integer(f"{self.path}: attempt", attempt, range(1 << 15))
+        if prompt is not None:
+            arguments.text(f"{self.path}: prompt", prompt)
+        row = len(self._rows)
+        self._make_room()
+        self._boundary = self._counts()
+        with self._writing():
+            self._shards.put(row, array)
+        prompt_id = -1 if prompt is None else self._prompts.setdefault(prompt, len(self._prompts))
+        self._rows.append((label, seed, prompt_id, attempt))
+        return row
+
+    def add_pair(self, sample: int, row: int, similarity: float = math.nan) -> None:
+        """Say that `row` is a counterpart of `sample`.
+
+        Args:
+            sample: index in the dataset, in [0, num_samples).
+            row: a row that has been added, of the same class as the sample.
+            similarity: their CLIP similarity, stored as float32; NaN where it was not measured.
+
+        Raises:
+            StoreError: if a number is out of its range, the row's label is not the sample's, or the pair is there.
+        """
+        self._require_open()
+        sample = arguments.integer(f"{self.path}: sample", sample, range(self.num_samples))
+        row = arguments.integer(f"{self.path}: row", row, range(len(self._rows)))
+        value = arguments.similarity(f"{self.path}: similarity", similarity)
+        label, own = int(self._rows.view()["label"][row]), int(self._labels[sample])
+        if label != own:
+            raise StoreError(f"{self.path}: row {row} has label {label}, and sample {sample} has label {own}")
+        self._pairs.add(sample, row, value)
+
+    def add_pairs(
+        self,
+        samples: Sequence[int] | torch.Tensor | npt.NDArray[Any],
+        rows: Sequence[int] | torch.Tensor | npt.NDArray[Any],
+        similarities: Sequence[float] | torch.Tensor | npt.NDArray[Any] | None = None,
+    ) -> None:
+        """`add_pair` for many: samples [n], rows [n], similarities [n] or None. All are added or, on an error, none."""
+        self._require_open()
+        sample = as_labels(samples, f"{self.path}: samples")
+        row = as_labels(rows, f"{self.path}: rows")
+        value = arguments.similarities(f"{self.path}: similarities", similarities, len(sample))
+        if not len(sample) == len(row) == len(value):
+            raise StoreError(f"{self.path}: {len(sample)} samples, {len(row)} rows and {len(value)} similarities")
+        for name, numbers, limit in (("sample", sample, self.num_samples), ("row", row, len(self._rows))):
+            outside = (numbers < 0) | (numbers >= limit)
+            if outside.any():
+                raise StoreError(f"{self.path}: {name} {numbers[outside.argmax()]} is outside [0, {limit - 1}]")
+        label, own = self._rows.view()["label"][row], self._labels[sample]
+        differs = label != own
+        if differs.any():
+            at = int(differs.argmax())
+            raise StoreError(
+                f"{self.path}: row {row[at]} has label {label[at]}, and sample {sample[at]} has label {own[at]}"
+            )
+        records = np.empty(len(sample), PAIR)
+        records["sample"], records["row"], records["similarity"] = sample, row, value
+        self._pairs.add_many(records)
+
+    def update_metadata(self, values: Mapping[str, Any]) -> None:
+        """Add to the metadata what became known on the way; a key given again takes the new value.
+
+        The keys that the constructor was given cannot be changed. Updates become durable with the rows.
+
+        Raises:
+            StoreError: if JSON cannot hold a value, a key belongs to the constructor's metadata and differs there, or
+                the store is finished and has another value.
+        """
+        if not self.finished:
+            self._require_open()
+        for key, value in arguments.json_object(f"{self.path}: metadata", values).items():
+            if key in self._metadata:
+                if self._metadata[key] != value:
+                    raise StoreError(f"{self.path}: the metadata {key!r} was given at the start and cannot be changed")
+            elif not self.finished:
+                self._updates[key] = value
+            elif self._updates.get(key, _MISSING) != value:
+                raise StoreError(f"{self.path}: is finished, with another {key!r} in its metadata; use overwrite=True")
+
+    def flush(self) -> None:
+        """Make every row, pair and metadata update so far durable, in the middle of a shard too."""
+        if not self.finished:
+            self._require_open()
+            self._make_durable(self._counts())
+
+    def _require_open(self) -> None:
+        if self._state == "finished":
+            raise StoreError(f"{self.path}: is a finished store, to which nothing can be added; use overwrite=True")
+        if self._state == "failed":
+            raise StoreError(f"{self.path}: writing failed before; make a new writer with resume=True")
+        if self._state == "closed":
+            raise StoreError(f"{self.path}: this writer is closed")
+
+    # Keeping
+
+    def _counts(self) -> tuple[int, int, int]:
+        return len(self._rows), len(self._pairs), len(self._prompts)
+
+    def _make_room(self) -> None:
+        """Before a row is added: complete a full shard, and make the durable point that is due."""
+        num_rows = len(self._rows)
+        full = self._shards.is_full(num_rows)
+        if full:
+            with self._writing():
+                self._shards.finish(self._rows)
+        if self._auto_flush_rows is not None and (
+            full or num_rows - self._work.progress.num_rows >= self._auto_flush_rows
+        ):
+            self._make_durable(self._counts())
+
+    def _make_durable(self, counts: tuple[int, int, int]) -> None:
+        """Flush the first `counts` rows, pairs and prompts, and only then say in `progress.json` that they count."""
+        num_rows, num_pairs, num_prompts = counts
+        with self._writing():
+            self._shards.write_out(num_rows)
+            self._shards.sync()
+            old = self._work.progress
+            self._work.save(
+                rows=self._rows.view(old.num_rows, num_rows),
+                pairs=self._pairs.view(old.num_pairs, num_pairs),
+                prompts=list(self._prompts)[old.num_prompts : num_prompts],
+                shards=self._shards.finished,
+                updates=self._updates,
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError:
+            self._state = "failed"
+            raise
+
+    # Ending
+
+    def __enter__(self) -> CounterpartWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            progress = self._work.progress
+            ahead = self._boundary[0] >= progress.num_rows and self._boundary[1] >= progress.num_pairs
+            if self._state == "open" and self._auto_flush_rows is not None and ahead:
+                self._make_durable(self._boundary)
+        except StoreError as second:
+            error.add_note(f"what came since the last durable point could not be saved: {second}")
+        finally:
+            self._release()
+
+    def close(self) -> None:
+        """Finish the store, as the end of the block does; closing twice is allowed, adding afterwards is not.
+
+        Raises:
+            StoreError: if writing failed before, or fails now; the work stays resumable.
+        """
+        try:
+            if self._state == "failed":
+                self._require_open()
+            if self._state == "open":
+                self._commit()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        self._state = "closed"
+        self._shards.close()
+        self._work.close()
+        self._lock.release()
+
+    def _commit(self) -> None:
+        self._make_durable(self._counts())  # if the last step finds the disk full, at least nothing is lost
+        if len(self._shards.shard_rows(len(self._rows))):
+            self._shards.finish(self._rows)
+        shards = self._shards.finished
+        manifest = Manifest(
+            image_shape=self.image_shape,
+            num_rows=len(self._rows),
+            num_pairs=len(self._pairs),
+            rows_per_shard=self.rows_per_shard,
+            class_names=self.class_names,
+            prompts=tuple(self._prompts),
+            fingerprint=self._fingerprint,
+            metadata=self.metadata,
+            shards=tuple(
+                FileEntry(
+                    name=shard_name(index, len(shards)),
+                    size=size,
+                    checksum=checksum,
+                    rows=min(self.rows_per_shard, len(self._rows) - index * self.rows_per_shard),
+                )
+                for index, (size, checksum) in enumerate(shards)
+            ),
+            pairs=write_pairs(self._work.folder, self._pairs.view(), self._labels, self._name_digests),
+        )
+        replace_file(self._work.folder / MANIFEST_NAME, manifest.encode())
+        publish(self.path)

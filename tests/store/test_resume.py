@@ -1,0 +1,268 @@
+"""A writer killed at any moment, then resumed, gives the bytes of an undisturbed one."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from diffcore_gpu.errors import StoreError
+from diffcore_gpu.store import CounterpartStore, CounterpartWriter
+from tests.store import work
+
+
+@pytest.fixture(scope="module")
+def killer():
+    """A function that runs one job of `killed_writer` and says whether it was killed, and its answer."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.store.killed_writer"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+
+        def run(path, **job):
+            process.stdin.write(json.dumps({"path": str(path), **job}) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield run
+        process.stdin.close()
+
+
+@pytest.fixture
+def undisturbed(tmp_path):
+    work.build(tmp_path / "undisturbed")
+    return work.contents(tmp_path / "undisturbed")
+
+
+def without_flushing(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+    monkeypatch.setattr(os, "fdatasync", lambda fd: None)
+
+
+def finish(path, num_rows=work.NUM_ROWS, **changes):
+    with CounterpartWriter(path, **work.arguments(**changes), resume=True) as writer:
+        work.complete(writer, num_rows)
+
+
+@pytest.mark.parametrize("num_rows", [11, pytest.param(work.NUM_ROWS, marks=pytest.mark.slow)])
+def test_killed_at_every_step(tmp_path, killer, monkeypatch, num_rows):
+    """Before, and for writes in the middle of, every single call that changes the disk."""
+    without_flushing(monkeypatch)
+    finish(tmp_path / "undisturbed", num_rows)
+    undisturbed = work.contents(tmp_path / "undisturbed")
+    path = tmp_path / "s"
+    step = 0
+    while (result := killer(path, step=step, num_rows=num_rows))["killed"]:
+        finish(path, num_rows)
+        assert work.contents(path) == undisturbed, f"step {step}"
+        shutil.rmtree(path)
+        step += 1
+    assert int(result["answer"]) == step > 40
+    assert work.contents(path) == undisturbed
+
+
+def test_killed_again_and_again(tmp_path, killer, undisturbed):
+    """Several kills per store, each a random number of steps after the last."""
+    draw = random.Random(0)
+    for attempt in range(8):
+        path = tmp_path / f"s{attempt}"
+        kills = 0
+        while (result := killer(path, step=draw.randrange(50)))["killed"]:
+            kills += 1
+        assert result["answer"].isdigit(), result["answer"]
+        assert kills > 0
+        assert work.contents(path) == undisturbed
+
+
+def test_killed_at_random_times(tmp_path, killer, undisturbed):
+    draw = random.Random(1)
+    kills = 0
+    for attempt in range(4):
+        path = tmp_path / f"s{attempt}"
+        for _ in range(4):
+            kills += killer(path, seconds=draw.uniform(0, 0.15), pause=0.004)["killed"]
+        assert killer(path)["answer"].isdigit()
+        assert work.contents(path) == undisturbed
+    assert kills > 4
+
+
+@pytest.mark.slow
+def test_killed_many_times(tmp_path, killer):
+    num_rows = 400
+    with CounterpartWriter(tmp_path / "undisturbed", **work.arguments()) as writer:
+        work.complete(writer, num_rows)
+    undisturbed = work.contents(tmp_path / "undisturbed")
+    draw = random.Random(2)
+    for attempt in range(12):
+        path = tmp_path / f"s{attempt}"
+        for _ in range(15):
+            killer(path, num_rows=num_rows, seconds=draw.uniform(0, 0.5), pause=0.001)
+        assert killer(path, num_rows=num_rows)["answer"].isdigit()
+        assert work.contents(path) == undisturbed
+        shutil.rmtree(path)
+
+
+def test_killed_while_overwriting(tmp_path, killer, monkeypatch):
+    """At every moment the folder holds the old store, or work that the next writer completes; never a mixture."""
+    without_flushing(monkeypatch)
+    finish(tmp_path / "new", 11, rows_per_shard=4)
+    new = work.contents(tmp_path / "new")
+    old_store = work.build(tmp_path / "old", metadata={"model": "old"}, rows_per_shard=8)
+    path = tmp_path / "s"
+    job = {"num_rows": 11, "changes": {"rows_per_shard": 4, "overwrite": True}}
+    step, seen, killed = 0, [], True
+    while killed:
+        shutil.copytree(tmp_path / "old", path)
+        killed = killer(path, step=step, **job)["killed"]
+        try:
+            store = CounterpartStore.open(path)
+        except StoreError as error:
+            assert "resume=True" in str(error)  # noqa: PT017  both outcomes are right, each in its time
+            seen.append("between")
+        else:
+            store.verify()
+            seen.append("old" if store.checksum == old_store.checksum else "new")
+        finish(path, 11, rows_per_shard=4, overwrite=True)
+        assert work.contents(path) == new, f"step {step}"
+        shutil.rmtree(path)
+        step += 1
+    assert seen == sorted(seen, key=["old", "between", "new"].index)
+    assert set(seen) == {"old", "between", "new"}
+
+
+def test_what_is_safe_after_an_exception(tmp_path, undisturbed):
+    path = tmp_path / "s"
+    with work.interrupted(path) as writer:
+        for row in range(9):
+            work.add(writer, row)
+    assert not (path / "store.json").exists()
+    with CounterpartWriter(path, **work.arguments(), resume=True) as writer:
+        assert writer.num_rows == 8  # the last row may have lacked a pair, so it is to be added again
+        assert writer.rows().label.tolist() == [row % 3 for row in range(8)]
+        assert writer.rows().seed[7] == 6995
+        assert writer.prompts == [f"a “{index}” in the snow" for index in (0, 1, 2, 3)]
+        expected = [(sample, row) for row in range(8) for sample, _ in work.pairs_of(row)]
+        assert list(zip(*(column.tolist() for column in writer.pairs()[:2]), strict=True)) == expected
+        assert writer.num_pairs == len(expected)
+        work.complete(writer)
+    assert work.contents(path) == undisturbed
+
+
+def test_only_flush_makes_durable_without_auto_flush(tmp_path, undisturbed):
+    path = tmp_path / "s"
+    with work.interrupted(path, auto_flush=False) as writer:
+        for row in range(17):
+            work.add(writer, row)
+            if row == 8:
+                writer.update_metadata({"generated": 9})
+                writer.flush()
+    with CounterpartWriter(path, **work.arguments(), auto_flush=False, resume=True) as writer:
+        assert writer.num_rows == 9
+        assert writer.metadata["generated"] == 9
+        work.complete(writer)
+    assert work.contents(path) == undisturbed
+
+
+@pytest.mark.parametrize("flush_at", range(0, 11))
+def test_where_a_flush_falls_leaves_no_trace(tmp_path, flush_at):
+    with work.interrupted(tmp_path / "s") as writer:
+        for row in range(10):
+            if row == flush_at:
+                writer.flush()
+            work.add(writer, row)
+    with CounterpartWriter(tmp_path / "s", **work.arguments(), resume=True) as writer:
+        work.complete(writer)
+    work.build(tmp_path / "t")
+    assert work.contents(tmp_path / "s") == work.contents(tmp_path / "t")
+
+
+def test_unfinished_work_is_no_store(tmp_path):
+    with work.interrupted(tmp_path / "s") as writer:
+        work.add(writer, 0)
+    with pytest.raises(StoreError, match=r"store\.json: missing; .*resume=True"):
+        CounterpartStore.open(tmp_path / "s")
+    with pytest.raises(StoreError, match="holds unfinished work; pass resume=True"):
+        CounterpartWriter(tmp_path / "s", **work.arguments())
+
+
+def test_overwrite_throws_unfinished_work_away(tmp_path):
+    with work.interrupted(tmp_path / "s") as writer:
+        work.add(writer, 0)
+        writer.flush()
+    with CounterpartWriter(tmp_path / "s", **work.arguments(), overwrite=True) as writer:
+        assert writer.num_rows == 0
+
+
+CHANGES = [
+    ("num_samples", {"num_samples": 3, "labels": [0, 1, 2], "file_names": ["a", "b", "c"]}),
+    ("image_shape", {"image_shape": (3, 6, 4)}),
+    ("class_names", {"class_names": ["red", "green", "yellow"]}),
+    ("labels", {"labels": [0] * 12}),
+    ("file_names", {"file_names": work.NAMES[::-1]}),
+    ("file_names", {"file_names": None}),
+    ("rows_per_shard", {"rows_per_shard": 6}),
+    ("metadata", {"metadata": {"model": "test", "guidance": 7}}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), CHANGES)
+def test_resuming_needs_the_same_arguments(tmp_path, name, changes):
+    with work.interrupted(tmp_path / "s"):
+        pass
+    with pytest.raises(StoreError, match=f"the argument {name} differs"):
+        CounterpartWriter(tmp_path / "s", **work.arguments(**changes), resume=True)
+
+
+@pytest.mark.parametrize(("name", "changes"), CHANGES)
+def test_resuming_a_finished_store_needs_the_same_arguments(tmp_path, name, changes):
+    work.build(tmp_path / "s")
+    with pytest.raises(StoreError, match=f"the argument {name} differs"):
+        CounterpartWriter(tmp_path / "s", **work.arguments(**changes), resume=True)
+
+
+def test_resuming_a_finished_store_changes_nothing(tmp_path):
+    store = work.build(tmp_path / "s")
+    before = work.contents(tmp_path / "s")
+    with CounterpartWriter(tmp_path / "s", **work.arguments(), resume=True) as writer:
+        assert writer.finished
+        assert (writer.num_rows, writer.num_pairs, writer.prompts) == (store.num_rows, store.num_pairs, store.prompts)
+        assert torch.equal(writer.rows().seed, store.row_seed())
+        assert torch.equal(writer.pairs().row, store.pair_row)
+        writer.flush()
+        writer.update_metadata({"generated": work.NUM_ROWS})
+        for change in (
+            lambda: writer.add_row(work.image(0), label=0),
+            lambda: writer.add_pair(11, 2),
+            lambda: writer.update_metadata({"generated": 1}),
+        ):
+            with pytest.raises(StoreError, match="overwrite=True"):
+                change()
+    assert work.contents(tmp_path / "s") == before
+
+
+@pytest.mark.parametrize("name", ["settings.json", "progress.json", "rows.bin", "pairs.bin", "prompts.jsonl"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
+def test_damaged_work_is_not_resumed(tmp_path, name, damage):
+    with work.interrupted(tmp_path / "s") as writer:
+        work.complete(writer, 9)
+    path = tmp_path / "s" / "unfinished" / name
+    raw = path.read_bytes()
+    flipped = bytes([raw[0] ^ 1]) + raw[1:]
+    path.write_bytes({"cut": raw[: len(raw) // 2], "flipped": flipped, "emptied": b""}[damage])
+    with pytest.raises(StoreError, match=rf"{name}: damaged.*overwrite=True"):
+        CounterpartWriter(tmp_path / "s", **work.arguments(), resume=True)
+
+
+def test_a_cut_part_is_not_resumed(tmp_path):
+    with work.interrupted(tmp_path / "s") as writer:
+        work.complete(writer, 9)
+    os.truncate(tmp_path / "s" / "unfinished" / "counterparts-00001.part", 4100)
+    with pytest.raises(StoreError, match=r"counterparts-00001\.part: damaged.*overwrite=True"):
+        CounterpartWriter(tmp_path / "s", **work.arguments(), resume=True)
