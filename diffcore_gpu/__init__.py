@@ -1,3 +1,61 @@
-"""Generated counterparts, mixed into every training batch on the GPU (DiffCoRe-Mix)."""
+"""Generated counterparts, mixed into every training batch on the GPU (DiffCoRe-Mix).
+
+>>> import diffcore_gpu as dc
+>>> store = dc.CounterpartStore.open("stores/cub").bind(dataset)
+>>> mix = dc.DiffCoreMix(store, mean=mean, std=std).cuda()
+>>> for images, labels, index in DataLoader(dc.IndexedDataset(dataset), batch_size=64, shuffle=True):
+...     images = mix(images.cuda(), index.cuda())
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffcore_gpu.beta import Beta as Beta
+    from diffcore_gpu.data import IndexedDataset as IndexedDataset
+    from diffcore_gpu.errors import DiffcoreError as DiffcoreError
+    from diffcore_gpu.errors import StoreError as StoreError
+    from diffcore_gpu.ops import mix as mix
+    from diffcore_gpu.ops import mix_reference as mix_reference
+    from diffcore_gpu.ops import normalize_counterparts as normalize_counterparts
+    from diffcore_gpu.plan import MixPlan as MixPlan
+    from diffcore_gpu.plan import PlanConfig as PlanConfig
+    from diffcore_gpu.plan import draw_plan as draw_plan
+    from diffcore_gpu.store import CounterpartStore as CounterpartStore
+    from diffcore_gpu.store import CounterpartWriter as CounterpartWriter
+    from diffcore_gpu.store import dataset_fingerprint as dataset_fingerprint
+    from diffcore_gpu.transform import DiffCoreMix as DiffCoreMix
 
 __version__ = "0.1.0"
+
+# Each name is imported when it is first used, so that `diffcore --help` need not wait for torch.
+_HOMES = {
+    "Beta": "beta",
+    "CounterpartStore": "store",
+    "CounterpartWriter": "store",
+    "DiffCoreMix": "transform",
+    "DiffcoreError": "errors",
+    "IndexedDataset": "data",
+    "MixPlan": "plan",
+    "PlanConfig": "plan",
+    "StoreError": "errors",
+    "dataset_fingerprint": "store",
+    "draw_plan": "plan",
+    "mix": "ops",
+    "mix_reference": "ops",
+    "normalize_counterparts": "ops",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,232 @@
+"""`DiffCoreMix`: the batch transform that puts plan, ops and store together."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from diffcore_gpu.errors import StoreError
+from diffcore_gpu.ops.mixing import as_dense, check_images
+from diffcore_gpu.ops.normalization import affine_of
+from diffcore_gpu.plan import BoxPlacement, LamSpec, MixPlan, PlanConfig, RowChoice
+from diffcore_gpu.store.residency import Residency, ResidentStore
+
+if TYPE_CHECKING:
+    from diffcore_gpu.store import CounterpartStore
+
+
+class DiffCoreMix(nn.Module):
+    """Mix every image of a batch with a generated counterpart of its class (DiffCoRe-Mix, eqs. 6–8).
+
+    The label of a sample does not change, since its counterpart is of the same class. On a GPU the whole transform is
+    one kernel launch, without synchronization; it works under ``torch.compile(fullgraph=True)``, inside a CUDA graph
+    and under autocast. In ``eval()`` it returns its input. What happens to a sample depends on `seed`, the round and
+    the sample's dataset index alone (see `diffcore_gpu.plan`), so not on batch size, workers, ranks or device.
+
+    The round is a buffer on the device. Unless told otherwise, every forward pass in training mode advances it by one,
+    also when it is replayed in a CUDA graph. After `set_epoch(epoch)` the round is the epoch and stays until the next
+    call: then a run on 4 ranks sees exactly the images that a run on 1 rank sees.
+
+    Args:
+        store: an open counterpart store.
+        p: probability that a sample with a counterpart is mixed at all.
+        pixel_prob: π of eq. 8: pixel-wise mixing with this probability, patch-wise otherwise.
+        lam: λ of eq. 6, the share of the real image: a number, an interval (low, high) for the uniform distribution, or
+            `Beta(alpha)`.
+        box_area: area of the box over that of the image: an interval for the uniform distribution, or a number.
+        box_placement: "clipped" (centre anywhere, cut off at the border) or "inside".
+        real_patch_prob: probability that the box shows the real image; otherwise it shows the counterpart.
+        row_choice: "random" among a sample's rows, or "best": the row of highest similarity.
+        mean: C numbers that were subtracted from float images, in units of [0, 1]; None: 0. Counterparts are normalized
+            alike. Not used for uint8 images.
+        std: C numbers that float images were divided by; None: 1. Not used for uint8 images.
+        seed: 64-bit key of the random numbers.
+        residency: where the counterparts live, see `ResidentStore`.
+        inplace: write into the images that are passed, instead of new ones.
+
+    Raises:
+        ValueError: a setting is outside its range.
+        StoreError: the store does not fit into the memory of the device that the module is moved to.
+    """
+
+    round: Tensor
+    status: Tensor
+
+    def __init__(
+        self,
+        store: "CounterpartStore",
+        *,
+        p: float = 1.0,
+        pixel_prob: float = 0.5,
+        lam: LamSpec = (0.0, 1.0),
+        box_area: float | tuple[float, float] = (0.0, 1.0),
+        box_placement: BoxPlacement = "clipped",
+        real_patch_prob: float = 0.5,
+        row_choice: RowChoice = "random",
+        mean: Sequence[float] | Tensor | float | None = None,
+        std: Sequence[float] | Tensor | float | None = None,
+        seed: int = 0,
+        residency: Residency = "auto",
+        inplace: bool = False,
+    ) -> None:
+        super().__init__()
+        if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**64:
+            raise ValueError(f"seed must be an integer of 64 bits, got {seed!r}.")
+        self.config = PlanConfig(p, pixel_prob, lam, box_area, box_placement, real_patch_prob, row_choice)
+        self.seed = seed
+        self.inplace = inplace
+        self.image_shape = store.image_shape
+        self._store = store
+        self._residency: Residency = residency
+        self._parameters_of_draw = list(self.config.parameters())
+        self._advance = True
+        self._norm = affine_of(mean, std, store.image_shape[0])
+        self._lam_table = self.config.lam_table()
+        # On the CPU the store stays mapped from its files until the module is moved, unless "device" asks for a copy.
+        self._resident = ResidentStore(store, torch.device("cpu"), residency)
+        self.register_buffer("round", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("status", torch.zeros(2, dtype=torch.int32), persistent=False)
+
+    @property
+    def store(self) -> "CounterpartStore":
+        """The store that the counterparts come from."""
+        return self._store
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "DiffCoreMix":
+        # `.to(device)` brings the store along; `.half()` and the like leave the constants in float32.
+        super()._apply(fn, recurse)
+        device = self.round.device
+        if device != self._resident.device:
+            self._resident = ResidentStore(self._store, device, self._residency)
+            self._norm = self._norm.to(device)
+            self._lam_table = None if self._lam_table is None else self._lam_table.to(device)
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the epoch the round, instead of a count of forward passes; call it before every epoch, on every rank.
+
+        A CUDA graph keeps advancing or keeping the round as it did when it was captured, from the epoch that is set.
+
+        Args:
+            epoch: 0 or above.
+
+        Raises:
+            ValueError: epoch is negative.
+        """
+        if epoch < 0:
+            raise ValueError(f"epoch must be 0 or above, got {epoch}.")
+        self.round.fill_(epoch)
+        self._advance = False
+
+    def get_extra_state(self) -> dict[str, int | bool]:
+        """What `state_dict` holds beside the round."""
+        return {"seed": self.seed, "advance": self._advance}
+
+    def set_extra_state(self, state: dict[str, int | bool]) -> None:
+        """Go on exactly where the saved module was: its seed, and its way to count rounds."""
+        self.seed = int(state["seed"])
+        self._advance = bool(state["advance"])
+
+    def check(self) -> None:
+        """Raise if a forward pass met an index or a row that the store does not have; this waits for the device.
+
+        On a GPU such samples pass through unchanged and are counted, since looking at each batch would stall the
+        device; call this once per epoch. The count starts anew.
+
+        Raises:
+            StoreError: naming how many.
+        """
+        indices, rows = self.status.tolist()
+        self.status.zero_()
+        if indices:
+            raise StoreError(
+                f"{self._store.path}: {indices} samples had an index outside the store, which was made for "
+                f"{self._store.num_samples} samples; was the index taken from this dataset?"
+            )
+        if rows:
+            raise StoreError(f"{self._store.path}: {rows} pairs name a row that the store does not have; verify it.")
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(model)`."""
+        c = self.config
+        return (
+            f"{self._store.path}, p={c.p}, pixel_prob={c.pixel_prob}, lam={c.lam}, box_area={c.box_area}, "
+            f"box_placement={c.box_placement!r}, real_patch_prob={c.real_patch_prob}, row_choice={c.row_choice!r}, "
+            f"seed={self.seed}"
+        )
+
+    def _check(self, images: Tensor, index: Tensor) -> None:
+        check_images(images)
+        if images.shape[1:] != self.image_shape:
+            got, held = "×".join(map(str, images.shape[1:])), "×".join(map(str, self.image_shape))
+            raise ValueError(
+                f"images are {got} (C×H×W), but the store holds {held}; resize them or pack the store anew."
+            )
+        if index.dtype != torch.int64 or index.dim() != 1:
+            raise ValueError(f"index must be an int64 vector [B], got {index.dtype} {list(index.shape)}.")
+        if index.shape[0] != images.shape[0]:
+            raise ValueError(f"index has {index.shape[0]} entries, but the batch has {images.shape[0]} images.")
+        for name, device in (("index", index.device), ("DiffCoreMix", self.round.device)):
+            if device != images.device:
+                raise ValueError(f"{name} is on {device}, but the images are on {images.device}; move it there.")
+
+    @overload
+    def forward(self, images: Tensor, index: Tensor, *, return_plan: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, images: Tensor, index: Tensor, *, return_plan: Literal[True]) -> tuple[Tensor, MixPlan]: ...
+    def forward(self, images: Tensor, index: Tensor, *, return_plan: bool = False) -> Tensor | tuple[Tensor, MixPlan]:
+        """Mix a batch.
+
+        Args:
+            images: [B, C, H, W] of the store's size; float32, float16 or bfloat16, normalized with `mean` and `std`, or
+                uint8 in [0, 255]. Contiguous and channels_last are taken as they are, other strides are copied.
+            index: int64 [B], each image's index in the dataset that the store was made for, on images' device.
+            return_plan: also return what was done.
+
+        Returns:
+            The mixed batch, of the same shape, dtype, memory format and device; with `return_plan` also its `MixPlan`.
+            Samples without a counterpart are unchanged.
+
+        Raises:
+            ValueError: the batch, its index and the store do not fit together; on the CPU also an index outside the
+                store (on a GPU, `check` finds it).
+        """
+        if not self.training:
+            return (images, self._no_plan(index)) if return_plan else images
+        self._check(images, index)
+        dense = as_dense(images)
+        arguments = (
+            index,
+            self._resident.shards,
+            self._resident.pairs.pair_ptr,
+            self._resident.pairs.pair_row,
+            self.round,
+            self._lam_table,
+            self._norm,
+            self.status,
+            self.seed if self.seed < 2**63 else self.seed - 2**64,
+            self._parameters_of_draw,
+            self._advance,
+        )
+        ops = torch.ops.diffcore
+        if return_plan:
+            mixed, *plan = ops.mix_store_plan(dense, *arguments)
+            return images.copy_(mixed) if self.inplace else mixed, MixPlan(*plan)
+        if not self.inplace:
+            return ops.mix_store(dense, *arguments)  # type: ignore[no-any-return]
+        # Inductor may move the images to another layout and then mutate a copy of them; a plain copy_ it gets right.
+        if dense is images and not torch.compiler.is_compiling():
+            ops.mix_store_(images, *arguments)
+            return images
+        return images.copy_(ops.mix_store(dense, *arguments))
+
+    def _no_plan(self, index: Tensor) -> MixPlan:
+        no = torch.zeros_like(index, dtype=torch.bool)
+        return MixPlan(
+            row=torch.full_like(index, -1),
+            pixel=no,
+            lam=torch.ones_like(index, dtype=torch.float32),
+            box=torch.zeros(index.shape[0], 4, dtype=torch.int32, device=index.device),
+            inside_real=no,
+        )
