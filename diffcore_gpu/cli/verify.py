@@ -1,0 +1,45 @@
+"""`diffcore verify`: read a whole store and check it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffcore_gpu.cli.console import print_json, printable, say, size_text
+
+
+def verify(
+    store: Annotated[Path, typer.Argument(help="The store's folder.")],
+    real: Annotated[
+        Path | None, typer.Option(help="Also check that the store was made for this ImageFolder of real images.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Read a whole store and check every byte and every pair."""
+    from diffcore_gpu.store import CounterpartStore
+
+    opened = CounterpartStore.open(store)
+    files = [*opened.manifest.shards, opened.manifest.pairs]
+    size = sum(file.size for file in files)
+    say(f"Reading {size_text(size)} in {len(files)} files …")
+    opened.verify()
+    if real is not None:
+        from diffcore_gpu.packing.imagefolder import scan_image_folder
+
+        scan = scan_image_folder(real)
+        opened.bind(scan, labels=scan.labels, file_names=scan.file_names)
+    if as_json:
+        result = {
+            "store": str(store),
+            "intact": True,
+            "rows": opened.num_rows,
+            "pairs": opened.num_pairs,
+            "bytes": size,
+            "checksum": opened.checksum,
+            "made_for": None if real is None else str(real),
+        }
+        print_json(result)
+        return
+    print(printable(f"{store}: intact; {opened.num_rows} rows, {opened.num_pairs} pairs, {size_text(size)} checked."))
+    if real is not None:
+        print(printable(f"It was made for {real}: {opened.num_samples} samples, the same labels and file names."))

@@ -1,0 +1,6 @@
+"""Behind `diffcore pack`: from real images and a folder of images that any tool generated to a counterpart store."""
+
+from diffcore_gpu.packing.errors import PackError
+from diffcore_gpu.packing.options import Fit, Layout, PackOptions
+
+__all__ = ["Fit", "Layout", "PackError", "PackOptions"]

@@ -1,0 +1,63 @@
+"""What to pack and how: only names and numbers, so that the command line can show them without waiting for numpy."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+DEFAULT_MAX_PER_SAMPLE = 16
+"""Pairs for each sample in the class layout, where every counterpart of a class may serve every sample of it."""
+
+
+class Layout(StrEnum):
+    """How a folder of generated images says what belongs to what.
+
+    ``class``: the class folders of the real images; every file of a class may serve every sample of it.
+    ``stem``: the real file's stem, then a separator and anything; such a file serves that one sample.
+    ``auto``: ``stem`` where most of the files are named after a real image, else ``class``.
+    """
+
+    AUTO = "auto"
+    CLASS = "class"
+    STEM = "stem"
+
+
+class Fit(StrEnum):
+    """How an image of another aspect ratio is brought to the store's: cut evenly after covering it, or stretched."""
+
+    CROP = "crop"
+    STRETCH = "stretch"
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """What to pack and how.
+
+    Attributes:
+        real: an ImageFolder.
+        generated: the folder of generated images.
+        out: the store's folder.
+        height: of the store's images, in pixels.
+        width: of the store's images, in pixels.
+        layout: how generated files name what they belong to.
+        fit: what to do about another aspect ratio.
+        strict: do not finish the store where anything at all was found.
+        check_real: decode the real images too, and report those that would trouble the training.
+        max_per_sample: pairs for each sample; None: 16 in the class layout, all in the stem layout.
+        workers: threads that decode; None: one for each processor.
+        overwrite: replace a store, finished or not, that is already at `out`.
+        resume: go on where an interrupted pack with the same options stopped.
+    """
+
+    real: Path
+    generated: Path
+    out: Path
+    height: int
+    width: int
+    layout: Layout = Layout.AUTO
+    fit: Fit = Fit.CROP
+    strict: bool = False
+    check_real: bool = False
+    max_per_sample: int | None = None
+    workers: int | None = None
+    overwrite: bool = False
+    resume: bool = False

@@ -1,0 +1,219 @@
+"""Make a counterpart store from real images and a folder of images that any tool generated."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from diffcore_gpu import __version__
+from diffcore_gpu.packing.colour import ImageProblemError
+from diffcore_gpu.packing.decode import decode, pillow_ready
+from diffcore_gpu.packing.errors import PackError
+from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
+from diffcore_gpu.packing.layout import Matching, match_generated
+from diffcore_gpu.packing.options import DEFAULT_MAX_PER_SAMPLE, Fit, Layout, PackOptions
+from diffcore_gpu.packing.ordered_pool import default_workers, map_in_order
+from diffcore_gpu.packing.pairing import pair_up
+from diffcore_gpu.packing.report import Effect, Finding, Kind, PackReport
+from diffcore_gpu.packing.rows import add_rows, files_digest
+from diffcore_gpu.store import CounterpartWriter
+from diffcore_gpu.store.format import MANIFEST_NAME
+from diffcore_gpu.store.workspace import FOLDER_NAME, SETTINGS_NAME
+
+
+def _no_progress(done: int, total: int) -> None:
+    pass
+
+
+def _silent(message: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class PackListener:
+    """Told what happens; each may be left out.
+
+    Attributes:
+        say: gets a remark for a person.
+        checked: gets (done, total) of the real images that were checked.
+        packed: gets (done, total) of the generated files.
+    """
+
+    say: Callable[[str], None] = field(default=_silent)
+    checked: Callable[[int, int], None] = field(default=_no_progress)
+    packed: Callable[[int, int], None] = field(default=_no_progress)
+
+
+def pack(options: PackOptions, listener: PackListener | None = None) -> PackReport:
+    """Pack generated images into a store for an ImageFolder of real ones.
+
+    The rows are in the order of the generated files, so the same folders and options give the same bytes, also where
+    the work was interrupted and resumed. Similarities are not measured (NaN). Nothing is known of the images' seeds
+    and prompts: the seed is −1 and there is no prompt.
+
+    Raises:
+        PackError: a folder is not as it should be, nothing can be packed, or `strict` and something was found.
+        StoreError: the store cannot be written.
+    """
+    started = time.monotonic()
+    listener = listener or PackListener()
+    _refuse_place(options)
+    real = scan_image_folder(options.real)
+    matching = match_generated(real, options.generated, options.layout)
+    listener.say(f"Layout {matching.layout}: {matching.reason}.")
+    for note in matching.notes:
+        listener.say(f"Note: {note}.")
+    findings = list(matching.findings)
+    if options.check_real:
+        findings += _check_real(real, options, listener)
+    if options.strict and findings:
+        # It fails already; look at the files all the same, so that everything is listed at once.
+        journal = add_rows(None, options, matching.files, listener.packed)
+        raise _strict_error(findings + journal.findings(matching.file_names), "nothing was written")
+    if not matching.files:
+        raise PackError(_nothing_matches(options, matching))
+    report = _write(options, listener, real, matching, findings)
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def _refuse_place(options: PackOptions) -> None:
+    out = options.out.resolve()
+    for folder in (options.real, options.generated):
+        # Inside the real images the store would be one class more, and every label after it another number.
+        if out.is_relative_to(folder.resolve()):
+            raise PackError(f"{options.out} lies inside {folder}; put the store outside the folders of images.")
+    if options.resume or options.overwrite:
+        return
+    if (options.out / FOLDER_NAME / SETTINGS_NAME).exists():
+        raise PackError(
+            f"{options.out} holds an unfinished store; give --resume to go on with it or --overwrite to start again."
+        )
+    if (options.out / MANIFEST_NAME).exists():
+        raise PackError(f"{options.out} holds a finished store; give --overwrite to replace it.")
+
+
+def _write(
+    options: PackOptions,
+    listener: PackListener,
+    real: ImageFolderScan,
+    matching: Matching,
+    findings: list[Finding],
+) -> PackReport:
+    settings = _settings(options, real, matching)
+    with CounterpartWriter(
+        options.out,
+        num_samples=len(real),
+        image_shape=(3, options.height, options.width),
+        class_names=real.class_names,
+        labels=real.labels,
+        file_names=real.file_names,
+        metadata=settings,
+        resume=options.resume,
+        overwrite=options.overwrite,
+    ) as writer:
+        resumed = writer.num_rows
+        if resumed:
+            listener.say(f"Resuming after {resumed} rows.")
+        journal = add_rows(writer, options, matching.files, listener.packed)
+        findings = findings + journal.findings(matching.file_names)
+        skipped = journal.skipped()
+        kept = [matched for position, matched in enumerate(matching.files) if position not in skipped]
+        samples, rows = pair_up(real, kept, settings["max_per_sample"])
+        covered = np.unique(samples).tolist()
+        covered_labels = {real.labels[sample] for sample in covered}
+        present = sorted(set(real.labels))
+        for label in present:
+            if label not in covered_labels:
+                findings.append(Finding(Effect.CLASS, Kind.NO_COUNTERPARTS, real.class_names[label]))
+        if options.strict and findings:
+            raise _strict_error(
+                findings,
+                f"the store at {options.out} was not finished; mend them and run again with --overwrite, "
+                "or accept them and run again with --resume and without --strict",
+            )
+        if not len(samples):
+            raise PackError(f"No image of {options.generated} can serve a sample: {_first_of(findings)}.")
+        per_class = dict.fromkeys((real.class_names[label] for label in present), 0)
+        for matched in kept:
+            per_class[real.class_names[matched.label]] = per_class.get(real.class_names[matched.label], 0) + 1
+        report = PackReport(
+            samples=len(real),
+            rows=len(kept),
+            pairs=len(samples),
+            covered=len(covered),
+            unused_rows=len(kept) - len(np.unique(rows)),
+            skipped_files=len({f.name for f in findings if f.effect is Effect.SKIPPED}),
+            converted_files=len({f.name for f in findings if f.effect is Effect.CONVERTED}),
+            rows_per_class=per_class,
+            enlarged=journal.enlarged,
+            layout=matching.layout.value,
+            layout_reason=matching.reason,
+            notes=matching.notes,
+            findings=findings,
+            resumed_rows=resumed,
+        )
+        if not writer.finished:
+            writer.add_pairs(samples[writer.num_pairs :], rows[writer.num_pairs :])
+        writer.update_metadata({"counts": report.counts()})
+    return report
+
+
+def _settings(options: PackOptions, real: ImageFolderScan, matching: Matching) -> dict[str, Any]:
+    """What the store keeps about its making, and what must be the same for a resumed run."""
+    limit = options.max_per_sample
+    if limit is None and matching.layout is Layout.CLASS:
+        limit = DEFAULT_MAX_PER_SAMPLE
+    return {
+        "made_by": "diffcore pack",
+        "version": __version__,
+        "layout": matching.layout.value,
+        "resize": options.fit.value,
+        "filter": "bicubic",
+        "max_per_sample": limit,
+        "real": _base_name(options.real),
+        "generated": _base_name(options.generated),
+        "generated_files": len(matching.files),
+        "generated_sha256": files_digest(options.generated, matching.files),
+    }
+
+
+def _base_name(path: Any) -> str:
+    return str(path.resolve().name).encode(errors="backslashreplace").decode()
+
+
+def _check_real(real: ImageFolderScan, options: PackOptions, listener: PackListener) -> list[Finding]:
+    def look(sample: int) -> Finding | None:
+        try:
+            decode(real.path(sample), 1, 1, Fit.STRETCH)
+        except ImageProblemError as problem:
+            return Finding(Effect.REAL, problem.kind, real.files[sample].name, problem.detail)
+        return None
+
+    findings = []
+    with pillow_ready():
+        for done, finding in enumerate(map_in_order(look, range(len(real)), options.workers or default_workers()), 1):
+            if finding:
+                findings.append(finding)
+            listener.checked(done, len(real))
+    return findings
+
+
+def _strict_error(findings: list[Finding], outcome: str) -> PackError:
+    details = [f"{finding.effect}: {finding}" for finding in findings]
+    return PackError(f"--strict: {len(findings)} findings; {outcome}.", details)
+
+
+def _nothing_matches(options: PackOptions, matching: Matching) -> str:
+    what = "a class folder of" if matching.layout is Layout.CLASS else "named after an image of"
+    other = Layout.STEM if matching.layout is Layout.CLASS else Layout.CLASS
+    images = [finding for finding in matching.findings if finding.kind is not Kind.NOT_AN_IMAGE]
+    return (
+        f"No image of {options.generated} is {'in ' if matching.layout is Layout.CLASS else ''}{what} {options.real} "
+        f"(layout {matching.layout}: {matching.reason}; try --layout {other}); the first: {_first_of(images)}."
+    )
+
+
+def _first_of(findings: list[Finding]) -> str:
+    return str(findings[0]) if findings else "no sample is left that is not the image itself"

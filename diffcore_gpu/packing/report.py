@@ -1,0 +1,150 @@
+"""What came of packing: counts, files left out and why, files converted, classes without images."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Effect(StrEnum):
+    """What a finding means for the store."""
+
+    SKIPPED = "skipped"
+    """The generated file is not in the store."""
+    CONVERTED = "converted"
+    """The generated file is in the store, but its pixels are not the file's as they stood."""
+    CLASS = "class"
+    """A class has no counterparts, or no real images."""
+    REAL = "real"
+    """A real image would trouble the training."""
+
+
+class Kind(StrEnum):
+    """What was found; the value is the category's name in reports."""
+
+    EMPTY_FILE = "empty-file"
+    BROKEN = "broken"
+    TRUNCATED = "truncated"
+    UNREADABLE = "unreadable"
+    TOO_SMALL = "too-small"
+    TOO_LARGE = "too-large"
+    UNSUPPORTED = "unsupported-pixels"
+    NOT_AN_IMAGE = "not-an-image"
+    UNKNOWN_CLASS = "unknown-class"
+    NO_REAL_IMAGE = "no-real-image"
+    OTHER_CLASS = "real-image-of-another-class"
+    AMBIGUOUS = "ambiguous-name"
+
+    CMYK = "cmyk"
+    COLOUR_SPACE = "colour-space"
+    PALETTE = "palette"
+    GREY = "grey"
+    SIXTEEN_BIT = "16-bit"
+    TRANSPARENCY = "transparency"
+    ANIMATED = "animated"
+    ORIENTATION = "exif-orientation"
+
+    EMPTY_CLASS = "empty-class"
+    NO_COUNTERPARTS = "class-without-counterparts"
+    NO_REAL_IMAGES = "class-without-real-images"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to tell the user.
+
+    Attributes:
+        effect: what it means for the store.
+        kind: the category.
+        name: the file or class, relative to its folder.
+        detail: one phrase; empty where the kind says it all.
+    """
+
+    effect: Effect
+    kind: Kind
+    name: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.kind}" + (f" ({self.detail})" if self.detail else "")
+
+
+def count_kinds(findings: list[Finding], effect: Effect) -> dict[str, int]:
+    """How many findings of each kind have that effect, sorted by kind."""
+    return dict(sorted(Counter(finding.kind.value for finding in findings if finding.effect is effect).items()))
+
+
+@dataclass
+class PackReport:
+    """What came of a pack.
+
+    Attributes:
+        samples: real images.
+        rows: generated images in the store.
+        pairs: pairs of a sample and a row.
+        covered: samples with at least one pair.
+        unused_rows: rows in no pair.
+        skipped_files: generated files, and whole folders of unknown classes, that were left out.
+        converted_files: rows whose pixels are not the file's as they stood.
+        rows_per_class: for each class with real images, its name and rows.
+        enlarged: rows whose file is smaller than the store's images.
+        layout: "class" or "stem".
+        layout_reason: why that one.
+        notes: class folders that were recognized under another spelling.
+        findings: everything that was left out, converted or missing.
+        resumed_rows: rows that were there already when the work was resumed.
+        seconds: wall-clock time.
+    """
+
+    samples: int
+    rows: int
+    pairs: int
+    covered: int
+    unused_rows: int
+    skipped_files: int
+    converted_files: int
+    rows_per_class: dict[str, int]
+    enlarged: int
+    layout: str
+    layout_reason: str
+    notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    resumed_rows: int = 0
+    seconds: float = 0.0
+
+    @property
+    def coverage(self) -> float:
+        """The share of samples with at least one counterpart."""
+        return self.covered / self.samples
+
+    def counts(self) -> dict[str, Any]:
+        """What the store keeps of this report."""
+        return {
+            "covered": self.covered,
+            "unused_rows": self.unused_rows,
+            "skipped_files": self.skipped_files,
+            "converted_files": self.converted_files,
+            "enlarged": self.enlarged,
+            **{effect.value: count_kinds(self.findings, effect) for effect in Effect if effect is not Effect.REAL},
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole report as JSON-able values."""
+        return {
+            "samples": self.samples,
+            "rows": self.rows,
+            "pairs": self.pairs,
+            "coverage": self.coverage,
+            **self.counts(),
+            "real": count_kinds(self.findings, Effect.REAL),
+            "rows_per_class": self.rows_per_class,
+            "layout": self.layout,
+            "layout_reason": self.layout_reason,
+            "notes": self.notes,
+            "findings": [
+                {"effect": f.effect.value, "kind": f.kind.value, "name": f.name, "detail": f.detail}
+                for f in self.findings
+            ],
+            "resumed_rows": self.resumed_rows,
+            "seconds": round(self.seconds, 3),
+        }

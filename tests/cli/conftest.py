@@ -1,0 +1,65 @@
+"""Folders of images and a store packed from them by the command itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffcore_gpu.cli import main
+
+
+class Outcome(NamedTuple):
+    """What a run of the command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Folders(NamedTuple):
+    """Where the images lie and the store is to be."""
+
+    real: Path
+    generated: Path
+    store: Path
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `diffcore` with arguments."""
+
+    def run(*arguments: object) -> Outcome:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    """Three classes with real images; two of them have counterparts, one of which has an awkward name and is grey."""
+    random = np.random.default_rng(0)
+    real, generated = tmp_path / "real", tmp_path / "gen"
+    for name in ("real/a/0.png", "real/a/1.png", "real/b/0.png", "real/c/0.png", "gen/a/x.png", "gen/a/y.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(tmp_path / name)
+    (generated / "b").mkdir()
+    Image.new("L", (40, 40), 90).save(generated / "b" / "[bold]red[i] λ.png")
+    return Folders(real, generated, tmp_path / "store")
+
+
+@pytest.fixture
+def packed(run: Run, folders: Folders) -> Folders:
+    """The folders with the store in place."""
+    outcome = run(
+        "pack", "--real", folders.real, "--generated", folders.generated, "--out", folders.store, "--size", 32
+    )
+    assert outcome.code == 0, outcome.err
+    return folders

@@ -1,0 +1,111 @@
+"""`diffcore pack` as it is typed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffcore_gpu import CounterpartStore
+from tests.cli.conftest import Folders, Run
+
+
+def arguments(folders: Folders, *more: object) -> tuple[object, ...]:
+    required = ("--real", folders.real, "--generated", folders.generated, "--out", folders.store, "--size", "32")
+    return ("pack", *required, *more)
+
+
+def test_report_for_a_person(run: Run, folders: Folders) -> None:
+    outcome = run(*arguments(folders))
+    assert outcome.code == 0
+    assert "coverage   75.0%: 3 of 4 samples have a counterpart" in outcome.out
+    assert "per class  0 to 2 rows; 2 of 3 classes have any" in outcome.out
+    assert "  b/[bold]red[i] λ.png: grey (copied to three channels)\n" in outcome.out
+    assert "  c: class-without-counterparts\n" in outcome.out
+    assert "Layout class: 0 of 3 files are named after a real image." in outcome.err
+    assert "Packing: 3 of 3 images" in outcome.err
+
+
+def test_report_for_a_program(run: Run, folders: Folders) -> None:
+    outcome = run(*arguments(folders, "--json"))
+    report = json.loads(outcome.out)
+    assert (report["samples"], report["rows"], report["pairs"], report["coverage"]) == (4, 3, 5, 0.75)
+    assert report["rows_per_class"] == {"a": 2, "b": 1, "c": 0}
+    assert report["converted"] == {"grey": 1}
+    assert {finding["name"] for finding in report["findings"]} == {"b/[bold]red[i] λ.png", "c"}
+
+
+def test_height_and_width(run: Run, folders: Folders) -> None:
+    assert run(*arguments(folders, "--size", "24x16", "--resize", "stretch")).code == 0
+    assert CounterpartStore.open(folders.store).image_shape == (3, 24, 16)
+
+
+@pytest.mark.parametrize("size", ["0", "x", "32x", "-3", "32x32x3", "99999", "1.5", ""])
+def test_bad_size(run: Run, folders: Folders, size: str) -> None:
+    outcome = run(*arguments(folders, "--size", size))
+    assert outcome.code == 2
+    assert "--size" in outcome.err
+    assert not folders.store.exists()
+
+
+@pytest.mark.parametrize("option", [("--layout", "flat"), ("--max-per-sample", "0"), ("--workers", "0")])
+def test_bad_option(run: Run, folders: Folders, option: tuple[str, str]) -> None:
+    assert run(*arguments(folders, *option)).code == 2
+
+
+def test_strict(run: Run, folders: Folders) -> None:
+    (folders.generated / "notes.txt").touch()
+    outcome = run(*arguments(folders, "--strict"))
+    assert outcome.code == 1
+    assert outcome.out == ""
+    assert "diffcore: --strict: 2 findings; nothing was written.\n" in outcome.err
+    assert "  skipped: notes.txt: not-an-image\n" in outcome.err
+    assert "  converted: b/[bold]red[i] λ.png: grey (copied to three channels)\n" in outcome.err
+    assert not folders.store.exists()
+
+
+def test_existing_store(run: Run, packed: Folders) -> None:
+    outcome = run(*arguments(packed))
+    assert outcome.code == 1
+    assert outcome.err == f"diffcore: {packed.store} holds a finished store; give --overwrite to replace it.\n"
+    assert run(*arguments(packed, "--overwrite")).code == 0
+    assert run(*arguments(packed, "--resume")).code == 0
+
+
+@pytest.mark.parametrize("folder", ["--real", "--generated"])
+def test_missing_folder(run: Run, folders: Folders, tmp_path: Path, folder: str) -> None:
+    outcome = run(*arguments(folders, folder, tmp_path / "missing"))
+    assert outcome.code == 1
+    assert outcome.err.splitlines()[-1].startswith(f"diffcore: {tmp_path / 'missing'} is not a folder; {folder} takes")
+
+
+_INTERRUPTED = """
+import os, signal, sys
+import diffcore_gpu.packing.rows as rows
+from diffcore_gpu.cli import main
+decode = rows.decode
+def slow(path, *rest):
+    if path.name == "y.png":
+        os.kill(os.getpid(), signal.SIGINT)
+    return decode(path, *rest)
+rows.decode = slow
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_and_resume(run: Run, folders: Folders) -> None:
+    words = [str(argument) for argument in arguments(folders, "--workers", 1)]
+    result = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, *words], check=False, capture_output=True, text=True, env=os.environ
+    )
+    assert result.returncode == 128 + signal.SIGINT
+    assert result.stderr.splitlines()[-1] == "Interrupted. Run the same command with --resume to go on."
+    assert "Traceback" not in result.stderr
+    outcome = run(*arguments(folders))
+    assert outcome.code == 1
+    assert "give --resume to go on with it or --overwrite" in outcome.err
+    assert run(*arguments(folders, "--resume")).code == 0
+    CounterpartStore.open(folders.store).verify()

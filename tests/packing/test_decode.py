@@ -1,0 +1,268 @@
+"""Files of every kind: decoded to the right pixels, or refused with the right reason."""
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from diffcore_gpu.packing import decode as decode_module
+from diffcore_gpu.packing.colour import ImageProblemError
+from diffcore_gpu.packing.decode import Decoded, decode, pillow_ready
+from diffcore_gpu.packing.errors import PackError
+from diffcore_gpu.packing.options import Fit
+from diffcore_gpu.packing.report import Kind
+
+SIDE = 16
+
+
+@pytest.fixture(autouse=True)
+def _pillow() -> Iterator[None]:
+    with pillow_ready():
+        yield
+
+
+@pytest.fixture
+def rgb() -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def look(path: Path, side: int = SIDE) -> Decoded:
+    return decode(path, side, side, Fit.CROP)
+
+
+def kinds(decoded: Decoded) -> set[Kind]:
+    return {conversion.kind for conversion in decoded.conversions}
+
+
+def problem(path: Path, side: int = SIDE) -> Kind:
+    with pytest.raises(ImageProblemError) as caught:
+        look(path, side)
+    return caught.value.kind
+
+
+def deep_png(values: npt.NDArray[np.uint16]) -> bytes:
+    """A 16-bit RGB PNG, which Pillow reads but does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width, _ = values.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.ppm", "a.tif", "A.PNG", "png_inside.jpg"])
+def test_lossless_rgb_comes_through_unchanged(tmp_path: Path, rgb: npt.NDArray[np.uint8], name: str) -> None:
+    Image.fromarray(rgb).save(tmp_path / name, format="PNG" if name.endswith(".jpg") else None)
+    decoded = look(tmp_path / name)
+    assert np.array_equal(decoded.pixels, rgb.transpose(2, 0, 1))
+    assert decoded.pixels.flags.c_contiguous
+    assert (decoded.conversions, decoded.enlarged) == ((), False)
+
+
+def test_grey(tmp_path: Path, rgb: npt.NDArray[np.uint8]) -> None:
+    Image.fromarray(rgb[..., 0]).save(tmp_path / "a.png")
+    decoded = look(tmp_path / "a.png")
+    assert np.array_equal(decoded.pixels, np.stack([rgb[..., 0]] * 3))
+    assert kinds(decoded) == {Kind.GREY}
+
+
+def test_bilevel(tmp_path: Path) -> None:
+    Image.fromarray(np.eye(SIDE, dtype=bool)).save(tmp_path / "a.png")
+    decoded = look(tmp_path / "a.png")
+    assert np.array_equal(decoded.pixels[0], np.eye(SIDE, dtype=np.uint8) * 255)
+    assert kinds(decoded) == {Kind.GREY}
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm"])
+def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, name: str) -> None:
+    values = np.linspace(0, 65535, SIDE * SIDE).round().astype(np.uint16).reshape(SIDE, SIDE)
+    if name.endswith(".pgm"):
+        (tmp_path / name).write_bytes(b"P5 16 16 65535\n" + values.astype(">u2").tobytes())
+    else:
+        Image.fromarray(values).save(tmp_path / name)
+    decoded = look(tmp_path / name)
+    assert np.array_equal(decoded.pixels[1], np.floor(values / 257 + 0.5).astype(np.uint8))
+    assert kinds(decoded) == {Kind.SIXTEEN_BIT, Kind.GREY}
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.ppm"])
+def test_16_bit_colour_is_scaled(tmp_path: Path, name: str) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (SIDE, SIDE, 3)).astype(np.uint16)
+    ppm = b"P6 16 16 65535\n" + values.astype(">u2").tobytes()
+    (tmp_path / name).write_bytes(deep_png(values) if name == "a.png" else ppm)
+    decoded = look(tmp_path / name)
+    assert np.abs(decoded.pixels.transpose(1, 2, 0) - values / 257).max() <= 1
+    assert kinds(decoded) == {Kind.SIXTEEN_BIT}
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    Image.new("CMYK", (SIDE, SIDE), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
+    decoded = look(tmp_path / "a.jpg")
+    assert np.abs(decoded.pixels[:, 8, 8].astype(int) - (255, 0, 0)).max() <= 3
+    assert kinds(decoded) == {Kind.CMYK}
+
+
+def test_palette(tmp_path: Path, rgb: npt.NDArray[np.uint8]) -> None:
+    image = Image.fromarray(rgb).quantize(16)
+    image.save(tmp_path / "a.png")
+    decoded = look(tmp_path / "a.png")
+    assert np.array_equal(decoded.pixels.transpose(1, 2, 0), np.asarray(image.convert("RGB")))
+    assert kinds(decoded) == {Kind.PALETTE}
+
+
+@pytest.mark.parametrize("transparency", [0, bytes([0] + [255] * 15)])
+def test_transparent_palette_entry_becomes_white(
+    tmp_path: Path, rgb: npt.NDArray[np.uint8], transparency: int | bytes
+) -> None:
+    image = Image.fromarray(rgb).quantize(16)
+    image.save(tmp_path / "a.png", transparency=transparency)
+    decoded = look(tmp_path / "a.png")
+    clear = np.asarray(image) == 0
+    assert clear.any()
+    assert (decoded.pixels[:, clear] == 255).all()
+    assert np.array_equal(decoded.pixels[:, ~clear].T, np.asarray(image.convert("RGB"))[~clear])
+    assert kinds(decoded) == {Kind.PALETTE, Kind.TRANSPARENCY}
+
+
+def test_half_transparent_is_laid_on_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (SIDE, SIDE), (200, 0, 100, 51)).save(tmp_path / "a.png")
+    decoded = look(tmp_path / "a.png")
+    expected = np.array([200, 0, 100]) * 0.2 + 255 * 0.8
+    assert np.abs(decoded.pixels[:, 3, 3] - expected).max() <= 1
+    assert kinds(decoded) == {Kind.TRANSPARENCY}
+
+
+def test_opaque_alpha_changes_nothing(tmp_path: Path, rgb: npt.NDArray[np.uint8]) -> None:
+    image = Image.fromarray(rgb).convert("RGBA")
+    image.save(tmp_path / "a.png")
+    decoded = look(tmp_path / "a.png")
+    assert np.array_equal(decoded.pixels, rgb.transpose(2, 0, 1))
+    assert decoded.conversions == ()
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.tif"])
+def test_first_frame_of_several(tmp_path: Path, name: str) -> None:
+    red, blue = (Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "blue"))
+    red.save(tmp_path / name, save_all=True, append_images=[blue])
+    decoded = look(tmp_path / name)
+    assert decoded.pixels[:, 5, 5].tolist() == [255, 0, 0]
+    assert Kind.ANIMATED in kinds(decoded)
+
+
+def test_orientation_is_named_and_not_applied(tmp_path: Path, rgb: npt.NDArray[np.uint8]) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(rgb).save(tmp_path / "a.png", exif=exif)
+    decoded = look(tmp_path / "a.png")
+    assert np.array_equal(decoded.pixels, rgb.transpose(2, 0, 1))
+    assert kinds(decoded) == {Kind.ORIENTATION}
+
+
+def test_enlarging_is_told(tmp_path: Path, rgb: npt.NDArray[np.uint8]) -> None:
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    assert look(tmp_path / "a.png", 32).enlarged
+    assert not look(tmp_path / "a.png", 8).enlarged
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (7, 7)])
+def test_too_small(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size).save(tmp_path / "a.png")
+    assert problem(tmp_path / "a.png") is Kind.TOO_SMALL
+
+
+def test_small_images_fit_a_store_of_their_size(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    assert look(tmp_path / "a.png", 4).pixels.shape == (3, 4, 4)
+
+
+@pytest.mark.parametrize("side", [9_500, 20_000])
+def test_decompression_bomb(tmp_path: Path, side: int) -> None:
+    Image.new("1", (side, side)).save(tmp_path / "a.png")
+    assert problem(tmp_path / "a.png") is Kind.TOO_LARGE
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif"])
+def test_truncated(tmp_path: Path, rgb: npt.NDArray[np.uint8], name: str) -> None:
+    path = tmp_path / name
+    Image.fromarray(rgb).resize((64, 64)).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.7)])
+    assert problem(path) is Kind.TRUNCATED
+
+
+def text(path: Path) -> None:
+    path.write_text("no image at all")
+
+
+def flipped(path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+
+
+def postscript(path: Path) -> None:
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\nshowpage\n")
+
+
+def floating(path: Path) -> None:
+    Image.fromarray(np.ones((SIDE, SIDE), np.float32)).save(path, format="TIFF")
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (Path.touch, Kind.EMPTY_FILE),
+        (text, Kind.BROKEN),
+        (flipped, Kind.BROKEN),
+        (postscript, Kind.BROKEN),
+        (floating, Kind.UNSUPPORTED),
+        (folder, Kind.NOT_AN_IMAGE),
+        (lambda path: path.symlink_to("nowhere"), Kind.UNREADABLE),
+    ],
+)
+def test_unusable(tmp_path: Path, make: Callable[[Path], None], kind: Kind) -> None:
+    make(tmp_path / "a.png")
+    assert problem(tmp_path / "a.png") is kind
+
+
+def test_a_failing_disk_is_not_a_broken_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "a.png")
+
+    def fail(*args: object, **options: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(decode_module.Image, "open", fail)
+    with pytest.raises(PackError, match=r"a\.png cannot be read: Input/output error"):
+        look(tmp_path / "a.png")
+
+
+def test_every_single_damage_is_survived(tmp_path: Path, rgb: npt.NDArray[np.uint8]) -> None:
+    """Whatever byte is damaged, the file is decoded or refused; nothing else is raised."""
+    random = np.random.default_rng(1)
+    decoded = refused = 0
+    for name in ("a.png", "a.jpg", "a.gif", "a.tif", "a.webp", "a.bmp"):
+        path = tmp_path / name
+        Image.fromarray(rgb).save(path)
+        whole = path.read_bytes()
+        for _ in range(60):
+            data = bytearray(whole)
+            for position in random.integers(0, len(data), 3):
+                data[position] = random.integers(256)
+            path.write_bytes(data[: random.integers(1, len(data) + 1)])
+            try:
+                decoded += look(path).pixels.shape == (3, SIDE, SIDE)
+            except ImageProblemError as error:
+                refused += isinstance(error.kind, Kind)
+    assert decoded + refused == 360
+    assert min(decoded, refused) > 0
