@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu import __version__
-from diffcore_gpu.cli import inspect, pack, verify
+from diffcore_gpu.cli import demo, inspect, pack, verify
 from diffcore_gpu.cli.console import say
 from diffcore_gpu.errors import DiffcoreError
 
@@ -17,6 +17,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "pack": pack.pack,
     "inspect": inspect.inspect,
     "verify": verify.verify,
+    "demo": demo.demo,
 }
 
 # Plain help and errors: rich would read brackets in file names as its own markup and break long paths into boxes.
