@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from diffcore_gpu.store.fingerprint import Int64Array
+
+_threads_are_lost = False
+"""Whether this process is a fork: OpenMP, which torch's threads come from, waits forever for them in a child."""
+
+
+def _note_fork() -> None:
+    global _threads_are_lost
+    _threads_are_lost = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 class ShardGather:
     """Copies rows out of `shards`, uint8 [n_i, C, H, W], each with `rows_per_shard` rows except the last.
 
-    Where all rows lie in one shard, torch's `index_select` on int64 is the fastest. Across shards it cannot write to
-    scattered places; there numpy's copy of one image has the least overhead, and beats torch's parallel copy of each
-    image as well as Python threads that share the images (they wait for each other's interpreter lock).
+    torch's `index_select` copies rows with several threads and without an interpreter between them, but out of one
+    tensor only. So the shards are seen as one: a tensor over the address range from the first map to the end of the
+    last, of which only the places of images are ever touched. Where the images' places are not multiples of 8 bytes
+    (some small sizes), and in a forked process, numpy copies them one by one.
     """
 
     def __init__(self, shards: Sequence[torch.Tensor], rows_per_shard: int) -> None:
         self._rows_per_shard = rows_per_shard
-        self._shards = shards
         self._arrays = [shard.numpy() for shard in shards]
-        aligned = all(shard.data_ptr() % 8 == 0 and shard[0].numel() % 8 == 0 for shard in shards)
-        self._wide = [_as_int64(shard) for shard in shards] if aligned else None
+        self._all_rows: torch.Tensor | None = None
+        if shards and all(shard.data_ptr() % 8 == 0 and shard[0].numel() % 8 == 0 for shard in shards):
+            self._words = shards[0][0].numel() // 8  # of 8 bytes, in an image
+            first = min(shard.data_ptr() for shard in shards)
+            size = max(shard.data_ptr() + shard.nbytes for shard in shards) - first
+            addresses = (ctypes.c_uint8 * size).from_address(first)
+            span = torch.from_numpy(np.ctypeslib.as_array(addresses)[: size // 8 * 8].view(np.int64))
+            self._all_rows = span.as_strided((len(span) - self._words + 1, self._words), (1, 1))
+            self._starts = np.array([(shard.data_ptr() - first) // 8 for shard in shards], np.int64)
 
     def shards_of(self, rows: Int64Array) -> set[int]:
         """The shards in which rows int64 [n] lie."""
@@ -31,19 +52,10 @@ class ShardGather:
     def copy(self, rows: Int64Array, out: torch.Tensor) -> None:
         """Copy the images of rows int64 [n], n ≥ 1, all in range, into contiguous `out` uint8 [n, C, H, W]."""
         numbers, places = divmod(rows, self._rows_per_shard)
-        first = numbers[0]
-        if (numbers == first).all():
-            index = torch.from_numpy(places)
-            if self._wide is not None and out.data_ptr() % 8 == 0:
-                torch.index_select(self._wide[first], 0, index, out=_as_int64(out))
-            else:
-                torch.index_select(self._shards[first], 0, index, out=out)
+        if self._all_rows is not None and out.data_ptr() % 8 == 0 and not _threads_are_lost:
+            words = torch.from_numpy(self._starts[numbers] + places * self._words)
+            torch.index_select(self._all_rows, 0, words, out=out.view(len(out), -1).view(torch.int64))
             return
         target = out.numpy()
         for position, (number, place) in enumerate(zip(numbers.tolist(), places.tolist(), strict=True)):
             target[position] = self._arrays[number][place]
-
-
-def _as_int64(images: torch.Tensor) -> torch.Tensor:
-    """Contiguous images [n, C, H, W] as int64 [n, C·H·W / 8], sharing memory: torch gathers these faster than bytes."""
-    return images.view(len(images), -1).view(torch.int64)
