@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffcore_gpu.beta import Beta as Beta
+    from diffcore_gpu.crops import CropPlan as CropPlan
+    from diffcore_gpu.crops import RandomResizedCropMirror as RandomResizedCropMirror
+    from diffcore_gpu.crops import center_crop as center_crop
+    from diffcore_gpu.crops import draw_crops as draw_crops
+    from diffcore_gpu.crops import whole_image as whole_image
     from diffcore_gpu.data import IndexedDataset as IndexedDataset
     from diffcore_gpu.errors import DiffcoreError as DiffcoreError
     from diffcore_gpu.errors import StoreError as StoreError
     from diffcore_gpu.ops import mix as mix
     from diffcore_gpu.ops import mix_reference as mix_reference
     from diffcore_gpu.ops import normalize_counterparts as normalize_counterparts
+    from diffcore_gpu.ops import resized_crop as resized_crop
     from diffcore_gpu.plan import MixPlan as MixPlan
     from diffcore_gpu.plan import PlanConfig as PlanConfig
     from diffcore_gpu.plan import draw_plan as draw_plan
@@ -33,17 +39,23 @@ _HOMES = {
     "Beta": "beta",
     "CounterpartStore": "store",
     "CounterpartWriter": "store",
+    "CropPlan": "crops",
     "DiffCoreMix": "transform",
     "DiffcoreError": "errors",
     "IndexedDataset": "data",
     "MixPlan": "plan",
     "PlanConfig": "plan",
+    "RandomResizedCropMirror": "crops",
     "StoreError": "errors",
+    "center_crop": "crops",
     "dataset_fingerprint": "store",
+    "draw_crops": "crops",
     "draw_plan": "plan",
     "mix": "ops",
     "mix_reference": "ops",
     "normalize_counterparts": "ops",
+    "resized_crop": "ops",
+    "whole_image": "crops",
 }
 
 __all__ = sorted(_HOMES)

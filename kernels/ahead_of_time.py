@@ -20,6 +20,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from .mix import BLOCK, NUM_WARPS, mix_plan_kernel, mix_store_kernel
+from .resized_crop import CROP_BLOCK, CROP_WARPS, resized_crop_kernel
 
 TARGETS = {
     "sm_75": GPUTarget("cuda", 75, 32),
@@ -29,12 +30,12 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 DTYPES = ("fp32", "fp16", "bf16", "u8")
-KERNELS = {"mix_store": mix_store_kernel, "mix_plan": mix_plan_kernel}
+KERNELS = {"mix_store": mix_store_kernel, "mix_plan": mix_plan_kernel, "resized_crop": resized_crop_kernel}
 
 _POINTERS = {
     "index": "i64", "store": "u8", "pair_ptr": "i64", "pair_row": "i64", "round": "i64", "lam_table": "fp32",
     "norm": "fp32", "status": "i32", "plan_row": "i64", "plan_pixel": "i1", "plan_lam": "fp32", "plan_box": "i32",
-    "plan_inside_real": "i1",
+    "plan_inside_real": "i1", "crop": "i32", "mirror": "i1",
 }  # fmt: skip
 
 
@@ -45,7 +46,7 @@ class Report:
     Attributes:
         kernel: its name in `KERNELS`.
         target: its name in `TARGETS`.
-        dtype: data type of the images.
+        dtype: data type of the images (of a crop: of its output).
         planar: contiguous images; False: channels_last.
         registers: registers per thread (vector registers on AMD).
         spills: bytes of stack and local memory, plus instructions that reach them; 0 is what we want.
@@ -68,16 +69,27 @@ class Report:
 def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224)):
     """Compile a kernel for images of 3 × size pixels, as its launcher would specialize it.
 
+    A crop reads contiguous uint8 images of 3 × 256 × 256; `dtype` and `planar` are then those of its output.
+
     Returns:
         triton's `CompiledKernel`.
     """
     function = KERNELS[kernel]
-    constants = {
-        "C": 3, "H": size[0], "W": size[1], "BLOCK": BLOCK, "PLANAR": planar, "INPLACE": False,
-        "LAM_TABLE": False, "BOX_INSIDE": False, "BEST_ROW": False, "WRITE_PLAN": False,
-    }  # fmt: skip
-    constants = {name: value for name, value in constants.items() if name in function.arg_names}
     pointers = {**_POINTERS, "images": dtype, "out": dtype}
+    if kernel == "resized_crop":
+        pointers["images"] = "u8"
+        constants = {
+            "C": 3, "H": 256, "W": 256, "OUT_H": size[0], "OUT_W": size[1], "BLOCK": CROP_BLOCK, "PADDED_C": 4,
+            "PLANAR_IN": True, "PLANAR_OUT": planar,
+        }  # fmt: skip
+        num_warps = CROP_WARPS
+    else:
+        constants = {
+            "C": 3, "H": size[0], "W": size[1], "BLOCK": BLOCK, "PLANAR": planar, "INPLACE": False,
+            "LAM_TABLE": False, "BOX_INSIDE": False, "BEST_ROW": False, "WRITE_PLAN": False,
+        }  # fmt: skip
+        num_warps = NUM_WARPS
+    constants = {name: value for name, value in constants.items() if name in function.arg_names}
     signature, attributes = {}, {}
     for position, name in enumerate(function.arg_names):
         if name in constants:
@@ -88,9 +100,8 @@ def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tup
         else:
             signature[name] = "i64" if name == "seed" else "i32"
     source = ASTSource(function, signature, constants, attributes)
-    return triton.compile(
-        source, target=TARGETS[target], options={"num_warps": NUM_WARPS, "enable_fp_fusion": False}
-    )  # fmt: skip
+    options = {"num_warps": num_warps, "enable_fp_fusion": False}
+    return triton.compile(source, target=TARGETS[target], options=options)
 
 
 _NVIDIA_TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"

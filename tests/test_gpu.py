@@ -130,3 +130,21 @@ def test_module_moves_there_and_back(store: dc.CounterpartStore, tmp_path: Path)
     assert torch.equal(mix(images, index), expected)
     torch.save(mix.cuda().state_dict(), tmp_path / "state.pt")
     assert torch.load(tmp_path / "state.pt", weights_only=True)["round"].is_cuda
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_crops_on_gpu_and_cpu_agree(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+    images = torch.randint(0, 256, (8, 3, 96, 80), dtype=torch.uint8)
+    index = torch.arange(8)
+    config = dc.RandomResizedCropMirror((64, 64))
+    on_cpu = dc.draw_crops(index, config, height=96, width=80, seed=1)
+    on_gpu = dc.draw_crops(index.cuda(), config, height=96, width=80, seed=1)
+    assert torch.equal(on_gpu.crop.cpu(), on_cpu.crop)
+    assert torch.equal(on_gpu.mirror.cpu(), on_cpu.mirror)
+    arguments = {"size": 64, "mean": MEAN, "std": STD, "dtype": dtype, "memory_format": memory_format}
+    expected = dc.resized_crop(images, on_cpu.crop, mirror=on_cpu.mirror, **arguments)
+    result = dc.resized_crop(images.cuda(), on_gpu.crop, mirror=on_gpu.mirror, **arguments).cpu()
+    assert result.stride() == expected.stride()
+    tolerance = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.uint8: 1}[dtype]
+    assert (result.double() - expected.double()).abs().max() <= tolerance

@@ -2,5 +2,6 @@
 
 from diffcore_gpu.ops.mixing import mix
 from diffcore_gpu.ops.reference import mix_reference, normalize_counterparts
+from diffcore_gpu.ops.resized_crop import resized_crop
 
-__all__ = ["mix", "mix_reference", "normalize_counterparts"]
+__all__ = ["mix", "mix_reference", "normalize_counterparts", "resized_crop"]

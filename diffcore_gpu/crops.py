@@ -1,0 +1,190 @@
+"""Which part of each image is shown: random resized crops with mirroring, and the crops of evaluation.
+
+Like a mix plan, a random crop is a function of (seed, round, dataset index) alone and decided with integers and single
+exactly rounded float32 operations, on Philox streams of its own.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from diffcore_gpu.beta import GRID, TABLE_BITS
+from diffcore_gpu.philox import philox4x32, split_words
+
+STREAM_MIRROR = 2
+"""Philox stream of the mirror flag."""
+STREAM_CROP = 16
+"""The first of the Philox streams of (area, aspect ratio, top, left), one stream for each attempt."""
+
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """What is shown of each image of a batch of B.
+
+    Attributes:
+        crop: int32 [B, 4], (top, left, bottom, right) in pixels of the source, half-open.
+        mirror: bool [B], True: left and right are swapped.
+    """
+
+    crop: Tensor
+    mirror: Tensor
+
+
+@dataclass(frozen=True)
+class RandomResizedCropMirror:
+    """The training crop of most recipes, with the distribution of torchvision's `RandomResizedCrop` and flip.
+
+    Attributes:
+        size: (height, width) of the output in pixels.
+        scale: area of the crop over that of the image, uniform on this interval.
+        ratio: aspect ratio (width over height), log-uniform on this interval.
+        mirror_prob: probability of swapping left and right.
+
+    Raises:
+        ValueError: a value is outside its range.
+    """
+
+    size: tuple[int, int]
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    mirror_prob: float = 0.5
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"size must be (height, width) of at least 1, got {self.size}.")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale must be an interval (low, high) in (0, 1], got {self.scale}.")
+        if not 0 < self.ratio[0] <= self.ratio[1] < float("inf"):
+            raise ValueError(f"ratio must be an interval (low, high) above 0, got {self.ratio}.")
+        if not 0 <= self.mirror_prob <= 1:
+            raise ValueError(f"mirror_prob must lie in [0, 1], got {self.mirror_prob}.")
+
+
+@lru_cache(maxsize=16)
+def _side_tables(height: int, width: int, low: float, high: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Height and width of a crop of the whole image's area at 2¹⁶ log-uniform aspect ratios; float32 [65536] each.
+
+    Kept for each device, so that only the first batch waits for the copy.
+    """
+    position = (torch.arange(1 << TABLE_BITS, dtype=torch.float64) + 0.5) / (1 << TABLE_BITS)
+    bounds = torch.tensor([low, high], dtype=torch.float64).log()
+    root_ratio = torch.exp((bounds[0] + position * (bounds[1] - bounds[0])) / 2)
+    root_area = (height * width) ** 0.5
+    sides = root_area / root_ratio, root_area * root_ratio
+    return sides[0].to(device, torch.float32), sides[1].to(device, torch.float32)
+
+
+def _central(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int, int, int]:
+    """The largest central crop whose aspect ratio is allowed: where no attempt fitted, as in torchvision."""
+    crop_height, crop_width = height, width
+    if width / height < ratio[0]:
+        crop_height = max(1, round(width / ratio[0]))
+    elif width / height > ratio[1]:
+        crop_width = max(1, round(height * ratio[1]))
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return top, left, top + crop_height, left + crop_width
+
+
+def draw_crops(
+    index: Tensor,
+    config: RandomResizedCropMirror,
+    *,
+    height: int,
+    width: int,
+    seed: int = 0,
+    round: int | Tensor = 0,
+) -> CropPlan:
+    """Draw the crop and the mirror flag of each sample, on index's device; only the first call waits for it.
+
+    Ten attempts are drawn for each sample and the first that fits the image is taken, else a central crop, which is
+    the rule of torchvision's `RandomResizedCrop`.
+
+    Args:
+        index: int64 [B], the samples' dataset indices.
+        config: the distribution.
+        height: height of the source images in pixels.
+        width: width of the source images in pixels.
+        seed: 64-bit key of the random numbers.
+        round: an epoch or a step count, taken modulo 2³²; an int, or an int64 tensor of one element on index's device.
+
+    Raises:
+        ValueError: index is not an int64 vector, or a size is below 1.
+    """
+    if index.dim() != 1 or index.dtype != torch.int64:
+        raise ValueError(f"index must be an int64 vector [B], got {index.dtype} {list(index.shape)}.")
+    if height < 1 or width < 1:
+        raise ValueError(f"height and width must be at least 1, got {height} × {width}.")
+    if not isinstance(round, Tensor):
+        round = torch.tensor(round, dtype=torch.int64, device=index.device)
+    counter = *split_words(index), split_words(round.reshape(()))[0]
+
+    attempts = torch.arange(STREAM_CROP, STREAM_CROP + _ATTEMPTS, device=index.device).unsqueeze(1)
+    words = philox4x32((*counter, attempts), seed)  # each [attempts, B]
+    low, high = (int(bound * GRID + 0.5) for bound in config.scale)
+    area = low + ((words[0] * (high - low + 1)) >> 32)
+    root = area.to(torch.float32).sqrt() * 2**-12
+    heights, widths = _side_tables(height, width, *config.ratio, index.device)
+    shape = words[1] >> (32 - TABLE_BITS)
+    crop_height = (root * heights[shape]).round().to(torch.int64)
+    crop_width = (root * widths[shape]).round().to(torch.int64)
+    fits = (crop_height >= 1) & (crop_height <= height) & (crop_width >= 1) & (crop_width <= width)
+    # argmax of integers takes the first of the largest: the first attempt that fits
+    chosen = fits.to(torch.int32).mul(torch.arange(_ATTEMPTS, 0, -1, device=index.device).unsqueeze(1)).argmax(0)
+
+    def of_chosen(values: Tensor) -> Tensor:
+        return values.gather(0, chosen.unsqueeze(0)).squeeze(0)
+
+    crop_height, crop_width = of_chosen(crop_height), of_chosen(crop_width)
+    top = (of_chosen(words[2]) * (height - crop_height + 1)) >> 32
+    left = (of_chosen(words[3]) * (width - crop_width + 1)) >> 32
+    drawn = top, left, top + crop_height, left + crop_width
+    fitted = of_chosen(fits)
+    central = _central(height, width, config.ratio)
+    crop = torch.stack([torch.where(fitted, side, other) for side, other in zip(drawn, central, strict=True)], dim=1)
+
+    mirror_word = philox4x32((*counter, torch.full_like(index, STREAM_MIRROR)), seed)[0]
+    return CropPlan(crop.to(torch.int32), (mirror_word >> 8) < int(config.mirror_prob * GRID + 0.5))
+
+
+def whole_image(batch: int, *, height: int, width: int, device: torch.device | str = "cpu") -> CropPlan:
+    """The whole of each image, not mirrored: a plain resize."""
+    return _same_for_all(batch, (0, 0, height, width), device)
+
+
+def center_crop(
+    batch: int, *, height: int, width: int, size: tuple[int, int], share: float = 0.875,
+    device: torch.device | str = "cpu",
+) -> CropPlan:  # fmt: skip
+    """The central crop of evaluation, not mirrored.
+
+    The largest central box of the output's aspect ratio, times `share`: 0.875 is the crop of 224 out of a resize to
+    256.
+
+    Args:
+        batch: B.
+        height: height of the source images in pixels.
+        width: width of the source images in pixels.
+        size: (height, width) of the output, for its aspect ratio.
+        share: side of the crop over that of the largest box, in (0, 1].
+        device: of the plan.
+
+    Raises:
+        ValueError: share is outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie in (0, 1], got {share}.")
+    factor = share * min(height / size[0], width / size[1])
+    crop_height, crop_width = (
+        max(1, min(full, round(factor * side))) for full, side in zip((height, width), size, strict=True)
+    )
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return _same_for_all(batch, (top, left, top + crop_height, left + crop_width), device)
+
+
+def _same_for_all(batch: int, box: tuple[int, int, int, int], device: torch.device | str) -> CropPlan:
+    crop = torch.tensor(box, dtype=torch.int32, device=device).expand(batch, 4).contiguous()
+    return CropPlan(crop, torch.zeros(batch, dtype=torch.bool, device=device))

@@ -1,0 +1,184 @@
+"""Crop, resize, mirror and normalize with arguments of its own for each sample: reference, registration, public op."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from diffcore_gpu.ops.mixing import as_dense
+from diffcore_gpu.ops.normalization import affine_of
+
+OUTPUT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
+
+_LIBRARY = torch.library.Library("diffcore", "FRAGMENT")
+_LIBRARY.define(
+    "resized_crop(Tensor images, Tensor crop, Tensor mirror, Tensor norm, int height, int width, ScalarType dtype, "
+    "bool channels_last) -> Tensor",
+    tags=(torch.Tag.needs_exact_strides,),
+)
+
+
+def axis_weights(begin: int, end: int, out: int) -> Tensor:
+    """The weights of an antialiased bilinear resize along one axis of the crop [begin, end).
+
+    A triangle of half-width max(scale, 1), with scale = (end − begin) / out, around each output pixel's centre, cut at
+    the crop's border and normalized.
+
+    Returns:
+        float64 [out, end − begin]; each line sums to 1.
+    """
+    length = end - begin
+    scale = length / out
+    support = max(scale, 1.0)
+    center = scale * (torch.arange(out, dtype=torch.float64) + 0.5)
+    source = torch.arange(length, dtype=torch.float64) + 0.5
+    weights = (1 - (source - center[:, None]).abs() / support).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def clip_crop(crop: Tensor, height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """Boxes [B, 4] (top, left, bottom, right) clipped to an image, each of at least one pixel."""
+    clipped = []
+    for top, left, bottom, right in crop.tolist():
+        t, l = min(max(top, 0), height - 1), min(max(left, 0), width - 1)  # noqa: E741
+        clipped.append((t, l, min(max(bottom, t + 1), height), min(max(right, l + 1), width)))
+    return clipped
+
+
+def resized_crop_reference(
+    images: Tensor,
+    crop: Tensor,
+    size: tuple[int, int],
+    *,
+    mirror: Tensor | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Tensor:
+    """`resized_crop` in plain torch, as two products with dense weight matrices in float64.
+
+    Returns:
+        float64 [B, C, h, w], normalized; not rounded to any other type.
+    """
+    height, width = images.shape[-2:]
+    outputs = []
+    for sample, (top, left, bottom, right) in enumerate(clip_crop(crop, height, width)):
+        source = images[sample, :, top:bottom, left:right].to(torch.float64)
+        resized = axis_weights(top, bottom, size[0]) @ source @ axis_weights(left, right, size[1]).T
+        outputs.append(resized.flip(-1) if mirror is not None and bool(mirror[sample]) else resized)
+    channels = images.shape[1]
+    batch = torch.stack(outputs) if outputs else images.new_empty((0, channels, *size), dtype=torch.float64)
+    m = torch.tensor(mean or [0.0] * channels, dtype=torch.float64).view(-1, 1, 1)
+    s = torch.tensor(std or [1.0] * channels, dtype=torch.float64).view(-1, 1, 1)
+    return (batch / 255 - m) / s
+
+
+def _empty(images: Tensor, height: int, width: int, dtype: torch.dtype, channels_last: bool) -> Tensor:
+    return torch.empty(
+        (images.shape[0], images.shape[1], height, width),
+        dtype=dtype,
+        device=images.device,
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+    )
+
+
+def _resized_crop_cpu(
+    images: Tensor, crop: Tensor, mirror: Tensor, norm: Tensor, height: int, width: int, dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:  # fmt: skip
+    out = _empty(images, height, width, dtype, channels_last)
+    scale, shift = norm[0, :, 0].view(-1, 1, 1), norm[0, :, 2].view(-1, 1, 1)
+    boxes = clip_crop(crop, *images.shape[-2:])
+    for sample, ((top, left, bottom, right), flip) in enumerate(zip(boxes, mirror.tolist(), strict=True)):
+        source = images[sample : sample + 1, :, top:bottom, left:right].to(torch.float32)
+        resized = interpolate(source, (height, width), mode="bilinear", align_corners=False, antialias=True)[0]
+        if flip:
+            resized = resized.flip(-1)
+        out[sample].copy_(resized.round_() if dtype == torch.uint8 else resized.mul_(scale).add_(shift))
+    return out
+
+
+def _resized_crop_cuda(
+    images: Tensor, crop: Tensor, mirror: Tensor, norm: Tensor, height: int, width: int, dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:  # fmt: skip
+    from diffcore_gpu.kernels import launch_resized_crop  # Triton is absent where there is no GPU that it compiles for
+
+    out = _empty(images, height, width, dtype, channels_last)
+    with torch.cuda.device_of(images):
+        if out.numel():
+            launch_resized_crop(images, out, crop, mirror, norm)
+    return out
+
+
+_LIBRARY.impl("resized_crop", _resized_crop_cpu, "CPU")
+_LIBRARY.impl("resized_crop", _resized_crop_cuda, "CUDA")
+torch.library.register_fake(
+    "diffcore::resized_crop",
+    lambda images, crop, mirror, norm, height, width, dtype, channels_last: _empty(
+        images, height, width, dtype, channels_last
+    ),
+    lib=_LIBRARY,
+)
+
+
+def resized_crop(
+    images: Tensor,
+    crop: Tensor,
+    size: int | tuple[int, int],
+    *,
+    mirror: Tensor | None = None,
+    mean: Sequence[float] | Tensor | float | None = None,
+    std: Sequence[float] | Tensor | float | None = None,
+    dtype: torch.dtype = torch.float32,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """Crop each image by its own box, resize, mirror and normalize it; on a GPU in one kernel launch.
+
+    Bilinear with torch's antialiasing where it shrinks, as torchvision's `resized_crop` computes it on float images.
+    Boxes and mirror flags are per-sample tensors on the device, so nothing waits for the host; `draw_crops` draws them.
+
+    Args:
+        images: uint8 [B, C, H, W] as a loader yields them; contiguous and channels_last without a copy.
+        crop: int32 [B, 4], (top, left, bottom, right) in pixels of the source, half-open; clipped to the image and to
+            at least one pixel.
+        size: (h, w) of the output in pixels, or one number for both.
+        mirror: bool [B], True: flip left and right; None: none is flipped.
+        mean: C numbers to subtract, in units of [0, 1]; None: 0. Not used for uint8 output.
+        std: C numbers to divide by; None: 1. Not used for uint8 output.
+        dtype: of the output: float32, float16, bfloat16, or uint8 (rounded to nearest).
+        memory_format: of the output: contiguous or channels_last.
+
+    Returns:
+        [B, C, h, w] of that dtype and memory format: (v / 255 − mean) / std, or v for uint8.
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit together.
+    """
+    if images.dim() != 4 or images.dtype != torch.uint8 or 0 in images.shape[1:]:
+        raise ValueError(
+            f"images must be uint8 [B, C, H, W], got {str(images.dtype).removeprefix('torch.')} {list(images.shape)}."
+        )
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be at least 1 × 1, got {height} × {width}.")
+    batch = images.shape[0]
+    if crop.dtype != torch.int32 or list(crop.shape) != [batch, 4]:
+        raise ValueError(f"crop must be int32 [{batch}, 4], got {crop.dtype} {list(crop.shape)}.")
+    if mirror is None:
+        mirror = torch.zeros(batch, dtype=torch.bool, device=images.device)
+    if mirror.dtype != torch.bool or list(mirror.shape) != [batch]:
+        raise ValueError(f"mirror must be bool [{batch}], got {mirror.dtype} {list(mirror.shape)}.")
+    for name, tensor in (("crop", crop), ("mirror", mirror)):
+        if tensor.device != images.device:
+            raise ValueError(f"{name} lies on {tensor.device}, but the images on {images.device}.")
+    if dtype not in OUTPUT_DTYPES:
+        raise ValueError(f"dtype must be float32, float16, bfloat16 or uint8, got {dtype}.")
+    if memory_format not in (torch.contiguous_format, torch.channels_last):
+        raise ValueError(f"memory_format must be contiguous or channels_last, got {memory_format}.")
+    norm = affine_of(mean, std, images.shape[1]).to(images.device)
+    resized: Tensor = torch.ops.diffcore.resized_crop(
+        as_dense(images), crop.contiguous(), mirror.contiguous(), norm, height, width, dtype,
+        memory_format == torch.channels_last,
+    )  # fmt: skip
+    return resized
