@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.fingerprint import fingerprint_of
@@ -23,9 +25,34 @@ def verify_store(store: CounterpartStore) -> None:
             raise StoreError(
                 f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…"
             )
+        _verify_opens_elsewhere(path)
     # The checksums show that nothing changed since it was written; the rest shows that what was written is right.
     _verify_rows(store)
     _verify_pairs(store)
+
+
+def _verify_opens_elsewhere(path: Path) -> None:
+    """The promise of the format: the safetensors library itself, which our reader does without, opens the file too."""
+    try:
+        with safe_open(path, "pt") as file:
+            file.get_slice(next(iter(file.keys()))).get_shape()
+    except SafetensorError as error:
+        raise StoreError(f"{path}: wrong: the safetensors library does not open it ({error})") from error
+
+
+def check_pair_numbers(store: CounterpartStore) -> None:
+    """Check that the pairs can be followed without leaving the store; reads the pairs, not the images.
+
+    Raises:
+        StoreError: `pair_ptr` does not rise from 0 to the number of pairs, or a pair names no row of the store.
+    """
+    path = store.path / store.manifest.pairs.name
+    ptr, row = store.pair_ptr, store.pair_row
+    if int(ptr[0]) != 0 or int(ptr[-1]) != store.num_pairs or bool((ptr[1:] < ptr[:-1]).any()):
+        raise StoreError(f"{path}: wrong: pair_ptr does not rise from 0 to the {store.num_pairs} pairs")
+    pair = _first((row < 0) | (row >= store.num_rows))
+    if pair is not None:
+        raise StoreError(f"{path}: wrong: pair {pair} names row {int(row[pair])} of {store.num_rows}")
 
 
 def _verify_rows(store: CounterpartStore) -> None:
@@ -51,12 +78,8 @@ def _verify_pairs(store: CounterpartStore) -> None:
     if fingerprint_of(store.labels.numpy(), None if digests is None else digests.numpy()) != store.fingerprint:
         raise StoreError(f"{path}: wrong: its labels or file names are not those of the fingerprint in store.json")
 
+    check_pair_numbers(store)
     ptr, row, similarity = store.pair_ptr, store.pair_row, store.pair_similarity
-    if int(ptr[0]) != 0 or int(ptr[-1]) != store.num_pairs or bool((ptr[1:] < ptr[:-1]).any()):
-        raise StoreError(f"{path}: wrong: pair_ptr does not rise from 0 to the {store.num_pairs} pairs")
-    pair = _first((row < 0) | (row >= store.num_rows))
-    if pair is not None:
-        raise StoreError(f"{path}: wrong: pair {pair} names row {int(row[pair])} of {store.num_rows}")
     samples = torch.repeat_interleave(torch.arange(store.num_samples), ptr[1:] - ptr[:-1])
     pair = _first(store.row_label(row) != store.labels[samples])
     if pair is not None:
