@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from diffcore_gpu.plan import MixPlan as MixPlan
     from diffcore_gpu.plan import PlanConfig as PlanConfig
     from diffcore_gpu.plan import draw_plan as draw_plan
+    from diffcore_gpu.prefetch import PrefetchLoader as PrefetchLoader
     from diffcore_gpu.store import CounterpartStore as CounterpartStore
     from diffcore_gpu.store import CounterpartWriter as CounterpartWriter
     from diffcore_gpu.store import dataset_fingerprint as dataset_fingerprint
@@ -45,6 +46,7 @@ _HOMES = {
     "IndexedDataset": "data",
     "MixPlan": "plan",
     "PlanConfig": "plan",
+    "PrefetchLoader": "prefetch",
     "RandomResizedCropMirror": "crops",
     "StoreError": "errors",
     "center_crop": "crops",

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.ops.mixing import as_dense, check_images
 from diffcore_gpu.ops.normalization import affine_of
 from diffcore_gpu.plan import BoxPlacement, LamSpec, MixPlan, PlanConfig, RowChoice
+from diffcore_gpu.prefetch import Draw, Handover, Prefetched
 from diffcore_gpu.store.residency import Residency, ResidentStore
 
 if TYPE_CHECKING:
@@ -42,12 +44,14 @@ class DiffCoreMix(nn.Module):
             alike. Not used for uint8 images.
         std: C numbers that float images were divided by; None: 1. Not used for uint8 images.
         seed: 64-bit key of the random numbers.
-        residency: where the counterparts live, see `ResidentStore`.
+        residency: where the counterparts live: "device" (its memory holds the whole store), "disk" (mapped from the
+            files), "host" (likewise, read into host memory ahead) or "auto"; see `ResidentStore`. On a GPU "disk" and
+            "host" need a `PrefetchLoader`, and so does "auto" where the store does not fit.
         inplace: write into the images that are passed, instead of new ones.
 
     Raises:
         ValueError: a setting is outside its range.
-        StoreError: the store does not fit into the memory of the device that the module is moved to.
+        StoreError: the store does not fit into the memory that `residency` asks for.
     """
 
     round: Tensor
@@ -85,6 +89,7 @@ class DiffCoreMix(nn.Module):
         self._lam_table = self.config.lam_table()
         # On the CPU the store stays mapped from its files until the module is moved, unless "device" asks for a copy.
         self._resident = ResidentStore(store, torch.device("cpu"), residency)
+        self.handover = Handover()
         self.register_buffer("round", torch.zeros((), dtype=torch.int64))
         self.register_buffer("status", torch.zeros(2, dtype=torch.int32), persistent=False)
 
@@ -93,12 +98,27 @@ class DiffCoreMix(nn.Module):
         """The store that the counterparts come from."""
         return self._store
 
+    @property
+    def residency(self) -> Residency:
+        """Where the counterparts live now: "device", "host" or "disk"; "auto" has been decided."""
+        return self._resident.residency
+
+    @property
+    def counts_rounds(self) -> bool:
+        """Whether every forward pass in training mode advances the round; False after `set_epoch`."""
+        return self._advance
+
+    def next_draw(self) -> Draw:
+        """What the next forward pass draws its plan with; this may wait for the device."""
+        return Draw(self.handover.round_of(self.round), self.seed)
+
     def _apply(self, fn: Any, recurse: bool = True) -> "DiffCoreMix":
         # `.to(device)` brings the store along; `.half()` and the like leave the constants in float32.
         super()._apply(fn, recurse)
         device = self.round.device
         if device != self._resident.device:
             self._resident = ResidentStore(self._store, device, self._residency)
+            self.handover.clear()
             self._norm = self._norm.to(device)
             self._lam_table = None if self._lam_table is None else self._lam_table.to(device)
         return self
@@ -190,11 +210,27 @@ class DiffCoreMix(nn.Module):
 
         Raises:
             ValueError: the batch, its index and the store do not fit together; on the CPU also an index outside the
-                store (on a GPU, `check` finds it).
+                store (on a GPU, `check` finds it); on a GPU with "disk" or "host", this is not the batch that a
+                `PrefetchLoader` yielded last.
         """
         if not self.training:
             return (images, self._no_plan(index)) if return_plan else images
+        # Entering a range costs 5 µs, even where nobody looks.
+        if not torch.compiler.is_compiling() and torch.autograd.profiler._is_profiler_enabled:
+            with record_function("diffcore::mix"):
+                return self._mix(images, index, return_plan)
+        return self._mix(images, index, return_plan)
+
+    def _mix(self, images: Tensor, index: Tensor, return_plan: bool) -> Tensor | tuple[Tensor, MixPlan]:
         self._check(images, index)
+        if self._resident.prefetched:
+            return self._mix_prefetched(images, index, return_plan)  # type: ignore[no-any-return]
+        # What the rows are read from is at hand as well, so a batch that was not prefetched is no mistake here, and a
+        # compiled graph, to which the prefetched rows are unknown, draws for itself: the images are the same.
+        if not torch.compiler.is_compiling() and self.handover.batch is not None:
+            found = self.handover.find(index, self.next_draw())
+            if isinstance(found, Prefetched):
+                return self._mix_with(found, images, return_plan)
         dense = as_dense(images)
         arguments = (
             index,
@@ -220,6 +256,32 @@ class DiffCoreMix(nn.Module):
             ops.mix_store_(images, *arguments)
             return images
         return images.copy_(ops.mix_store(dense, *arguments))
+
+    @torch.compiler.disable(reason="The counterparts of a PrefetchLoader change with every batch.")  # type: ignore[untyped-decorator]
+    def _mix_prefetched(self, images: Tensor, index: Tensor, return_plan: bool) -> Tensor | tuple[Tensor, MixPlan]:
+        if images.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise ValueError(
+                f'A CUDA graph cannot hold a mix with residency="{self.residency}", whose counterparts come anew with '
+                'every batch; use residency="device", or mix outside the graph.'
+            )
+        found = self.handover.find(index, self.next_draw())
+        if isinstance(found, str):
+            raise ValueError(
+                f"{self._store.path} is not in the memory of {images.device}, and {found}; iterate over "
+                "PrefetchLoader(loader, mix, device) and call mix(images, index) once with each index that it yields."
+            )
+        return self._mix_with(found, images, return_plan)
+
+    def _mix_with(self, batch: Prefetched, images: Tensor, return_plan: bool) -> Tensor | tuple[Tensor, MixPlan]:
+        """Mix with counterparts that are there, by the plan that they were fetched for."""
+        plan = batch.plan
+        mixed = torch.ops.diffcore.mix_plan(
+            as_dense(images), batch.rows, self._norm, batch.slot, plan.pixel, plan.lam, plan.box, plan.inside_real
+        )
+        if self._advance:
+            self.handover.advance(self.round)
+        mixed = images.copy_(mixed) if self.inplace else mixed
+        return (mixed, plan) if return_plan else mixed
 
     def _no_plan(self, index: Tensor) -> MixPlan:
         no = torch.zeros_like(index, dtype=torch.bool)

@@ -119,7 +119,121 @@ def test_a_store_larger_than_free_memory_is_refused(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1000, 1000))
     with pytest.raises(dc.StoreError, match=r"its images need .* in the memory of cuda"):
-        dc.DiffCoreMix(store).cuda()
+        dc.DiffCoreMix(store, residency="device").cuda()
+
+
+def test_auto_leaves_a_store_larger_than_free_memory_on_disk(
+    store: dc.CounterpartStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1000, 1000))
+    mix = dc.DiffCoreMix(store).cuda()
+    assert mix.residency == "disk"
+    with pytest.raises(ValueError, match=r"is not in the memory of cuda:0.*iterate over PrefetchLoader"):
+        mix(*cuda_batch())
+
+
+# Prefetching. `tests/test_prefetch.py` compares every residency with the plain loop, on a GPU too.
+
+
+def prefetch_batches(count: int = 6, pin: bool = False) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """(images, labels, index) on the host; the last batch is short."""
+    batches = []
+    for step in range(count):
+        images, index = batch_of([(7 * step + k) % NUM_SAMPLES for k in range(12 if step < count - 1 else 5)])
+        batch = images, index % 2, index
+        batches.append(tuple(part.pin_memory() for part in batch) if pin else batch)
+    return batches
+
+
+@pytest.mark.parametrize("pin", [False, True])
+@pytest.mark.parametrize("by_epoch", [False, True])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_prefetched_images_are_those_of_the_store_on_the_device(
+    store: dc.CounterpartStore, pin: bool, by_epoch: bool, inplace: bool
+) -> None:
+    """Bit for bit, while the stream that trains is busy, so that a copy which came too late would be seen."""
+    settings = {"mean": MEAN, "std": STD, "seed": 9, "lam": dc.Beta(0.5), "inplace": inplace}
+    plain, mix = (dc.DiffCoreMix(store, residency=where, **settings).cuda() for where in ("device", "disk"))
+    busy = torch.randn(2048, 2048, device="cuda")
+    batches = prefetch_batches(pin=pin)
+    for epoch in range(3):
+        if by_epoch:
+            plain.set_epoch(epoch)
+            mix.set_epoch(epoch)
+        expected = [plain(images.cuda(), index.cuda()) for images, _, index in batches]
+        got = []
+        for images, labels, index in dc.PrefetchLoader(batches, mix, "cuda"):
+            assert torch.equal(labels, index % 2)
+            busy = (busy @ busy).tanh()
+            got.append(mix(images, index).clone())
+        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    assert mix.round.item() == plain.round.item()
+
+
+def test_prefetched_memory_is_not_reused_too_early(store: dc.CounterpartStore) -> None:
+    """Many batches that the host runs ahead of: what a freed batch lay in must wait for the kernels that read it."""
+    mix, plain = dc.DiffCoreMix(store, residency="disk").cuda(), dc.DiffCoreMix(store, residency="device").cuda()
+    batches = prefetch_batches(100)
+    busy = torch.randn(4096, 4096, device="cuda")
+    sums = []
+    for images, _, index in dc.PrefetchLoader(batches, mix, depth=3):
+        busy = (busy @ busy).tanh()
+        sums.append(mix(images, index).double().sum())
+        del images, index
+    expected = [plain(images.cuda(), index.cuda()).double().sum() for images, _, index in batches]
+    assert torch.equal(torch.stack(sums), torch.stack(expected))
+
+
+def test_a_prefetched_loop_never_waits_for_the_device(store: dc.CounterpartStore) -> None:
+    mix = dc.DiffCoreMix(store, residency="disk").cuda()
+    batches = iter(dc.PrefetchLoader(prefetch_batches(8, pin=True), mix))
+    images, _, index = next(batches)  # reads the round
+    mix(images, index)  # compiles the kernel
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(4):
+            images, _, index = next(batches)
+            mix(images, index)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert mix.round.item() == 5
+
+
+def test_rounds_changed_by_hand_are_noticed(store: dc.CounterpartStore) -> None:
+    mix, plain = dc.DiffCoreMix(store, residency="host").cuda(), dc.DiffCoreMix(store, residency="device").cuda()
+    for step, (images, _, index) in enumerate(dc.PrefetchLoader(prefetch_batches(), mix)):
+        assert torch.equal(mix(images, index), plain(images, index))
+        if step == 2:
+            mix.round.fill_(50)
+            plain.round.fill_(50)
+    images, _, index = next(iter(dc.PrefetchLoader(prefetch_batches(), mix)))
+    mix.round.fill_(3)
+    with pytest.raises(ValueError, match="the round has moved on"):
+        mix(images, index)
+
+
+def test_a_prefetched_mix_is_refused_in_a_cuda_graph(store: dc.CounterpartStore) -> None:
+    mix = dc.DiffCoreMix(store, residency="disk").cuda()
+    images, _, index = next(iter(dc.PrefetchLoader(prefetch_batches(1), mix)))
+    mix(images, index)
+    torch.cuda.synchronize()
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        images + 1  # a graph must not be empty
+        with pytest.raises(ValueError, match="A CUDA graph cannot hold"):
+            mix(images, index)
+
+
+@pytest.mark.parametrize("residency", ["device", "disk"])
+def test_a_profile_counts_the_kernels(tmp_path: Path, residency: str) -> None:
+    pytest.importorskip("torchvision")
+    from diffcore_gpu.profiling import profile_training
+
+    store = write_store(tmp_path / "store", shape=(3, 64, 64))
+    result = profile_training(store, batch_size=8, steps=5, device="cuda", residency=residency)
+    assert result.residency == residency
+    assert result.mix_kernels == 2  # the mix, and the round
+    assert 0 < result.mix_seconds < result.step_seconds
 
 
 def test_module_moves_there_and_back(store: dc.CounterpartStore, tmp_path: Path) -> None:

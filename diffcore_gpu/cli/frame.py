@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu import __version__
-from diffcore_gpu.cli import demo, inspect, pack, verify
+from diffcore_gpu.cli import demo, inspect, pack, profile, verify
 from diffcore_gpu.cli.console import say
 from diffcore_gpu.errors import DiffcoreError
 
@@ -18,6 +18,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect.inspect,
     "verify": verify.verify,
     "demo": demo.demo,
+    "profile": profile.profile,
 }
 
 # Plain help and errors: rich would read brackets in file names as its own markup and break long paths into boxes.

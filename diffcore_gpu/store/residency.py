@@ -1,5 +1,6 @@
-"""Where the counterparts live while a model trains: in the memory of the device that mixes, or mapped from disk."""
+"""Where the counterparts live while a model trains: in the memory of the device that mixes, or in the store's files."""
 
+import os
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
@@ -7,12 +8,13 @@ from torch import Tensor
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.plan import Pairs
+from diffcore_gpu.store.verification import check_pair_numbers
 
 if TYPE_CHECKING:
     from diffcore_gpu.store.reader import CounterpartStore
 
-Residency: TypeAlias = Literal["auto", "device", "disk"]
-RESIDENCIES: tuple[Residency, ...] = ("auto", "device", "disk")
+Residency: TypeAlias = Literal["auto", "device", "disk", "host"]
+RESIDENCIES: tuple[Residency, ...] = ("auto", "device", "disk", "host")
 
 _RESERVE = 512 << 20
 """Bytes of GPU memory that a store leaves free; a training step needs far more, and fails clearly by itself."""
@@ -21,20 +23,30 @@ _RESERVE = 512 << 20
 class ResidentStore:
     """A store's rows and pairs as tensors on one device. Immutable, so copies of a module share it.
 
+    The files are mapped into memory, so all processes of a machine that read the same store share one copy of it in the
+    operating system's page cache.
+
     Attributes:
-        device: where the tensors lie.
-        shards: uint8 [n_i, C, H, W] each, in row order; on a GPU exactly one.
-        pairs: CSR arrays of the pairs, on the device.
+        device: where the rows are mixed.
+        residency: where they live: "device", "host" or "disk"; never "auto".
+        shards: uint8 [n_i, C, H, W] each, in row order, readable from the device; on a GPU exactly one, or none where
+            `prefetched`.
+        prefetched: whether the device cannot read the rows by itself, so that `PrefetchLoader` must bring them: "host"
+            and "disk" with a GPU.
+        pairs: CSR arrays of the pairs, on the device; where `prefetched`, on the CPU.
 
     Args:
         store: an open store.
         device: the device that mixes.
-        residency: "device": the whole store is copied to the device's memory; "disk": mapped from its files, on the CPU
-            only; "auto": "disk" on the CPU and "device" on a GPU.
+        residency: "device": the whole store is copied to the device's memory; "disk": mapped from its files; "host":
+            likewise, and the operating system is asked to read all of them into host memory at once, in the
+            background; "auto": "disk" on the CPU, on a GPU "device" if the store fits into its free memory, else
+            "disk".
 
     Raises:
-        StoreError: the store does not fit into the device's free memory.
-        ValueError: a device that cannot mix, or "disk" with a GPU.
+        StoreError: the pairs lead out of the store; or it does not fit: "device" into the device's free memory, "host"
+            into the machine's memory.
+        ValueError: a residency or a device that is not supported.
     """
 
     def __init__(self, store: "CounterpartStore", device: torch.device, residency: Residency = "auto") -> None:
@@ -42,15 +54,22 @@ class ResidentStore:
             raise ValueError(f"residency must be one of {', '.join(RESIDENCIES)}, got {residency!r}.")
         if device.type not in ("cpu", "cuda"):
             raise ValueError(f"DiffCoreMix runs on the CPU and on CUDA or ROCm GPUs, not on {device}.")
-        if device.type != "cpu" and residency == "disk":
-            raise ValueError(f'residency="disk" works on the CPU only; use "device" for {device}.')
+        check_pair_numbers(store)  # a kernel follows them without looking
         self._source = store, residency
         self.device = device
-        if residency == "device" or device.type != "cpu":
+        if residency == "auto":
+            residency = "device" if device.type == "cuda" and image_bytes(store) <= _room(device) else "disk"
+        self.residency = residency
+        if residency == "host":
+            _read_ahead(store)
+        self.prefetched = residency != "device" and device.type != "cpu"
+        self.shards: list[Tensor] = []
+        if residency == "device":
             self.shards = [_copy_to(store, device)]
-        else:
+        elif not self.prefetched:
             self.shards = list(store.image_shards)
-        self.pairs = Pairs(store.pair_ptr.to(device), store.pair_row.to(device), store.num_rows)
+        near = torch.device("cpu") if self.prefetched else device
+        self.pairs = Pairs(store.pair_ptr.to(near), store.pair_row.to(near), store.num_rows)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ResidentStore":
         return self
@@ -60,20 +79,49 @@ class ResidentStore:
         return ResidentStore, (store, self.device, residency)
 
 
+def image_bytes(store: "CounterpartStore") -> int:
+    """The size of all images of a store in bytes."""
+    return torch.Size((store.num_rows, *store.image_shape)).numel()
+
+
+def _room(device: torch.device) -> int:
+    """Bytes of a GPU's memory that a store may take."""
+    return torch.cuda.mem_get_info(device)[0] - _RESERVE
+
+
 def _copy_to(store: "CounterpartStore", device: torch.device) -> Tensor:
     """All rows in one tensor on the device, copied shard by shard."""
-    shape = (store.num_rows, *store.image_shape)
-    needed = torch.Size(shape).numel()
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        if needed + _RESERVE > free:
-            raise StoreError(
-                f"{store.path}: its images need {needed / 2**30:.1f} GiB in the memory of {device}, where "
-                f"{free / 2**30:.1f} GiB are free; pack the store at a smaller --size or with fewer images."
-            )
-    rows = torch.empty(shape, dtype=torch.uint8, device=device)
+    if device.type == "cuda" and image_bytes(store) > (room := _room(device)):
+        raise StoreError(
+            f"{store.path}: its images need {image_bytes(store) / 2**30:.1f} GiB in the memory of {device}, where "
+            f'{max(room + _RESERVE, 0) / 2**30:.1f} GiB are free; use residency="disk" with a PrefetchLoader, or '
+            "pack the store at a smaller --size."
+        )
+    rows = torch.empty((store.num_rows, *store.image_shape), dtype=torch.uint8, device=device)
     first = 0
     for shard in store.image_shards:
         rows[first : first + shard.shape[0]].copy_(shard)
         first += shard.shape[0]
     return rows
+
+
+def _read_ahead(store: "CounterpartStore") -> None:
+    """Ask the operating system to bring the files into the page cache; returns at once."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if image_bytes(store) > memory:
+        raise StoreError(
+            f"{store.path}: its images need {image_bytes(store) / 2**30:.1f} GiB of host memory, but this machine has "
+            f'{memory / 2**30:.1f} GiB; use residency="disk".'
+        )
+    if not hasattr(os, "posix_fadvise"):  # then the first epoch reads them
+        return
+    for shard in store.manifest.shards:
+        path = store.path / shard.name
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,378 @@
+"""`PrefetchLoader`: the next batches and their counterparts are brought to the device while this one trains.
+
+What happens to a sample is a function of seed, round and dataset index, so the plan of a coming batch is drawn on the
+host, bit-identical to the one that `DiffCoreMix` would draw on the device. The rows that it names are gathered out of
+the mapped store by a background thread, into page-locked memory if the device is a GPU, and copied on a stream of their
+own together with the batch. `DiffCoreMix` then mixes by that plan. Bytes that move to the device per sample beside the
+batch itself: C·H·W of the counterpart (once for samples that share a row) and 38 of the plan.
+
+The round is not known ahead, only guessed: that of the current batch plus one for each batch between. A guess is
+compared when its batch is handed out, and the batch is prepared anew, without overlap, where it was wrong. So the
+images are those of the loop without a loader, whatever the loop does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.profiler import record_function
+
+from diffcore_gpu.plan import MixPlan, Pairs, check_index_range, draw
+
+if TYPE_CHECKING:
+    from diffcore_gpu.transform import DiffCoreMix
+
+# What is sent to the device of a plan: name, dtype, and numbers for each sample. `slot` is the row's place among the
+# gathered rows, `row` its number in the store.
+_PLAN_FIELDS = (
+    ("slot", torch.int64, 1),
+    ("row", torch.int64, 1),
+    ("box", torch.int32, 4),
+    ("lam", torch.float32, 1),
+    ("pixel", torch.bool, 1),
+    ("inside_real", torch.bool, 1),
+)
+_ALIGNMENT = 16
+"""Bytes; Triton compiles a kernel anew where a pointer is aligned otherwise, as after a short last batch."""
+
+
+class Draw(NamedTuple):
+    """What a plan depends on beside the index."""
+
+    round: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Prefetched:
+    """The counterparts of one batch of B, on the device that mixes.
+
+    Attributes:
+        draw: what the plan was drawn with.
+        rows: uint8 [n, C, H, W], the distinct rows that the plan names.
+        slot: int64 [B], for each sample the place of its row in `rows`; −1: none.
+        plan: the plan; its `row` counts in the store.
+    """
+
+    draw: Draw
+    rows: Tensor
+    slot: Tensor
+    plan: MixPlan
+
+
+class Handover:
+    """Where a `PrefetchLoader` leaves the counterparts of the batch that it yields, for the `DiffCoreMix` that owns it.
+
+    One batch at a time: that which was yielded last. Not part of the module's state: copies and pickles get a new one.
+    """
+
+    def __init__(self) -> None:
+        self.batch: Prefetched | None = None
+        self._index: tuple[Tensor, int] | None = None
+        self._round: tuple[Tensor, int, int] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Handover:
+        return Handover()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Handover, ()
+
+    def put(self, index: Tensor, batch: Prefetched) -> None:
+        """Leave what belongs to this very tensor `index`, with the values that it has now."""
+        self.batch, self._index = batch, (index, _version(index))
+
+    def clear(self) -> None:
+        """Nothing is prefetched."""
+        self.batch = self._index = None
+
+    def find(self, index: Tensor, now: Draw) -> Prefetched | str:
+        """The counterparts of `index`, or a clause that says why there are none."""
+        if self.batch is None or self._index is None:
+            return "no batch of a PrefetchLoader is waiting to be mixed"
+        if self._index[0] is not index:
+            return "this index is not the one of the batch that the PrefetchLoader yielded last"
+        if self._index[1] != _version(index):
+            return "the index was changed after the PrefetchLoader yielded it"
+        if self.batch.draw.seed != now.seed:
+            return "the seed was changed after the PrefetchLoader yielded the batch"
+        if self.batch.draw.round != now.round:
+            return "the round has moved on since the PrefetchLoader yielded the batch, which was perhaps mixed already"
+        return self.batch
+
+    def round_of(self, round: Tensor) -> int:
+        """The value of the buffer `round`, which waits for a GPU only where something but `advance` has changed it."""
+        if round.device.type == "cpu":
+            return int(round)
+        known = self._round
+        if known is None or known[0] is not round or known[1] != _version(round):
+            known = self._round = round, _version(round), int(round)
+        return known[2]
+
+    def advance(self, round: Tensor) -> None:
+        """Add one to the buffer `round`, without waiting, and remember what it is then."""
+        value = self.round_of(round) + 1
+        round.add_(1)
+        self._round = round, _version(round), value
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; torch does not count that for tensors of `inference_mode`."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A batch on its way to the device."""
+
+    batch: Any
+    given: Any  # as the loader yielded it, on the host
+    prefetched: Prefetched | None
+    tensors: list[Tensor]
+    copied: torch.cuda.Event | None
+
+
+class PrefetchLoader:
+    """Brings the next batches of a loader, and their counterparts, to the device while the current one trains.
+
+    >>> mix = dc.DiffCoreMix(store, residency="disk").cuda()
+    >>> for images, labels, index in dc.PrefetchLoader(loader, mix, "cuda"):
+    ...     images = mix(images, index)
+
+    The loop is the same for every residency, and so are the images, bit for bit; where the counterparts lie on the
+    device already, only the batch is copied ahead. On a GPU, "disk" and "host" need it. Hand the index to `mix` as it
+    was yielded, before the next batch is taken. Batches of a `mix` in `eval()` bring no counterparts.
+
+    Like a `DataLoader` it can be iterated any number of times, and every iteration starts anew. An exception of the
+    loader is raised in the place of the batch that it stopped. Batches are taken from the loader `depth` batches ahead
+    and by the caller's own thread, so that a dataset which uses torch's global random numbers repeats from run to run.
+
+    Args:
+        loader: yields tuples or lists (images, …, index) whose last entry is an int64 vector [B] of dataset indices,
+            as a `DataLoader` of an `IndexedDataset` does; new tensors for every batch. With ``pin_memory=True`` it
+            saves the background thread a copy. Tensors in tuples, lists and dicts are moved; other things pass through.
+        mix: the transform that will mix the batches; None: batches of any form are moved, nothing is prepared.
+        device: where the batches go; None: to the device of `mix`.
+        depth: how many batches are prepared ahead, at least 1; as many more batches and their counterparts lie in the
+            device's memory.
+
+    Raises:
+        TypeError: `mix` is not a `DiffCoreMix`.
+        ValueError: depth is below 1; or neither a device nor a mix is given. While iterating: `mix` is on another
+            device, a batch has no index, or an index is outside the store.
+        StoreError: while iterating, where the store's files have changed.
+    """
+
+    def __init__(
+        self,
+        loader: Any,
+        mix: DiffCoreMix | None,
+        device: torch.device | str | int | None = None,
+        *,
+        depth: int = 2,
+    ) -> None:
+        from diffcore_gpu.transform import DiffCoreMix  # the transform imports this module
+
+        given: Any = getattr(mix, "_orig_mod", mix)  # torch.compile(mix)
+        if given is not None and not isinstance(given, DiffCoreMix):
+            raise TypeError(f"mix must be a DiffCoreMix or None, got {type(given).__name__}.")
+        mix = given
+        if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+            raise ValueError(f"depth must be an integer of at least 1, got {depth!r}.")
+        if device is None:
+            if mix is None:
+                raise ValueError("PrefetchLoader needs a device or a mix to know where the batches go.")
+            device = mix.round.device
+        device = torch.device(device)
+        if device.type not in ("cpu", "cuda"):
+            raise ValueError(f"PrefetchLoader brings batches to the CPU and to CUDA or ROCm GPUs, not to {device}.")
+        if device == torch.device("cuda"):  # without a number, unlike the devices of tensors
+            device = torch.device("cuda", torch.cuda.current_device())
+        self.loader = loader
+        self.mix = mix
+        self.device = device
+        self.depth = depth
+        self._parameters = None if mix is None else mix.config.parameters()
+        self._lam_table = None if mix is None else mix.config.lam_table()
+
+    def __len__(self) -> int:
+        """The number of batches, if the loader knows it."""
+        if not isinstance(self.loader, Sized):
+            raise TypeError(f"{type(self.loader).__name__} has no length.")
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.mix is not None and self.mix.round.device != self.device:
+            raise ValueError(
+                f"DiffCoreMix is on {self.mix.round.device}, but the PrefetchLoader brings batches to {self.device}; "
+                "move it there."
+            )
+        return self._batches()
+
+    def _batches(self) -> Iterator[Any]:
+        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        source = iter(self.loader)
+        coming: deque[Future[_Ready]] = deque()
+        more, failure = True, None
+        with _background_thread() as background:
+            while True:
+                while more and len(coming) <= self.depth:
+                    try:
+                        batch = next(source)
+                    except StopIteration:
+                        more = False
+                    except Exception as error:  # noqa: BLE001  the batches before it come first
+                        more, failure = False, error
+                    else:
+                        coming.append(background.submit(self._prepare, batch, self._draw_in(len(coming)), stream))
+                        del batch
+                if not coming:
+                    break
+                yield self._hand_out(coming.popleft().result(), stream)
+        if self.mix is not None:
+            self.mix.handover.clear()
+        if failure is not None:
+            raise failure
+
+    def _draw_in(self, batches: int) -> Draw | None:
+        """What the mix will draw with, that many batches from now; None: nothing needs to be prefetched."""
+        mix = self.mix
+        if mix is None or not mix.training or mix.residency == "device":
+            return None
+        now = mix.next_draw()
+        return now._replace(round=now.round + batches) if mix.counts_rounds else now
+
+    def _prepare(self, batch: Any, expected: Draw | None, stream: torch.cuda.Stream | None) -> _Ready:
+        """Start the copies of a batch; in the background."""
+        with record_function("diffcore::prefetch"), _on(stream):
+            tensors: list[Tensor] = []
+            moved = batch if stream is None else self._move(batch, tensors)
+            prefetched = None if expected is None else self._fetch(_index_of(batch), expected, tensors)
+            return _Ready(moved, batch, prefetched, tensors, None if stream is None else stream.record_event())
+
+    def _hand_out(self, ready: _Ready, stream: torch.cuda.Stream | None) -> Any:
+        now = self._draw_in(0)
+        prefetched, copied = ready.prefetched, ready.copied
+        if now is not None and (prefetched is None or prefetched.draw != now):
+            with record_function("diffcore::prefetch"), _on(stream):
+                prefetched = self._fetch(_index_of(ready.given), now, ready.tensors)
+                copied = None if stream is None else stream.record_event()
+        if copied is not None:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_event(copied)
+            for tensor in ready.tensors:  # their memory belongs to the other stream, which must not reuse it too early
+                tensor.record_stream(current)
+        if now is not None and prefetched is not None and self.mix is not None:
+            self.mix.handover.put(ready.batch[-1], prefetched)
+        return ready.batch
+
+    def _move(self, value: Any, tensors: list[Tensor]) -> Any:
+        if isinstance(value, Tensor):
+            moved = self._to_device(value)
+            tensors.append(moved)
+            return moved
+        if isinstance(value, dict):
+            return {key: self._move(entry, tensors) for key, entry in value.items()}
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*(self._move(entry, tensors) for entry in value))
+        if isinstance(value, tuple | list):
+            return type(value)(self._move(entry, tensors) for entry in value)
+        return value
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        if self.device.type == "cpu":
+            return tensor
+        if tensor.device.type == "cpu" and not tensor.is_pinned():
+            # torch gives such memory back to others only when the copies out of it are over.
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+    def _fetch(self, index: Tensor, using: Draw, tensors: list[Tensor]) -> Prefetched:
+        """Draw the plan of a batch and start to copy it and its counterparts; adds them to `tensors`."""
+        assert self.mix is not None
+        assert self._parameters is not None
+        store = self.mix.store
+        check_index_range(index, store.num_samples)
+        plan = draw(
+            index,
+            Pairs(store.pair_ptr, store.pair_row, store.num_rows),
+            self._parameters,
+            self._lam_table,
+            height=store.image_shape[1],
+            width=store.image_shape[2],
+            seed=using.seed,
+            round=torch.tensor(using.round),
+        )
+        mixed = plan.row >= 0
+        distinct, places = torch.unique(
+            plan.row[mixed], return_inverse=True
+        )  # sorted: the disk is read in one direction
+        slot = torch.full_like(plan.row, -1)
+        slot[mixed] = places
+        pin = self.device.type == "cuda"
+        gathered = torch.empty((len(distinct), *store.image_shape), dtype=torch.uint8, pin_memory=pin)
+        rows = self._to_device(store.images(distinct, out=gathered))
+        packed = self._to_device(_pack(slot, plan, pin))
+        tensors += [rows, packed]
+        fields = _unpack(packed, len(index))
+        slot = fields.pop("slot")
+        return Prefetched(using, rows, slot, MixPlan(**fields))
+
+
+@contextlib.contextmanager
+def _background_thread() -> Iterator[ThreadPoolExecutor]:
+    """One thread; leaving drops what has not begun and waits for the batch that has."""
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diffcore-prefetch")
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _on(stream: torch.cuda.Stream | None) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext() if stream is None else torch.cuda.stream(stream)
+
+
+def _index_of(batch: Any) -> Tensor:
+    """The last entry of a batch, on the CPU."""
+    index = batch[-1] if isinstance(batch, tuple | list) and len(batch) >= 2 else None
+    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.dim() != 1:
+        got = f"{index.dtype} {list(index.shape)}" if isinstance(index, Tensor) else type(batch).__name__
+        raise ValueError(
+            f"PrefetchLoader needs batches (images, …, index) that end with an int64 vector [B], got {got}; wrap the "
+            "dataset in IndexedDataset."
+        )
+    return index.cpu()
+
+
+def _places(batch: int) -> tuple[list[tuple[str, torch.dtype, int, int, int]], int]:
+    """Where each field of a plan of `batch` samples lies: (name, dtype, width, first byte, end), and the whole size."""
+    places, first = [], 0
+    for name, dtype, width in _PLAN_FIELDS:
+        end = first + batch * width * dtype.itemsize
+        places.append((name, dtype, width, first, end))
+        first = -(-end // _ALIGNMENT) * _ALIGNMENT
+    return places, first
+
+
+def _views(packed: Tensor, batch: int) -> Iterator[tuple[str, Tensor]]:
+    for name, dtype, width, first, end in _places(batch)[0]:
+        yield name, packed[first:end].view(dtype).view((batch,) if width == 1 else (batch, width))
+
+
+def _pack(slot: Tensor, plan: MixPlan, pin: bool) -> Tensor:
+    """A plan in one tensor of bytes, so that it takes one copy to the device and not six."""
+    packed = torch.empty(_places(len(plan))[1], dtype=torch.uint8, pin_memory=pin)
+    for name, view in _views(packed, len(plan)):
+        view.copy_(slot if name == "slot" else getattr(plan, name))
+    return packed
+
+
+def _unpack(packed: Tensor, batch: int) -> dict[str, Tensor]:
+    return dict(_views(packed, batch))
