@@ -233,7 +233,7 @@ def test_a_profile_counts_the_kernels(tmp_path: Path, residency: str) -> None:
     result = profile_training(store, batch_size=8, steps=5, device="cuda", residency=residency)
     assert result.residency == residency
     assert result.mix_kernels == 2  # the mix, and the round
-    assert 0 < result.mix_seconds < result.step_seconds
+    assert 0 < result.mix_share < 1
 
 
 def test_module_moves_there_and_back(store: dc.CounterpartStore, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_profile_on_the_cpu(store: dc.CounterpartStore, tmp_path: Path) -> Non
     trace = tmp_path / "trace.json"
     result = profile_training(store, model="squeezenet1_1", batch_size=4, steps=2, amp="bf16", trace=trace)
     assert (result.device, result.residency, result.steps, result.traced_steps) == ("cpu", "disk", 2, 2)
-    assert 0 < result.mix_seconds < result.step_seconds
+    assert 0 < result.mix_share < 1
     assert result.mix_share == result.mix_seconds / result.step_seconds
     assert 0 <= result.loader_share <= 1
     assert result.mix_kernels is None
