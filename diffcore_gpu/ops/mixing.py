@@ -120,9 +120,10 @@ def _mix_store_inplace_cuda(images: Tensor, *drawn: Any) -> None:
     _run_triton(None, images, images, *drawn)
 
 
-def _mix_plan_cpu(images: Tensor, counterparts: Tensor, norm: Tensor, *plan: Tensor) -> Tensor:
+def _mix_plan_cpu(images: Tensor, counterparts: Tensor, norm: Tensor, row: Tensor, *rest: Tensor) -> Tensor:
     out = torch.empty_like(images)
-    mix_cpu(images, out, [counterparts], norm, MixPlan(*plan))
+    row = torch.where(row < counterparts.shape[0], row, -1)  # the kernel does the same
+    mix_cpu(images, out, [counterparts], norm, MixPlan(row, *rest))
     return out
 
 
@@ -226,8 +227,7 @@ def mix(
         if tensor.device != images.device:
             raise ValueError(f"{name} lies on {tensor.device}, but the images on {images.device}.")
     norm = affine_of(mean, std, images.shape[1]).to(images.device)
-    row = torch.where(plan.row < counterparts.shape[0], plan.row, -1)
     mixed: Tensor = torch.ops.diffcore.mix_plan(
-        as_dense(images), counterparts.contiguous(), norm, row, plan.pixel, plan.lam, plan.box, plan.inside_real
+        as_dense(images), counterparts.contiguous(), norm, plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real
     )
     return mixed

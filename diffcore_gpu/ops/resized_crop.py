@@ -8,6 +8,7 @@ from torch.nn.functional import interpolate
 
 from diffcore_gpu.ops.mixing import as_dense
 from diffcore_gpu.ops.normalization import affine_of
+from diffcore_gpu.ops.reference import normalize_counterparts
 
 OUTPUT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 
@@ -52,8 +53,8 @@ def resized_crop_reference(
     size: tuple[int, int],
     *,
     mirror: Tensor | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
 ) -> Tensor:
     """`resized_crop` in plain torch, as two products with dense weight matrices in float64.
 
@@ -68,9 +69,7 @@ def resized_crop_reference(
         outputs.append(resized.flip(-1) if mirror is not None and bool(mirror[sample]) else resized)
     channels = images.shape[1]
     batch = torch.stack(outputs) if outputs else images.new_empty((0, channels, *size), dtype=torch.float64)
-    m = torch.tensor(mean or [0.0] * channels, dtype=torch.float64).view(-1, 1, 1)
-    s = torch.tensor(std or [1.0] * channels, dtype=torch.float64).view(-1, 1, 1)
-    return (batch / 255 - m) / s
+    return normalize_counterparts(batch, mean, std)
 
 
 def _empty(images: Tensor, height: int, width: int, dtype: torch.dtype, channels_last: bool) -> Tensor:
