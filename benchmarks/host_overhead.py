@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffcore_gpu import DiffCoreMix
 from diffcore_gpu.ops import mixing
+from diffcore_gpu.ops.drawing import DrawArguments
 
 
 class Recorder(TorchDispatchMode):
@@ -52,15 +53,16 @@ def parts(mix: DiffCoreMix, images: Tensor, index: Tensor) -> dict[str, Callable
     implementation = mixing._mix_store_cuda if on_gpu else mixing._mix_store_cpu
     actions: dict[str, Callable[[], object]] = {
         "call": lambda: mix(images, index),
-        "checks": lambda: mix._check(images, index),
+        "checks": lambda: mix._check(images, index, None),
         "operator": lambda: operator(*arguments),
         "implementation": lambda: implementation(*arguments),
         "allocation": lambda: torch.empty_like(images),
     }
     if on_gpu:
-        drawn, out = arguments[1:], torch.empty_like(images)  # the last argument: whether the round advances
-        actions["launch"] = lambda: mixing._run_triton(None, images, out, *drawn[:-1], False)
-        actions["launch and state"] = lambda: mixing._run_triton(None, images, out, *drawn[:-1], True)
+        moving, out = DrawArguments(*arguments[1:])._replace(advance=True), torch.empty_like(images)
+        still = moving._replace(advance=False)
+        actions["launch"] = lambda: mixing._run_triton(images, out, still)
+        actions["launch and state"] = lambda: mixing._run_triton(images, out, moving)
     return actions
 
 

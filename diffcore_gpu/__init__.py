@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from diffcore_gpu.data import IndexedDataset as IndexedDataset
     from diffcore_gpu.errors import DiffcoreError as DiffcoreError
     from diffcore_gpu.errors import StoreError as StoreError
+    from diffcore_gpu.ops import crop_mix as crop_mix
+    from diffcore_gpu.ops import crop_mix_reference as crop_mix_reference
     from diffcore_gpu.ops import mix as mix
     from diffcore_gpu.ops import mix_reference as mix_reference
     from diffcore_gpu.ops import normalize_counterparts as normalize_counterparts
@@ -50,6 +52,8 @@ _HOMES = {
     "RandomResizedCropMirror": "crops",
     "StoreError": "errors",
     "center_crop": "crops",
+    "crop_mix": "ops",
+    "crop_mix_reference": "ops",
     "dataset_fingerprint": "store",
     "draw_crops": "crops",
     "draw_plan": "plan",

@@ -4,8 +4,10 @@ Like a mix plan, a random crop is a function of (seed, round, dataset index) alo
 exactly rounded float32 operations, on Philox streams of its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,11 +16,14 @@ from diffcore_gpu.beta import GRID, TABLE_BITS
 from diffcore_gpu.philox import philox4x32, split_words
 
 STREAM_MIRROR = 2
-"""Philox stream of the mirror flag."""
+"""Philox stream of the mirror flags: (of the image, of its counterpart)."""
 STREAM_CROP = 16
 """The first of the Philox streams of (area, aspect ratio, top, left), one stream for each attempt."""
+STREAM_COUNTERPART_CROP = 32
+"""The same for the crops of counterparts."""
 
-_ATTEMPTS = 10
+ATTEMPTS = 10
+"""Crops that are drawn for a sample until one fits."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class RandomResizedCropMirror:
         scale: area of the crop over that of the image, uniform on this interval.
         ratio: aspect ratio (width over height), log-uniform on this interval.
         mirror_prob: probability of swapping left and right.
+        eval_share: side of the central crop of evaluation over that of the largest one, in (0, 1]; 0.875 is the crop of
+            224 out of a resize to 256.
 
     Raises:
         ValueError: a value is outside its range.
@@ -52,6 +59,7 @@ class RandomResizedCropMirror:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     mirror_prob: float = 0.5
+    eval_share: float = 0.875
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
@@ -62,24 +70,56 @@ class RandomResizedCropMirror:
             raise ValueError(f"ratio must be an interval (low, high) above 0, got {self.ratio}.")
         if not 0 <= self.mirror_prob <= 1:
             raise ValueError(f"mirror_prob must lie in [0, 1], got {self.mirror_prob}.")
+        if not 0 < self.eval_share <= 1:
+            raise ValueError(f"eval_share must lie in (0, 1], got {self.eval_share}.")
+
+    def parameters(self) -> "CropParameters":
+        """The settings as the integers that the draw works with."""
+        low, high = (int(bound * GRID + 0.5) for bound in self.scale)
+        return CropParameters(low, high - low + 1, int(self.mirror_prob * GRID + 0.5))
+
+    def side_table(self, device: torch.device | str = "cpu") -> Tensor:
+        """What the sides of a square are stretched by, at 2¹⁶ log-uniform aspect ratios.
+
+        Returns:
+            float32 [2, 65536]: 1/√ratio for the height, √ratio for the width.
+        """
+        return _side_table(*self.ratio).to(device)
 
 
-@lru_cache(maxsize=16)
-def _side_tables(height: int, width: int, low: float, high: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Height and width of a crop of the whole image's area at 2¹⁶ log-uniform aspect ratios; float32 [65536] each.
+class CropParameters(NamedTuple):
+    """A `RandomResizedCropMirror` in integers; areas and probabilities in units of 2⁻²⁴."""
 
-    Kept for each device, so that only the first batch waits for the copy.
-    """
+    area_low: int
+    area_span: int
+    mirror_below: int
+
+
+@lru_cache(maxsize=8)
+def _side_table(low: float, high: float) -> Tensor:
     position = (torch.arange(1 << TABLE_BITS, dtype=torch.float64) + 0.5) / (1 << TABLE_BITS)
     bounds = torch.tensor([low, high], dtype=torch.float64).log()
-    root_ratio = torch.exp((bounds[0] + position * (bounds[1] - bounds[0])) / 2)
-    root_area = (height * width) ** 0.5
-    sides = root_area / root_ratio, root_area * root_ratio
-    return sides[0].to(device, torch.float32), sides[1].to(device, torch.float32)
+    half = (bounds[0] + position * (bounds[1] - bounds[0])) / 2
+    return torch.stack([torch.exp(-half), torch.exp(half)]).to(torch.float32)
 
 
-def _central(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int, int, int]:
-    """The largest central crop whose aspect ratio is allowed: where no attempt fitted, as in torchvision."""
+@lru_cache(maxsize=8)
+def _side_table_on(low: float, high: float, device: torch.device) -> Tensor:
+    """Kept for each device, so that only the first call waits for the copy."""
+    return _side_table(low, high).to(device)
+
+
+def central_crop(height: int, width: int, ratio: Sequence[float]) -> tuple[int, int, int, int]:
+    """The largest central crop whose aspect ratio is allowed: where no attempt fitted, as in torchvision.
+
+    Args:
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        ratio: the interval (low, high) of width over height.
+
+    Returns:
+        (top, left, bottom, right), half-open.
+    """
     crop_height, crop_width = height, width
     if width / height < ratio[0]:
         crop_height = max(1, round(width / ratio[0]))
@@ -97,6 +137,7 @@ def draw_crops(
     width: int,
     seed: int = 0,
     round: int | Tensor = 0,
+    counterpart: bool = False,
 ) -> CropPlan:
     """Draw the crop and the mirror flag of each sample, on index's device; only the first call waits for it.
 
@@ -110,6 +151,7 @@ def draw_crops(
         width: width of the source images in pixels.
         seed: 64-bit key of the random numbers.
         round: an epoch or a step count, taken modulo 2³²; an int, or an int64 tensor of one element on index's device.
+        counterpart: draw for the samples' counterparts, with random numbers of their own.
 
     Raises:
         ValueError: index is not an int64 vector, or a size is below 1.
@@ -120,20 +162,54 @@ def draw_crops(
         raise ValueError(f"height and width must be at least 1, got {height} × {width}.")
     if not isinstance(round, Tensor):
         round = torch.tensor(round, dtype=torch.int64, device=index.device)
-    counter = *split_words(index), split_words(round.reshape(()))[0]
+    table = _side_table_on(*config.ratio, index.device)
+    return draw_crops_from(
+        index, config.parameters(), config.ratio, table, height=height, width=width, seed=seed, round=round,
+        counterpart=counterpart,
+    )  # fmt: skip
 
-    attempts = torch.arange(STREAM_CROP, STREAM_CROP + _ATTEMPTS, device=index.device).unsqueeze(1)
+
+def draw_crops_from(
+    index: Tensor,
+    parameters: CropParameters,
+    ratio: Sequence[float],
+    side_table: Tensor,
+    *,
+    height: int,
+    width: int,
+    seed: int,
+    round: Tensor,
+    counterpart: bool,
+) -> CropPlan:
+    """`draw_crops` on tensors of one device, without a look at their values: nothing is copied to the host.
+
+    Args:
+        index: int64 [B].
+        parameters: `RandomResizedCropMirror.parameters`.
+        ratio: its interval of aspect ratios.
+        side_table: its `side_table`, on index's device.
+        height: of the source images, in pixels.
+        width: of the source images, in pixels.
+        seed: 64-bit key.
+        round: int64, one element.
+        counterpart: as in `draw_crops`.
+    """
+    counter = *split_words(index), split_words(round.reshape(()))[0]
+    stream = STREAM_COUNTERPART_CROP if counterpart else STREAM_CROP
+    attempts = torch.arange(stream, stream + ATTEMPTS, device=index.device).unsqueeze(1)
     words = philox4x32((*counter, attempts), seed)  # each [attempts, B]
-    low, high = (int(bound * GRID + 0.5) for bound in config.scale)
-    area = low + ((words[0] * (high - low + 1)) >> 32)
-    root = area.to(torch.float32).sqrt() * 2**-12
-    heights, widths = _side_tables(height, width, *config.ratio, index.device)
+    area = parameters.area_low + ((words[0] * parameters.area_span) >> 32)
+    # Every operation is rounded exactly by IEEE 754, and no product meets a sum: nothing here can be contracted. Square
+    # roots are taken in float64 and rounded once, since torch's in float32 may be wrong in the last bit on the CPU.
+    root = area.to(torch.float64).sqrt().to(torch.float32) * 2**-12
+    full = torch.full((), height * width, dtype=torch.float32, device=index.device)
+    side = root * full.to(torch.float64).sqrt().to(torch.float32)
     shape = words[1] >> (32 - TABLE_BITS)
-    crop_height = (root * heights[shape]).round().to(torch.int64)
-    crop_width = (root * widths[shape]).round().to(torch.int64)
+    crop_height = (side * side_table[0][shape]).round().to(torch.int64)
+    crop_width = (side * side_table[1][shape]).round().to(torch.int64)
     fits = (crop_height >= 1) & (crop_height <= height) & (crop_width >= 1) & (crop_width <= width)
     # argmax of integers takes the first of the largest: the first attempt that fits
-    chosen = fits.to(torch.int32).mul(torch.arange(_ATTEMPTS, 0, -1, device=index.device).unsqueeze(1)).argmax(0)
+    chosen = fits.to(torch.int32).mul(torch.arange(ATTEMPTS, 0, -1, device=index.device).unsqueeze(1)).argmax(0)
 
     def of_chosen(values: Tensor) -> Tensor:
         return values.gather(0, chosen.unsqueeze(0)).squeeze(0)
@@ -143,11 +219,11 @@ def draw_crops(
     left = (of_chosen(words[3]) * (width - crop_width + 1)) >> 32
     drawn = top, left, top + crop_height, left + crop_width
     fitted = of_chosen(fits)
-    central = _central(height, width, config.ratio)
+    central = central_crop(height, width, ratio)
     crop = torch.stack([torch.where(fitted, side, other) for side, other in zip(drawn, central, strict=True)], dim=1)
 
-    mirror_word = philox4x32((*counter, torch.full_like(index, STREAM_MIRROR)), seed)[0]
-    return CropPlan(crop.to(torch.int32), (mirror_word >> 8) < int(config.mirror_prob * GRID + 0.5))
+    words = philox4x32((*counter, torch.full_like(index, STREAM_MIRROR)), seed)
+    return CropPlan(crop.to(torch.int32), (words[int(counterpart)] >> 8) < parameters.mirror_below)
 
 
 def whole_image(batch: int, *, height: int, width: int, device: torch.device | str = "cpu") -> CropPlan:
@@ -186,5 +262,6 @@ def center_crop(
 
 
 def _same_for_all(batch: int, box: tuple[int, int, int, int], device: torch.device | str) -> CropPlan:
-    crop = torch.tensor(box, dtype=torch.int32, device=device).expand(batch, 4).contiguous()
+    # filled and not copied, since a copy of host memory would wait for a GPU
+    crop = torch.stack([torch.full((batch,), side, dtype=torch.int32, device=device) for side in box], dim=1)
     return CropPlan(crop, torch.zeros(batch, dtype=torch.bool, device=device))

@@ -13,16 +13,16 @@ from torch import Tensor
 
 Words: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 
-_MASK = 0xFFFFFFFF
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
-_ROUNDS = 10
+MASK = 0xFFFFFFFF
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
 
 
 def _mulhilo(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
     """The upper and lower 32 bits of a · b."""
     product = b * a  # wraps to a negative number above 2^63; the arithmetic shift and the mask undo that
-    return (product >> 32) & _MASK, product & _MASK
+    return (product >> 32) & MASK, product & MASK
 
 
 def philox4x32(counter: Words, key: int) -> Words:
@@ -36,15 +36,15 @@ def philox4x32(counter: Words, key: int) -> Words:
         Four int64 tensors of the broadcast shape, each value uniform on [0, 2³²).
     """
     c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
-    k0, k1 = key & _MASK, (key >> 32) & _MASK
-    for _ in range(_ROUNDS):
-        hi0, lo0 = _mulhilo(_MULTIPLIERS[0], c0)
-        hi1, lo1 = _mulhilo(_MULTIPLIERS[1], c2)
+    k0, k1 = key & MASK, (key >> 32) & MASK
+    for _ in range(ROUNDS):
+        hi0, lo0 = _mulhilo(MULTIPLIERS[0], c0)
+        hi1, lo1 = _mulhilo(MULTIPLIERS[1], c2)
         c0, c1, c2, c3 = hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0
-        k0, k1 = (k0 + _KEY_STEPS[0]) & _MASK, (k1 + _KEY_STEPS[1]) & _MASK
+        k0, k1 = (k0 + KEY_STEPS[0]) & MASK, (k1 + KEY_STEPS[1]) & MASK
     return c0, c1, c2, c3
 
 
 def split_words(value: Tensor) -> tuple[Tensor, Tensor]:
     """The lower and upper 32 bits of an int64 tensor (two's complement), each as int64 in [0, 2³²)."""
-    return value & _MASK, (value >> 32) & _MASK
+    return value & MASK, (value >> 32) & MASK

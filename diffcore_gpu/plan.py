@@ -7,7 +7,7 @@ one product), which no compiler may contract.
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -36,6 +36,11 @@ class MixPlan:
         box: int32 [B, 4], (top, left, bottom, right) in pixels, half-open and clipped to the image. Used where not
             `pixel`; together with `inside_real` it is the mask M_p of eq. 7.
         inside_real: bool [B]. True: inside the box the real image, outside it the counterpart. False: the reverse.
+        crop: int32 [B, 4], (top, left, bottom, right) in pixels of the real image before it is resized, half-open; the
+            mix above then happens in the resized images. None, as the other three: nothing is cropped.
+        mirror: bool [B], True: left and right of the real image are swapped.
+        counterpart_crop: the same for the counterpart.
+        counterpart_mirror: the same for the counterpart.
     """
 
     row: Tensor
@@ -43,13 +48,22 @@ class MixPlan:
     lam: Tensor
     box: Tensor
     inside_real: Tensor
+    crop: Tensor | None = None
+    mirror: Tensor | None = None
+    counterpart_crop: Tensor | None = None
+    counterpart_mirror: Tensor | None = None
 
     def __len__(self) -> int:
         return self.row.shape[0]
 
     def to(self, device: torch.device | str) -> "MixPlan":
         """The same plan on another device."""
-        return MixPlan(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+        def moved(name: str) -> Any:
+            value = getattr(self, name)
+            return None if value is None else value.to(device)
+
+        return MixPlan(**{field.name: moved(field.name) for field in fields(self)})
 
 
 class HasPairs(Protocol):
@@ -183,7 +197,8 @@ def _pick(word: Tensor, count: Tensor | int) -> Tensor:
 
 def _box_side(area: Tensor, size: int) -> Tensor:
     """Side length in pixels of a box with that share (units of 2⁻²⁴) of the area, for one side of the image."""
-    side = area.to(torch.float32).sqrt() * 2**-12  # exact: 2^-12 only moves the exponent
+    # torch's float32 square root on the CPU may be wrong in the last bit; that of float64, rounded once, is exact.
+    side = area.to(torch.float64).sqrt().to(torch.float32) * 2**-12  # 2^-12 only moves the exponent
     return (side * size).to(torch.int64).clamp(1, size)
 
 

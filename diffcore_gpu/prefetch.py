@@ -4,7 +4,7 @@ What happens to a sample is a function of seed, round and dataset index, so the 
 host, bit-identical to the one that `DiffCoreMix` would draw on the device. The rows that it names are gathered out of
 the mapped store by a background thread, into page-locked memory if the device is a GPU, and copied on a stream of their
 own together with the batch. `DiffCoreMix` then mixes by that plan. Bytes that move to the device per sample beside the
-batch itself: C·H·W of the counterpart (once for samples that share a row) and 38 of the plan.
+batch itself: C·H·W of the counterpart (once for samples that share a row), 46 of the plan, and 34 of crops with a geometry.
 
 The round is not known ahead, only guessed: that of the current batch plus one for each batch between. A guess is
 compared when its batch is handed out, and the batch is prepared anew, without overlap, where it was wrong. So the
@@ -24,21 +24,28 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from diffcore_gpu.plan import MixPlan, Pairs, check_index_range, draw
+from diffcore_gpu.ops.draw_cpu import draw_cpu
+from diffcore_gpu.plan import MixPlan, Pairs, check_index_range
 
 if TYPE_CHECKING:
     from diffcore_gpu.transform import DiffCoreMix
 
 # What is sent to the device of a plan: name, dtype, and numbers for each sample. `slot` is the row's place among the
-# gathered rows, `row` its number in the store.
+# gathered rows, `row` its number in the store, `label` its class. Crops are sent only where there is a geometry.
 _PLAN_FIELDS = (
     ("slot", torch.int64, 1),
+    ("label", torch.int64, 1),
     ("row", torch.int64, 1),
     ("box", torch.int32, 4),
+    ("crop", torch.int32, 4),
+    ("counterpart_crop", torch.int32, 4),
     ("lam", torch.float32, 1),
     ("pixel", torch.bool, 1),
     ("inside_real", torch.bool, 1),
+    ("mirror", torch.bool, 1),
+    ("counterpart_mirror", torch.bool, 1),
 )
+_OF_CROPS = ("crop", "mirror", "counterpart_crop", "counterpart_mirror")
 _ALIGNMENT = 16
 """Bytes; Triton compiles a kernel anew where a pointer is aligned otherwise, as after a short last batch."""
 
@@ -58,12 +65,14 @@ class Prefetched:
         draw: what the plan was drawn with.
         rows: uint8 [n, C, H, W], the distinct rows that the plan names.
         slot: int64 [B], for each sample the place of its row in `rows`; −1: none.
+        label: int64 [B], the class of that row; −1: none.
         plan: the plan; its `row` counts in the store.
     """
 
     draw: Draw
     rows: Tensor
     slot: Tensor
+    label: Tensor
     plan: MixPlan
 
 
@@ -239,6 +248,8 @@ class PrefetchLoader:
             self.mix.handover.clear()
         if failure is not None:
             raise failure
+        if self.mix is not None:
+            self.mix.check()
 
     def _draw_in(self, batches: int) -> Draw | None:
         """What the mix will draw with, that many batches from now; None: nothing needs to be prefetched."""
@@ -253,7 +264,7 @@ class PrefetchLoader:
         with record_function("diffcore::prefetch"), _on(stream):
             tensors: list[Tensor] = []
             moved = batch if stream is None else self._move(batch, tensors)
-            prefetched = None if expected is None else self._fetch(_index_of(batch), expected, tensors)
+            prefetched = None if expected is None else self._fetch(batch, expected, tensors)
             return _Ready(moved, batch, prefetched, tensors, None if stream is None else stream.record_event())
 
     def _hand_out(self, ready: _Ready, stream: torch.cuda.Stream | None) -> Any:
@@ -261,7 +272,7 @@ class PrefetchLoader:
         prefetched, copied = ready.prefetched, ready.copied
         if now is not None and (prefetched is None or prefetched.draw != now):
             with record_function("diffcore::prefetch"), _on(stream):
-                prefetched = self._fetch(_index_of(ready.given), now, ready.tensors)
+                prefetched = self._fetch(ready.given, now, ready.tensors)
                 copied = None if stream is None else stream.record_event()
         if copied is not None:
             current = torch.cuda.current_stream(self.device)
@@ -293,36 +304,45 @@ class PrefetchLoader:
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
-    def _fetch(self, index: Tensor, using: Draw, tensors: list[Tensor]) -> Prefetched:
+    def _fetch(self, batch: Any, using: Draw, tensors: list[Tensor]) -> Prefetched:
         """Draw the plan of a batch and start to copy it and its counterparts; adds them to `tensors`."""
         assert self.mix is not None
         assert self._parameters is not None
+        index = _index_of(batch)
         store = self.mix.store
         check_index_range(index, store.num_samples)
-        plan = draw(
+        geometry = self.mix.geometry
+        height, width = store.image_shape[1:] if geometry is None else geometry.config.size
+        round = torch.tensor(using.round)
+        plan = draw_cpu(
             index,
             Pairs(store.pair_ptr, store.pair_row, store.num_rows),
             self._parameters,
             self._lam_table,
-            height=store.image_shape[1],
-            width=store.image_shape[2],
+            height=height,
+            width=width,
             seed=using.seed,
-            round=torch.tensor(using.round),
+            round=round,
         )
+        if geometry is not None:
+            plan = geometry.with_crops(
+                plan, index, _image_size(batch), store.image_shape[1:], seed=using.seed, round=round
+            )  # fmt: skip
         mixed = plan.row >= 0
         distinct, places = torch.unique(
             plan.row[mixed], return_inverse=True
         )  # sorted: the disk is read in one direction
         slot = torch.full_like(plan.row, -1)
         slot[mixed] = places
+        label = torch.full_like(plan.row, -1)
+        label[mixed] = store.row_label(plan.row[mixed])
         pin = self.device.type == "cuda"
         gathered = torch.empty((len(distinct), *store.image_shape), dtype=torch.uint8, pin_memory=pin)
         rows = self._to_device(store.images(distinct, out=gathered))
-        packed = self._to_device(_pack(slot, plan, pin))
+        packed = self._to_device(_pack({**vars(plan), "slot": slot, "label": label}, pin))
         tensors += [rows, packed]
-        fields = _unpack(packed, len(index))
-        slot = fields.pop("slot")
-        return Prefetched(using, rows, slot, MixPlan(**fields))
+        fields = dict(_views(packed, len(index), geometry is not None))
+        return Prefetched(using, rows, fields.pop("slot"), fields.pop("label"), MixPlan(**fields))
 
 
 @contextlib.contextmanager
@@ -351,28 +371,38 @@ def _index_of(batch: Any) -> Tensor:
     return index.cpu()
 
 
-def _places(batch: int) -> tuple[list[tuple[str, torch.dtype, int, int, int]], int]:
+def _image_size(batch: Any) -> tuple[int, int]:
+    """Height and width of a batch's first entry, the images."""
+    images = batch[0]
+    if not isinstance(images, Tensor) or images.dim() != 4:
+        raise ValueError("PrefetchLoader needs batches (images, …, index) that begin with images [B, C, H, W].")
+    return images.shape[-2], images.shape[-1]
+
+
+def _places(batch: int, crops: bool) -> tuple[list[tuple[str, torch.dtype, int, int, int]], int]:
     """Where each field of a plan of `batch` samples lies: (name, dtype, width, first byte, end), and the whole size."""
     places, first = [], 0
     for name, dtype, width in _PLAN_FIELDS:
-        end = first + batch * width * dtype.itemsize
-        places.append((name, dtype, width, first, end))
-        first = -(-end // _ALIGNMENT) * _ALIGNMENT
+        if crops or name not in _OF_CROPS:
+            end = first + batch * width * dtype.itemsize
+            places.append((name, dtype, width, first, end))
+            first = -(-end // _ALIGNMENT) * _ALIGNMENT
     return places, first
 
 
-def _views(packed: Tensor, batch: int) -> Iterator[tuple[str, Tensor]]:
-    for name, dtype, width, first, end in _places(batch)[0]:
+def _views(packed: Tensor, batch: int, crops: bool) -> Iterator[tuple[str, Tensor]]:
+    for name, dtype, width, first, end in _places(batch, crops)[0]:
         yield name, packed[first:end].view(dtype).view((batch,) if width == 1 else (batch, width))
 
 
-def _pack(slot: Tensor, plan: MixPlan, pin: bool) -> Tensor:
-    """A plan in one tensor of bytes, so that it takes one copy to the device and not six."""
-    packed = torch.empty(_places(len(plan))[1], dtype=torch.uint8, pin_memory=pin)
-    for name, view in _views(packed, len(plan)):
-        view.copy_(slot if name == "slot" else getattr(plan, name))
+def _pack(fields: dict[str, Tensor | None], pin: bool) -> Tensor:
+    """A plan in one tensor of bytes, so that it takes one copy to the device and not a dozen."""
+    slot = fields["slot"]
+    assert slot is not None
+    crops = fields["crop"] is not None
+    packed = torch.empty(_places(len(slot), crops)[1], dtype=torch.uint8, pin_memory=pin)
+    for name, view in _views(packed, len(slot), crops):
+        value = fields[name]
+        assert value is not None
+        view.copy_(value)
     return packed
-
-
-def _unpack(packed: Tensor, batch: int) -> dict[str, Tensor]:
-    return dict(_views(packed, batch))

@@ -1,13 +1,17 @@
 """`DiffCoreMix`: the batch transform that puts plan, ops and store together."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
+from diffcore_gpu.crops import RandomResizedCropMirror
 from diffcore_gpu.errors import StoreError
+from diffcore_gpu.geometry import CounterpartCrop, GeometryStage
+from diffcore_gpu.ops.drawing import check_labels
 from diffcore_gpu.ops.mixing import as_dense, check_images
 from diffcore_gpu.ops.normalization import affine_of
 from diffcore_gpu.plan import BoxPlacement, LamSpec, MixPlan, PlanConfig, RowChoice
@@ -23,7 +27,8 @@ class DiffCoreMix(nn.Module):
 
     The label of a sample does not change, since its counterpart is of the same class. On a GPU the whole transform is
     one kernel launch, without synchronization; it works under ``torch.compile(fullgraph=True)``, inside a CUDA graph
-    and under autocast. In ``eval()`` it returns its input. What happens to a sample depends on `seed`, the round and
+    and under autocast. In ``eval()`` it returns its input. With `geometry` it takes the loader's raw bytes, and the
+    same launch also crops, resizes, mirrors and normalizes; in ``eval()`` it then takes the central crop. What happens to a sample depends on `seed`, the round and
     the sample's dataset index alone (see `diffcore_gpu.plan`), so not on batch size, workers, ranks or device.
 
     The round is a buffer on the device. Unless told otherwise, every forward pass in training mode advances it by one,
@@ -47,7 +52,14 @@ class DiffCoreMix(nn.Module):
         residency: where the counterparts live: "device" (its memory holds the whole store), "disk" (mapped from the
             files), "host" (likewise, read into host memory ahead) or "auto"; see `ResidentStore`. On a GPU "disk" and
             "host" need a `PrefetchLoader`, and so does "auto" where the store does not fit.
-        inplace: write into the images that are passed, instead of new ones.
+        inplace: write into the images that are passed, instead of new ones; not with `geometry`.
+        geometry: crop, resize (bilinear, antialiased) and mirror images and counterparts, which are then uint8 of any
+            size, and normalize the result with `mean` and `std`; None: images come as they are to be mixed. The box of
+            a patch counts in pixels of the output.
+        counterpart_crop: with `geometry`: "own" draws a crop and a mirror flag for each counterpart, "same" takes those
+            of its image, which must be of the store's size.
+        dtype: with `geometry`, of the output: float32 (if None), float16, bfloat16 or uint8.
+        memory_format: with `geometry`, of the output: contiguous (if None) or channels_last.
 
     Raises:
         ValueError: a setting is outside its range.
@@ -73,10 +85,15 @@ class DiffCoreMix(nn.Module):
         seed: int = 0,
         residency: Residency = "auto",
         inplace: bool = False,
+        geometry: RandomResizedCropMirror | None = None,
+        counterpart_crop: CounterpartCrop = "own",
+        dtype: torch.dtype | None = None,
+        memory_format: torch.memory_format | None = None,
     ) -> None:
         super().__init__()
         if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**64:
             raise ValueError(f"seed must be an integer of 64 bits, got {seed!r}.")
+        self._geometry = _geometry_stage(geometry, counterpart_crop, dtype, memory_format, inplace)
         self.config = PlanConfig(p, pixel_prob, lam, box_area, box_placement, real_patch_prob, row_choice)
         self.seed = seed
         self.inplace = inplace
@@ -91,7 +108,7 @@ class DiffCoreMix(nn.Module):
         self._resident = ResidentStore(store, torch.device("cpu"), residency)
         self.handover = Handover()
         self.register_buffer("round", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("status", torch.zeros(2, dtype=torch.int32), persistent=False)
+        self.register_buffer("status", torch.zeros(3, dtype=torch.int32), persistent=False)
 
     @property
     def store(self) -> "CounterpartStore":
@@ -108,6 +125,11 @@ class DiffCoreMix(nn.Module):
         """Whether every forward pass in training mode advances the round; False after `set_epoch`."""
         return self._advance
 
+    @property
+    def geometry(self) -> GeometryStage | None:
+        """What crops, resizes and mirrors, if anything does."""
+        return self._geometry
+
     def next_draw(self) -> Draw:
         """What the next forward pass draws its plan with; this may wait for the device."""
         return Draw(self.handover.round_of(self.round), self.seed)
@@ -120,6 +142,8 @@ class DiffCoreMix(nn.Module):
             self._resident = ResidentStore(self._store, device, self._residency)
             self.handover.clear()
             self._norm = self._norm.to(device)
+            if self._geometry is not None:
+                self._geometry.to(device)
             self._lam_table = None if self._lam_table is None else self._lam_table.to(device)
         return self
 
@@ -127,15 +151,18 @@ class DiffCoreMix(nn.Module):
         """Make the epoch the round, instead of a count of forward passes; call it before every epoch, on every rank.
 
         A CUDA graph keeps advancing or keeping the round as it did when it was captured, from the epoch that is set.
+        The epoch before it is checked, as `check` does.
 
         Args:
             epoch: 0 or above.
 
         Raises:
             ValueError: epoch is negative.
+            StoreError: of `check`.
         """
         if epoch < 0:
             raise ValueError(f"epoch must be 0 or above, got {epoch}.")
+        self.check()
         self.round.fill_(epoch)
         self._advance = False
 
@@ -149,15 +176,15 @@ class DiffCoreMix(nn.Module):
         self._advance = bool(state["advance"])
 
     def check(self) -> None:
-        """Raise if a forward pass met an index or a row that the store does not have; this waits for the device.
+        """Raise if a forward pass met an index, a row or a label that does not fit the store; this waits for the device.
 
-        On a GPU such samples pass through unchanged and are counted, since looking at each batch would stall the
-        device; call this once per epoch. The count starts anew.
+        On a GPU such samples are not mixed and are counted, since looking at each batch would stall the device; call
+        this once per epoch, if you neither call `set_epoch` nor use a `PrefetchLoader`, which do. The count starts anew.
 
         Raises:
             StoreError: naming how many.
         """
-        indices, rows = self.status.tolist()
+        indices, rows, labels = self.status.tolist()
         self.status.zero_()
         if indices:
             raise StoreError(
@@ -166,6 +193,11 @@ class DiffCoreMix(nn.Module):
             )
         if rows:
             raise StoreError(f"{self._store.path}: {rows} pairs name a row that the store does not have; verify it.")
+        if labels:
+            raise StoreError(
+                f"{self._store.path}: {labels} samples had a label that differs from their counterpart's; was the "
+                "store made for this dataset?"
+            )
 
     def extra_repr(self) -> str:
         """The settings, for `print(model)`."""
@@ -176,37 +208,55 @@ class DiffCoreMix(nn.Module):
             f"seed={self.seed}"
         )
 
-    def _check(self, images: Tensor, index: Tensor) -> None:
-        check_images(images)
-        if images.shape[1:] != self.image_shape:
-            got, held = "×".join(map(str, images.shape[1:])), "×".join(map(str, self.image_shape))
-            raise ValueError(
-                f"images are {got} (C×H×W), but the store holds {held}; resize them or pack the store anew."
-            )
+    def _check(self, images: Tensor, index: Tensor, labels: Tensor | None) -> None:
+        if self._geometry is not None:
+            self._geometry.check(images, self.image_shape)
+        else:
+            check_images(images)
+            if images.shape[1:] != self.image_shape:
+                got, held = "×".join(map(str, images.shape[1:])), "×".join(map(str, self.image_shape))
+                raise ValueError(
+                    f"images are {got} (C×H×W), but the store holds {held}; resize them, pass geometry=, or pack the "
+                    "store anew."
+                )
         if index.dtype != torch.int64 or index.dim() != 1:
             raise ValueError(f"index must be an int64 vector [B], got {index.dtype} {list(index.shape)}.")
         if index.shape[0] != images.shape[0]:
             raise ValueError(f"index has {index.shape[0]} entries, but the batch has {images.shape[0]} images.")
-        for name, device in (("index", index.device), ("DiffCoreMix", self.round.device)):
+        on = [("index", index.device), ("DiffCoreMix", self.round.device)]
+        if labels is not None:
+            if labels.dtype != torch.int64 or labels.shape != index.shape:
+                raise ValueError(f"labels must be int64 {list(index.shape)}, got {labels.dtype} {list(labels.shape)}.")
+            on.append(("labels", labels.device))
+        for name, device in on:
             if device != images.device:
                 raise ValueError(f"{name} is on {device}, but the images are on {images.device}; move it there.")
 
     @overload
-    def forward(self, images: Tensor, index: Tensor, *, return_plan: Literal[False] = False) -> Tensor: ...
+    def forward(
+        self, images: Tensor, index: Tensor, *, labels: Tensor | None = None, return_plan: Literal[False] = False
+    ) -> Tensor: ...
     @overload
-    def forward(self, images: Tensor, index: Tensor, *, return_plan: Literal[True]) -> tuple[Tensor, MixPlan]: ...
-    def forward(self, images: Tensor, index: Tensor, *, return_plan: bool = False) -> Tensor | tuple[Tensor, MixPlan]:
+    def forward(
+        self, images: Tensor, index: Tensor, *, labels: Tensor | None = None, return_plan: Literal[True]
+    ) -> tuple[Tensor, MixPlan]: ...
+    def forward(
+        self, images: Tensor, index: Tensor, *, labels: Tensor | None = None, return_plan: bool = False
+    ) -> Tensor | tuple[Tensor, MixPlan]:
         """Mix a batch.
 
         Args:
             images: [B, C, H, W] of the store's size; float32, float16 or bfloat16, normalized with `mean` and `std`, or
-                uint8 in [0, 255]. Contiguous and channels_last are taken as they are, other strides are copied.
+                uint8 in [0, 255]. With `geometry`: uint8 of any size. Contiguous and channels_last are taken as they
+                are, other strides are copied.
             index: int64 [B], each image's index in the dataset that the store was made for, on images' device.
+            labels: int64 [B], the images' classes, on images' device; a sample whose counterpart is of another class
+                is then refused: on the CPU at once, on a GPU it is not mixed, and `check` raises. None: not compared.
             return_plan: also return what was done.
 
         Returns:
-            The mixed batch, of the same shape, dtype, memory format and device; with `return_plan` also its `MixPlan`.
-            Samples without a counterpart are unchanged.
+            The mixed batch, of the same shape, dtype, memory format and device; with `geometry` of its size, dtype and
+            memory format. With `return_plan` also its `MixPlan`. Samples without a counterpart are not mixed.
 
         Raises:
             ValueError: the batch, its index and the store do not fit together; on the CPU also an index outside the
@@ -214,29 +264,37 @@ class DiffCoreMix(nn.Module):
                 `PrefetchLoader` yielded last.
         """
         if not self.training:
-            return (images, self._no_plan(index)) if return_plan else images
+            shown = images
+            if self._geometry is not None:
+                self._geometry.check(images, self.image_shape)
+                shown = self._geometry.evaluate(as_dense(images), self._norm)
+            return (shown, self._no_plan(index)) if return_plan else shown
         # Entering a range costs 5 µs, even where nobody looks.
         if not torch.compiler.is_compiling() and torch.autograd.profiler._is_profiler_enabled:
             with record_function("diffcore::mix"):
-                return self._mix(images, index, return_plan)
-        return self._mix(images, index, return_plan)
+                return self._mix(images, index, labels, return_plan)
+        return self._mix(images, index, labels, return_plan)
 
-    def _mix(self, images: Tensor, index: Tensor, return_plan: bool) -> Tensor | tuple[Tensor, MixPlan]:
-        self._check(images, index)
+    def _mix(
+        self, images: Tensor, index: Tensor, labels: Tensor | None, return_plan: bool
+    ) -> Tensor | tuple[Tensor, MixPlan]:
+        self._check(images, index, labels)
         if self._resident.prefetched:
-            return self._mix_prefetched(images, index, return_plan)  # type: ignore[no-any-return]
+            return self._mix_prefetched(images, index, labels, return_plan)  # type: ignore[no-any-return]
         # What the rows are read from is at hand as well, so a batch that was not prefetched is no mistake here, and a
         # compiled graph, to which the prefetched rows are unknown, draws for itself: the images are the same.
         if not torch.compiler.is_compiling() and self.handover.batch is not None:
             found = self.handover.find(index, self.next_draw())
             if isinstance(found, Prefetched):
-                return self._mix_with(found, images, return_plan)
+                return self._mix_with(found, images, index, labels, return_plan)
         dense = as_dense(images)
         arguments = (
             index,
+            labels,
             self._resident.shards,
             self._resident.pairs.pair_ptr,
             self._resident.pairs.pair_row,
+            self._resident.row_label,
             self.round,
             self._lam_table,
             self._norm,
@@ -246,6 +304,12 @@ class DiffCoreMix(nn.Module):
             self._advance,
         )
         ops = torch.ops.diffcore
+        if self._geometry is not None:
+            arguments += self._geometry.arguments()
+            if return_plan:
+                mixed, *plan = ops.crop_mix_store_plan(dense, *arguments)
+                return mixed, MixPlan(*plan)
+            return ops.crop_mix_store(dense, *arguments)  # type: ignore[no-any-return]
         if return_plan:
             mixed, *plan = ops.mix_store_plan(dense, *arguments)
             return images.copy_(mixed) if self.inplace else mixed, MixPlan(*plan)
@@ -258,7 +322,9 @@ class DiffCoreMix(nn.Module):
         return images.copy_(ops.mix_store(dense, *arguments))
 
     @torch.compiler.disable(reason="The counterparts of a PrefetchLoader change with every batch.")  # type: ignore[untyped-decorator]
-    def _mix_prefetched(self, images: Tensor, index: Tensor, return_plan: bool) -> Tensor | tuple[Tensor, MixPlan]:
+    def _mix_prefetched(
+        self, images: Tensor, index: Tensor, labels: Tensor | None, return_plan: bool
+    ) -> Tensor | tuple[Tensor, MixPlan]:
         if images.is_cuda and torch.cuda.is_current_stream_capturing():
             raise ValueError(
                 f'A CUDA graph cannot hold a mix with residency="{self.residency}", whose counterparts come anew with '
@@ -270,14 +336,26 @@ class DiffCoreMix(nn.Module):
                 f"{self._store.path} is not in the memory of {images.device}, and {found}; iterate over "
                 "PrefetchLoader(loader, mix, device) and call mix(images, index) once with each index that it yields."
             )
-        return self._mix_with(found, images, return_plan)
+        return self._mix_with(found, images, index, labels, return_plan)
 
-    def _mix_with(self, batch: Prefetched, images: Tensor, return_plan: bool) -> Tensor | tuple[Tensor, MixPlan]:
+    def _mix_with(
+        self, batch: Prefetched, images: Tensor, index: Tensor, labels: Tensor | None, return_plan: bool
+    ) -> Tensor | tuple[Tensor, MixPlan]:
         """Mix with counterparts that are there, by the plan that they were fetched for."""
-        plan = batch.plan
-        mixed = torch.ops.diffcore.mix_plan(
-            as_dense(images), batch.rows, self._norm, batch.slot, plan.pixel, plan.lam, plan.box, plan.inside_real
-        )
+        plan, slot = batch.plan, batch.slot
+        if labels is not None:
+            if labels.device.type == "cpu":
+                check_labels(index, labels, plan.row, batch.label)
+            wrong = (slot >= 0) & (labels != batch.label)
+            self.status[2].add_(wrong.sum(dtype=torch.int32))
+            slot, plan = torch.where(wrong, -1, slot), replace(plan, row=torch.where(wrong, -1, plan.row))
+        by_slot = replace(plan, row=slot)
+        if self._geometry is not None:
+            mixed = self._geometry.mix(as_dense(images), batch.rows, self._norm, by_slot)
+        else:
+            mixed = torch.ops.diffcore.mix_plan(
+                as_dense(images), batch.rows, self._norm, slot, plan.pixel, plan.lam, plan.box, plan.inside_real
+            )
         if self._advance:
             self.handover.advance(self.round)
         mixed = images.copy_(mixed) if self.inplace else mixed
@@ -292,3 +370,23 @@ class DiffCoreMix(nn.Module):
             box=torch.zeros(index.shape[0], 4, dtype=torch.int32, device=index.device),
             inside_real=no,
         )
+
+
+def _geometry_stage(
+    geometry: RandomResizedCropMirror | None,
+    counterpart_crop: CounterpartCrop,
+    dtype: torch.dtype | None,
+    memory_format: torch.memory_format | None,
+    inplace: bool,
+) -> GeometryStage | None:
+    if geometry is not None:
+        if inplace:
+            raise ValueError("inplace=True cannot go with geometry, which writes images of another size.")
+        return GeometryStage(
+            geometry, counterpart_crop, dtype or torch.float32, memory_format or torch.contiguous_format
+        )
+    if counterpart_crop != "own" or dtype is not None or memory_format is not None:
+        raise ValueError(
+            "counterpart_crop, dtype and memory_format go with geometry=; without it, images keep their own."
+        )
+    return None

@@ -7,11 +7,14 @@ kernels are never compiled.
 
 import argparse
 import json
+import multiprocessing
+import os
 import re
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +22,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from .crop_mix import (
+    CROP_MIX_BLOCK,
+    CROP_MIX_REGISTERS,
+    CROP_MIX_STEPS,
+    CROP_MIX_WARPS,
+    crop_mix_plan_kernel,
+    crop_mix_store_kernel,
+)
 from .mix import BLOCK, NUM_WARPS, mix_plan_kernel, mix_store_kernel
 from .resized_crop import CROP_BLOCK, CROP_WARPS, resized_crop_kernel
 
@@ -30,12 +41,20 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 DTYPES = ("fp32", "fp16", "bf16", "u8")
-KERNELS = {"mix_store": mix_store_kernel, "mix_plan": mix_plan_kernel, "resized_crop": resized_crop_kernel}
+KERNELS = {
+    "mix_store": mix_store_kernel,
+    "mix_plan": mix_plan_kernel,
+    "resized_crop": resized_crop_kernel,
+    "crop_mix_store": crop_mix_store_kernel,
+    "crop_mix_plan": crop_mix_plan_kernel,
+}
 
 _POINTERS = {
-    "index": "i64", "store": "u8", "pair_ptr": "i64", "pair_row": "i64", "round": "i64", "lam_table": "fp32",
-    "norm": "fp32", "status": "i32", "plan_row": "i64", "plan_pixel": "i1", "plan_lam": "fp32", "plan_box": "i32",
-    "plan_inside_real": "i1", "crop": "i32", "mirror": "i1",
+    "index": "i64", "labels": "i64", "store": "u8", "pair_ptr": "i64", "pair_row": "i64", "row_label": "i64",
+    "round": "i64", "lam_table": "fp32", "side_table": "fp32", "norm": "fp32", "status": "i32",
+    "plan_row": "i64", "plan_pixel": "i1", "plan_lam": "fp32", "plan_box": "i32", "plan_inside_real": "i1",
+    "crop": "i32", "mirror": "i1", "plan_crop": "i32", "plan_mirror": "i1", "plan_counterpart_crop": "i32",
+    "plan_counterpart_mirror": "i1",
 }  # fmt: skip
 
 
@@ -69,26 +88,30 @@ class Report:
 def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224)):
     """Compile a kernel for images of 3 × size pixels, as its launcher would specialize it.
 
-    A crop reads contiguous uint8 images of 3 × 256 × 256; `dtype` and `planar` are then those of its output.
+    A crop reads contiguous uint8 images (and counterparts) of 3 × 256 × 256; `dtype` and `planar` are then those of
+    its output.
 
     Returns:
         triton's `CompiledKernel`.
     """
     function = KERNELS[kernel]
     pointers = {**_POINTERS, "images": dtype, "out": dtype}
-    if kernel == "resized_crop":
+    constants = {
+        "C": 3, "INPLACE": False, "CHECK_LABELS": True, "LAM_TABLE": False, "BOX_INSIDE": False, "BEST_ROW": False,
+        "WRITE_PLAN": False, "SAME_CROP": False, "PLANAR": planar, "PLANAR_IN": True, "PLANAR_OUT": planar,
+    }  # fmt: skip
+    if "OUT_H" in function.arg_names:
         pointers["images"] = "u8"
-        constants = {
-            "C": 3, "H": 256, "W": 256, "OUT_H": size[0], "OUT_W": size[1], "BLOCK": CROP_BLOCK, "PADDED_C": 4,
-            "PLANAR_IN": True, "PLANAR_OUT": planar,
-        }  # fmt: skip
-        num_warps = CROP_WARPS
+        raw = 256
+        sizes = {"H": raw, "W": raw, "STORE_H": raw, "STORE_W": raw, "OUT_H": size[0], "OUT_W": size[1]}
+        fused = kernel != "resized_crop"
+        tiles = {"BLOCK": CROP_MIX_BLOCK if fused else CROP_BLOCK, "STEPS": CROP_MIX_STEPS}
+        num_warps = CROP_MIX_WARPS if fused else CROP_WARPS
     else:
-        constants = {
-            "C": 3, "H": size[0], "W": size[1], "BLOCK": BLOCK, "PLANAR": planar, "INPLACE": False,
-            "LAM_TABLE": False, "BOX_INSIDE": False, "BEST_ROW": False, "WRITE_PLAN": False,
-        }  # fmt: skip
+        sizes = {"H": size[0], "W": size[1]}
+        tiles = {"BLOCK": BLOCK}
         num_warps = NUM_WARPS
+    constants = {**constants, **sizes, **tiles}
     constants = {name: value for name, value in constants.items() if name in function.arg_names}
     signature, attributes = {}, {}
     for position, name in enumerate(function.arg_names):
@@ -101,6 +124,8 @@ def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tup
             signature[name] = "i64" if name == "seed" else "i32"
     source = ASTSource(function, signature, constants, attributes)
     options = {"num_warps": num_warps, "enable_fp_fusion": False}
+    if "STEPS" in constants and TARGETS[target].backend == "cuda":
+        options["maxnreg"] = CROP_MIX_REGISTERS
     return triton.compile(source, target=TARGETS[target], options=options)
 
 
@@ -152,13 +177,18 @@ def report(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, 
     )  # fmt: skip
 
 
-def reports() -> Iterator[Report]:
-    """Every kernel for every target, data type and memory format."""
+def _combinations() -> Iterator[tuple[str, str, str, bool]]:
     for kernel in KERNELS:
         for target in TARGETS:
-            for dtype in DTYPES:
+            for dtype in ("bf16", "u8") if "crop" in kernel else DTYPES:  # a crop's output changes its last line only
                 for planar in (True, False):
-                    yield report(kernel, target, dtype, planar)
+                    yield kernel, target, dtype, planar
+
+
+def reports() -> Iterator[Report]:
+    """Every kernel for every target, data type and memory format, compiled in one process per processor."""
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(report, *zip(*_combinations(), strict=True), chunksize=4)
 
 
 def main() -> None:
@@ -173,7 +203,7 @@ def main() -> None:
         layout = "contiguous" if row.planar else "channels_last"
         widths = [" ".join(f"{b}B×{n}" for b, n in part.items()) for part in (row.load_bytes, row.store_bytes)]
         print(
-            f"{row.kernel:10}{row.target:8}{row.dtype:5}{layout:14}{row.registers:4} registers {row.spills:3} spilled "
+            f"{row.kernel:15}{row.target:8}{row.dtype:5}{layout:14}{row.registers:4} registers {row.spills:3} spilled "
             f"{row.instructions:5} instructions  loads {widths[0]}  stores {widths[1]}"
         )
 

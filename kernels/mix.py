@@ -18,13 +18,14 @@ images mix in integers, exactly, since λ is a multiple of 2⁻²⁴.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .plan import draw_box, draw_row, draw_words, pick
+from .plan import count_wrong, draw_mix, read_box, write_mix
 
 GROUP = tl.constexpr(16)
 BLOCK = 2048
@@ -187,54 +188,37 @@ def _mix_tile(
             )  # fmt: skip
 
 
-_SCALARS = [
+SCALARS = [
     "num_samples", "num_rows", "seed", "mixed_below", "pixel_below", "real_patch_below",
     "lam_low", "lam_span", "area_low", "area_span",
 ]  # fmt: skip
 
 
-@triton.jit(do_not_specialize=_SCALARS)
+@triton.jit(do_not_specialize=SCALARS)
 def mix_store_kernel(
-    images, out, index, store, pair_ptr, pair_row, round, lam_table, norm, status,
+    images, out, index, labels, store, pair_ptr, pair_row, row_label, round, lam_table, norm, status,
     plan_row, plan_pixel, plan_lam, plan_box, plan_inside_real,
     num_samples, num_rows, seed, mixed_below, pixel_below, real_patch_below, lam_low, lam_span, area_low, area_span,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, BLOCK: tl.constexpr,
-    PLANAR: tl.constexpr, INPLACE: tl.constexpr, LAM_TABLE: tl.constexpr,
+    PLANAR: tl.constexpr, INPLACE: tl.constexpr, CHECK_LABELS: tl.constexpr, LAM_TABLE: tl.constexpr,
     BOX_INSIDE: tl.constexpr, BEST_ROW: tl.constexpr, WRITE_PLAN: tl.constexpr,
 ):  # fmt: skip
     """Draw the plan of a sample and mix one tile of it; grid: samples × tiles of a sample."""
     TILES: tl.constexpr = ((H * W if PLANAR else C * H * W) + BLOCK - 1) // BLOCK
     sample = tl.program_id(0) // TILES
     tile = tl.program_id(0) % TILES
-
-    sample_index = tl.load(index + sample)
-    this_round = tl.load(round)
-    word_mixed, word_pixel, word_lam, word_row = draw_words(sample_index, this_round, seed, 0)
-    word_area, word_y, word_x, word_real = draw_words(sample_index, this_round, seed, 1)
-    row, unknown_index, unknown_row = draw_row(
-        sample_index, pair_ptr, pair_row, num_samples, num_rows, word_mixed, word_row, mixed_below, BEST_ROW
-    )
-    pixel = (word_pixel >> 8).to(tl.int32) < pixel_below
-    inside_real = ((word_real >> 8).to(tl.int32) < real_patch_below).to(tl.int32)
-    if LAM_TABLE:
-        lam = tl.load(lam_table + (word_lam >> 16).to(tl.int32))
-    else:
-        lam = (lam_low + pick(word_lam, lam_span)).to(tl.float32) * 5.9604644775390625e-08
-    top, left, bottom, right = draw_box(word_area, word_y, word_x, area_low, area_span, H, W, BOX_INSIDE)
-
+    row, pixel, lam, top, left, bottom, right, inside_real, unknown_index, unknown_row, wrong_label = draw_mix(
+        sample, index, labels, pair_ptr, pair_row, row_label, round, lam_table, num_samples, num_rows, seed,
+        mixed_below, pixel_below, real_patch_below, lam_low, lam_span, area_low, area_span,
+        H, W, CHECK_LABELS, LAM_TABLE, BOX_INSIDE, BEST_ROW,
+    )  # fmt: skip
     if tile == 0:
-        if unknown_index + unknown_row > 0:
-            tl.atomic_add(status, unknown_index)
-            tl.atomic_add(status + 1, unknown_row)
+        count_wrong(status, unknown_index, unknown_row, wrong_label)
         if WRITE_PLAN:
-            tl.store(plan_row + sample, row)
-            tl.store(plan_pixel + sample, pixel)
-            tl.store(plan_lam + sample, lam)
-            tl.store(plan_box + 4 * sample, top)
-            tl.store(plan_box + 4 * sample + 1, left)
-            tl.store(plan_box + 4 * sample + 2, bottom)
-            tl.store(plan_box + 4 * sample + 3, right)
-            tl.store(plan_inside_real + sample, inside_real > 0)
+            write_mix(
+                sample, plan_row, plan_pixel, plan_lam, plan_box, plan_inside_real,
+                row, pixel, lam, top, left, bottom, right, inside_real,
+            )  # fmt: skip
     _mix_tile(
         images, out, store, norm, row, pixel, lam, top, left, bottom, right, inside_real, sample, tile,
         C, H, W, BLOCK, PLANAR, INPLACE,
@@ -251,11 +235,10 @@ def mix_plan_kernel(
     TILES: tl.constexpr = ((H * W if PLANAR else C * H * W) + BLOCK - 1) // BLOCK
     sample = tl.program_id(0) // TILES
     row = tl.load(plan_row + sample)
+    top, left, bottom, right = read_box(plan_box, sample)
     _mix_tile(
         images, out, store, norm, tl.where(row < num_rows, row, -1),
-        tl.load(plan_pixel + sample).to(tl.int1), tl.load(plan_lam + sample),
-        tl.load(plan_box + 4 * sample), tl.load(plan_box + 4 * sample + 1),
-        tl.load(plan_box + 4 * sample + 2), tl.load(plan_box + 4 * sample + 3),
+        tl.load(plan_pixel + sample).to(tl.int1), tl.load(plan_lam + sample), top, left, bottom, right,
         tl.load(plan_inside_real + sample).to(tl.int32), sample, tl.program_id(0) % TILES,
         C, H, W, BLOCK, PLANAR, INPLACE,
     )  # fmt: skip
@@ -280,36 +263,65 @@ def _launch_options(images: Tensor, out: Tensor) -> tuple[tuple[int], dict[str, 
     }
 
 
+class Drawn(NamedTuple):
+    """What the plan of a batch is drawn from, beside the settings.
+
+    Attributes:
+        indices: int64 [B], dataset indices.
+        labels: int64 [B], to compare with the labels of the rows, or None.
+        pair_ptr: int64 [num_samples + 1].
+        pair_row: int64 [num_pairs].
+        row_label: int64 [num_rows]; not read where `labels` is None.
+        round: int64, one element.
+        lam_table: float32 [65536] quantiles of λ, or None where λ is uniform.
+        status: int32 [3], raised by the numbers of unknown indices, of unknown rows and of wrong labels.
+        seed: 64-bit key, as a signed integer.
+        parameters: the integers of the plan's `DrawParameters`.
+    """
+
+    indices: Tensor
+    labels: Tensor | None
+    pair_ptr: Tensor
+    pair_row: Tensor
+    row_label: Tensor
+    round: Tensor
+    lam_table: Tensor | None
+    status: Tensor
+    seed: int
+    parameters: Sequence[int]
+
+    def flags(self) -> dict[str, bool]:
+        """The constants that a kernel which draws is compiled for."""
+        *_, box_inside, best_row = self.parameters
+        return {
+            "CHECK_LABELS": self.labels is not None,
+            "LAM_TABLE": self.lam_table is not None,
+            "BOX_INSIDE": bool(box_inside),
+            "BEST_ROW": bool(best_row),
+        }
+
+
 def launch_mix_store(
-    images: Tensor, out: Tensor, index: Tensor, store: Tensor, pair_ptr: Tensor, pair_row: Tensor, round: Tensor,
-    lam_table: Tensor | None, norm: Tensor, status: Tensor, seed: int, parameters: Sequence[int],
-    plan: Sequence[Tensor] | None = None,
-) -> None:  # fmt: skip
+    images: Tensor, out: Tensor, store: Tensor, norm: Tensor, drawn: Drawn, plan: Sequence[Tensor] | None = None
+) -> None:
     """Draw the plan of every sample and write the mixed batch, in one launch on the current stream.
 
     Args:
         images: [B, C, H, W] uint8, float16, bfloat16 or float32, contiguous or channels_last.
         out: like images and of the same strides, or images itself.
-        index: int64 [B], dataset indices.
         store: uint8 [num_rows, C, H, W], contiguous.
-        pair_ptr: int64 [num_samples + 1].
-        pair_row: int64 [num_pairs].
-        round: int64, one element.
-        lam_table: float32 [65536] quantiles of λ, or None where λ is uniform.
         norm: float32 [2, C, 4], scale and shift of the counterparts as (high, low) pairs; first for float32 images,
             then for 16-bit images, with the highs rounded so that g·scale + shift is exact for every byte g.
-        status: int32 [2], raised by the numbers of unknown indices and of unknown rows.
-        seed: 64-bit key, as a signed integer.
-        parameters: the integers of the plan's `DrawParameters`.
+        drawn: what the plan is drawn from.
         plan: five tensors to write the plan into, in the order and types of `MixPlan`, or None.
     """
-    *thresholds, box_inside, best_row = parameters
+    d = drawn
     grid, options = _launch_options(images, out)
     mix_store_kernel[grid](
-        images, out, index, store, pair_ptr, pair_row, round, round if lam_table is None else lam_table, norm, status,
-        *(plan or (status,) * 5), pair_ptr.shape[0] - 1, store.shape[0], seed, *thresholds,
-        LAM_TABLE=lam_table is not None, BOX_INSIDE=bool(box_inside), BEST_ROW=bool(best_row),
-        WRITE_PLAN=plan is not None, **options,
+        images, out, d.indices, d.indices if d.labels is None else d.labels, store, d.pair_ptr, d.pair_row, d.row_label,
+        d.round, d.round if d.lam_table is None else d.lam_table, norm, d.status, *(plan or (d.status,) * 5),
+        d.pair_ptr.shape[0] - 1, store.shape[0], d.seed, *d.parameters[:-2],
+        **d.flags(), WRITE_PLAN=plan is not None, **options,
     )  # fmt: skip
 
 

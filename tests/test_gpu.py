@@ -60,12 +60,10 @@ def test_forward_never_waits_for_the_device(store: dc.CounterpartStore) -> None:
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        mixed = [mix(images, index) for _ in range(5)]
-        mix.set_epoch(3)
-        mixed.append(mix(images, index))
+        mixed = [mix(images, index, labels=index % 2) for _ in range(5)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert len({image.sum().item() for image in mixed}) == 6
+    assert len({image.sum().item() for image in mixed}) == 5
 
 
 def test_replays_of_a_graph_advance_the_round(store: dc.CounterpartStore) -> None:
@@ -262,3 +260,105 @@ def test_crops_on_gpu_and_cpu_agree(dtype: torch.dtype, memory_format: torch.mem
     assert result.stride() == expected.stride()
     tolerance = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.uint8: 1}[dtype]
     assert (result.double() - expected.double()).abs().max() <= tolerance
+
+
+# Geometry.
+
+GEOMETRY = dc.RandomResizedCropMirror((48, 40))
+
+
+def raw_cuda_batch() -> tuple[Tensor, Tensor]:
+    images = torch.randint(0, 256, (NUM_SAMPLES, 3, 70, 61), dtype=torch.uint8)
+    return images.cuda(), torch.arange(NUM_SAMPLES, device="cuda")
+
+
+@pytest.mark.parametrize("source", FORMATS)
+@pytest.mark.parametrize("target", FORMATS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cropped_mixes_on_gpu_and_cpu_agree(
+    store: dc.CounterpartStore, dtype: torch.dtype, source: torch.memory_format, target: torch.memory_format
+) -> None:
+    settings = {"geometry": GEOMETRY, "dtype": dtype, "memory_format": target, "mean": MEAN, "std": STD}
+    images, index = raw_cuda_batch()
+    images = images.to(memory_format=source)
+    mixed, plan = dc.DiffCoreMix(store, **settings).cuda()(images, index, return_plan=True)
+    expected, on_cpu = dc.DiffCoreMix(store, **settings)(images.cpu(), index.cpu(), return_plan=True)
+    assert mixed.stride() == expected.stride()
+    for name in ("row", "lam", "box", "crop", "mirror", "counterpart_crop", "counterpart_mirror"):
+        assert torch.equal(getattr(plan, name).cpu(), getattr(on_cpu, name)), name
+    tolerance = {torch.float32: 5e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2, torch.uint8: 1}[dtype]
+    assert (mixed.cpu().double() - expected.double()).abs().max() <= tolerance
+
+
+def test_a_cropped_mix_never_waits_for_the_device(store: dc.CounterpartStore) -> None:
+    mix = dc.DiffCoreMix(store, geometry=GEOMETRY, mean=MEAN, std=STD).cuda()
+    images, index = raw_cuda_batch()
+    mix(images, index, labels=index % 2)
+    mix.eval()(images, index)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            mix.train()(images, index, labels=index % 2)
+            mix.eval()(images, index)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert mix.round.item() == 4
+    mix.check()
+
+
+def test_a_captured_cropped_mix_advances(store: dc.CounterpartStore) -> None:
+    images, index = raw_cuda_batch()
+    eager, mix = (dc.DiffCoreMix(store, geometry=GEOMETRY).cuda() for _ in range(2))
+    expected = [eager(images, index) for _ in range(3)]
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        mix(images, index)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = mix(images, index)
+    for round in (1, 2):
+        graph.replay()
+        assert torch.equal(out, expected[round])
+
+
+@pytest.mark.parametrize("residency", ["device", "disk"])
+@pytest.mark.parametrize("geometry", [None, GEOMETRY])
+def test_wrong_labels_are_counted_and_not_mixed(
+    store: dc.CounterpartStore, residency: str, geometry: dc.RandomResizedCropMirror | None
+) -> None:
+    mix = dc.DiffCoreMix(store, residency=residency, geometry=geometry).cuda()
+    images, index = batch_of(range(NUM_SAMPLES), dtype=torch.uint8)
+    labels = index % 2
+    labels[1] = 0
+    ((given, classes, where),) = dc.PrefetchLoader([(images, labels, index)], None, "cuda")
+    if residency == "disk":
+        batches = dc.PrefetchLoader([(images, labels, index)] * 2, mix)
+        given, classes, where = next(iter(batches))
+    _, plan = mix(given, where, labels=classes, return_plan=True)
+    assert plan.row[1] == -1
+    with pytest.raises(dc.StoreError, match="1 samples had a label that differs"):
+        mix.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("geometry", [None, GEOMETRY])
+def test_ten_thousand_steps(store: dc.CounterpartStore, geometry: dc.RandomResizedCropMirror | None) -> None:
+    """No memory is lost, nothing waits, and the images are still those of the plan at the end."""
+    mix = dc.DiffCoreMix(store, geometry=geometry).cuda()
+    images, index = raw_cuda_batch() if geometry else tuple(t.cuda() for t in batch_of(range(NUM_SAMPLES)))
+    used = 0
+    for step in range(10_000):
+        size = 1 + step % NUM_SAMPLES
+        mixed = mix(images[:size], index[:size])
+        if step == 100:
+            torch.cuda.synchronize()
+            used = torch.cuda.memory_allocated()
+    torch.cuda.synchronize()
+    assert torch.cuda.memory_allocated() <= used + images.nbytes
+    mix.check()
+    assert mix.round.item() == 10_000
+    again = dc.DiffCoreMix(store, geometry=geometry).cuda()
+    again.round.fill_(9_999)
+    assert torch.equal(again(images[:size], index[:size]), mixed)

@@ -1,7 +1,8 @@
 """Batched operators: they take images and a plan (per-sample arguments, as in DALI) and return images."""
 
+from diffcore_gpu.ops.crop_mixing import crop_mix, crop_mix_reference
 from diffcore_gpu.ops.mixing import mix
 from diffcore_gpu.ops.reference import mix_reference, normalize_counterparts
 from diffcore_gpu.ops.resized_crop import resized_crop
 
-__all__ = ["mix", "mix_reference", "normalize_counterparts", "resized_crop"]
+__all__ = ["crop_mix", "crop_mix_reference", "mix", "mix_reference", "normalize_counterparts", "resized_crop"]

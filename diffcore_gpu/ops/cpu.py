@@ -1,15 +1,14 @@
-"""The mix on the CPU: a few operations for each image, on blocks that the cache holds, written once.
+"""The mix on the CPU: a few operations for each image, on blocks that the cache holds, each value written once.
 
 Values are computed in float64 and rounded once, as in the reference. The operations work on whole images where these
-fit a block, since an operation on a few thousand pixels costs more to start than to run. Nothing of the size of the
-batch is allocated but the output, and that in huge pages where the system has them: a large output lies in fresh
-memory, and bringing that in 4 KiB at a time takes longer than the mix.
+fit a block, since an operation takes as long to start as to convert twenty thousand values. Nothing of the size of the
+batch is allocated.
 """
 
-import ctypes
-import mmap
+import threading
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -17,10 +16,10 @@ from torch import Tensor
 from diffcore_gpu.plan import MixPlan
 
 _BLOCK = 1 << 18
-"""Values per block: whole images of 3×256×256 or less. Its scratch buffers hold 17 bytes for each."""
+"""Values per block: whole images of 3×256×256 or less. Its scratch memory holds 17 bytes for each."""
 
-_HUGE_PAGES_FROM = 4 << 20
-"""Bytes of output from which huge pages (2 MiB each) are asked for."""
+_Box = tuple[int, int, int, int]
+"""(top, left, bottom, right) in pixels, half-open."""
 
 
 class Shards:
@@ -41,8 +40,41 @@ class Shards:
         return self._tensors[shard][row - self._starts[shard]]
 
 
+class _Scratch(threading.local):
+    """Memory for intermediate values, kept from call to call: to get it anew costs as much as half a pass over it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    def get(self, name: str, size: int, dtype: torch.dtype) -> Tensor:
+        """A vector of at least `size` values, not initialized; the same for the same name."""
+        kept = self._kept.get(name)
+        if kept is None or kept.shape[0] < size:
+            with torch.inference_mode(False):  # what is made in that mode cannot be written to outside of it
+                kept = self._kept[name] = torch.empty(size, dtype=dtype)
+        return kept
+
+
+_scratch = _Scratch()
+
+
+@lru_cache(maxsize=16)
+def _constants(norm: bytes, width: int | None) -> tuple[Tensor, Tensor]:
+    """Scale and shift of g·scale + shift in float64, from the memory of `affine_of`.
+
+    Returns:
+        Two tensors [C, 1, 1], or [width, C] for interleaved channels: operations on a last dimension of 3 are slow.
+    """
+    with torch.inference_mode(False):  # they are kept for calls outside of that mode
+        pairs = torch.frombuffer(bytearray(norm), dtype=torch.float32).view(2, -1, 4)[0].to(torch.float64)
+        scale, shift = (pairs[:, ::2] + pairs[:, 1::2]).unbind(1)
+        if width is None:
+            return scale.reshape(-1, 1, 1), shift.reshape(-1, 1, 1)
+        return scale.repeat(width, 1), shift.repeat(width, 1)
+
+
 class _Mixer:
-    """The layout, the per-channel constants and the scratch buffers of one call.
+    """The layout, the per-channel constants and the scratch memory of one call.
 
     An image and everything derived from it is held in the order of the memory: [C, H, W], or [H, W, C] where channels
     interleave (channels_last), so that operations run through contiguous memory.
@@ -50,106 +82,104 @@ class _Mixer:
 
     def __init__(self, images: Tensor, norm: Tensor) -> None:
         self.channels, self.height, self.width = images.shape[1:]
+        self.whole: _Box = (0, 0, self.height, self.width)
         self.interleaved = not images.is_contiguous()
         self.is_float = images.is_floating_point()
-        pairs = norm[0].to(torch.float64)
-        scale, shift = pairs[:, 0] + pairs[:, 1], pairs[:, 2] + pairs[:, 3]
-        # Interleaved constants fill a line, since operations on a last dimension of 3 are slow.
-        shape = (self.width, self.channels) if self.interleaved else (self.channels, 1, 1)
-        self.scale, self.shift = (
-            constant.expand(shape).contiguous() if self.interleaved else constant.reshape(shape)
-            for constant in (scale, shift)
-        )
+        self.scale, self.shift = _constants(norm.numpy().tobytes(), self.width if self.interleaved else None)
         line = self.channels * self.width
         self.lines = max(1, min(self.height, _BLOCK // line))
-        self.wide = torch.empty(self.lines * line, dtype=torch.float64)
-        self.wide_real = torch.empty(self.lines * line, dtype=torch.float64)
-        self.bytes = torch.empty(self.lines * line if self.interleaved else 0, dtype=torch.uint8)
+        self.wide = _scratch.get("wide", self.lines * line, torch.float64)
+        self.wide_real = _scratch.get("wide_real", self.lines * line, torch.float64)
+        self.bytes = _scratch.get("bytes", self.lines * line, torch.uint8)
 
-    def in_memory_order(self, image: Tensor) -> Tensor:
-        """[C, H, W] as a view in the order of its memory."""
-        return image.permute(1, 2, 0) if self.interleaved else image
+    def in_memory_order(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Each of a batch [B, C, H, W] as a view in the order of its memory."""
+        return (images.permute(0, 2, 3, 1) if self.interleaved else images).unbind(0)
 
-    def part(self, image: Tensor, top: int, left: int, bottom: int, right: int) -> Tensor:
+    def part(self, image: Tensor, box: _Box) -> Tensor:
         """A rectangle of an image in memory order, a view."""
+        if box == self.whole:
+            return image
+        top, left, bottom, right = box
         return image[top:bottom, left:right] if self.interleaved else image[:, top:bottom, left:right]
 
-    def buffer(self, scratch: Tensor, height: int, width: int) -> Tensor:
-        """The beginning of a scratch buffer, shaped as a rectangle in memory order."""
-        shape = (height, width, self.channels) if self.interleaved else (self.channels, height, width)
-        return scratch[: height * width * self.channels].view(shape)
-
-    def stored(self, counterpart: Tensor, top: int, left: int, bottom: int, right: int) -> Tensor:
-        """A rectangle of the counterpart ([C, H, W] in the store) as bytes in memory order."""
-        source = counterpart[:, top:bottom, left:right]
-        if not self.interleaved:
-            return source
-        # torch.stack interleaves bytes twice as fast as a copy from a permuted view.
-        target = self.buffer(self.bytes, bottom - top, right - left)
-        return torch.stack(source.unbind(0), -1, out=target)
-
-    def normalized(self, stored: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """g·scale + shift of bytes in memory order, in the first float64 buffer."""
-        height, width = stored.shape[:2] if self.interleaved else stored.shape[1:]
-        wide = self.buffer(self.wide, height, width).copy_(stored)
-        if self.interleaved:
-            scale, shift = scale[:width], shift[:width]
-        return wide.mul_(scale).add_(shift)
-
-    def generated(self, counterpart: Tensor, out: Tensor, top: int, left: int, bottom: int, right: int) -> None:
-        """Write a rectangle of the counterpart alone."""
-        if left >= right:
-            return
-        for line in range(top, bottom, self.lines):
-            block = line, left, min(line + self.lines, bottom), right
-            shown = self.stored(counterpart, *block)
-            if self.is_float:
-                shown = self.normalized(shown, self.scale, self.shift)
-            self.part(out, *block).copy_(shown)
-
-    def patch(self, real: Tensor, counterpart: Tensor, out: Tensor, box: list[int], inside_real: bool) -> None:
-        """Eq. 7. What surrounds the box is written over the whole image first, unless the image is there already."""
+    def clipped(self, box: Sequence[int]) -> _Box:
+        """The part of a box that lies in the image; a plan that was drawn has no other, one that is given may."""
         top, left, bottom, right = box
+        return max(top, 0), max(left, 0), min(bottom, self.height), min(right, self.width)
+
+    def blocks(self, box: _Box) -> Iterator[_Box]:
+        """The rectangle, cut into bands of lines that fit a block."""
+        top, left, bottom, right = box
+        if left < right:
+            for line in range(top, bottom, self.lines):
+                yield line, left, min(line + self.lines, bottom), right
+
+    def buffer(self, scratch: Tensor, box: _Box) -> Tensor:
+        """The beginning of scratch memory, shaped as a rectangle in memory order."""
+        height, width, channels = box[2] - box[0], box[3] - box[1], self.channels
+        if self.interleaved:
+            return scratch.as_strided((height, width, channels), (width * channels, channels, 1))
+        return scratch.as_strided((channels, height, width), (height * width, width, 1))
+
+    def stored(self, counterpart: Tensor, box: _Box) -> Tensor:
+        """A rectangle of the counterpart ([C, H, W] in the store) as bytes in memory order."""
+        if not self.interleaved:
+            return self.part(counterpart, box)
+        top, left, bottom, right = box
+        # torch.stack interleaves bytes twice as fast as a copy from a permuted view.
+        source = counterpart[:, top:bottom, left:right].unbind(0)
+        return torch.stack(source, -1, out=self.buffer(self.bytes, box))
+
+    def scaled(self, counterpart: Tensor, box: _Box, scale: Tensor, shift: Tensor) -> Tensor:
+        """g·scale + shift of a rectangle of the counterpart, in the first float64 scratch memory."""
+        if self.interleaved:
+            scale, shift = scale[: box[3] - box[1]], shift[: box[3] - box[1]]
+        return self.buffer(self.wide, box).copy_(self.stored(counterpart, box)).mul_(scale).add_(shift)
+
+    def shown(self, counterpart: Tensor, box: _Box) -> Tensor:
+        """A rectangle of the counterpart in the range of the images: float64 in scratch memory, or its bytes."""
+        if self.is_float:
+            return self.scaled(counterpart, box, self.scale, self.shift)
+        return self.stored(counterpart, box)
+
+    def generated(self, counterpart: Tensor, out: Tensor, box: _Box) -> None:
+        """Write a rectangle of the counterpart alone."""
+        for block in self.blocks(box):
+            self.part(out, block).copy_(self.shown(counterpart, block))
+
+    def patch(self, real: Tensor, counterpart: Tensor, out: Tensor, box: _Box, inside_real: bool) -> None:
+        """Eq. 7."""
         if not inside_real:
             if out is not real:
                 out.copy_(real)
-            self.generated(counterpart, out, top, left, bottom, right)
-        elif out is not real:
-            self.generated(counterpart, out, 0, 0, self.height, self.width)
-            self.part(out, *box).copy_(self.part(real, *box))
-        else:
-            self.generated(counterpart, out, 0, 0, top, self.width)
-            self.generated(counterpart, out, top, 0, bottom, left)
-            self.generated(counterpart, out, top, right, bottom, self.width)
-            self.generated(counterpart, out, bottom, 0, self.height, self.width)
+            self.generated(counterpart, out, box)
+            return
+        top, left, bottom, right = box
+        for block in self.blocks(self.whole):
+            first, _, last, _ = block
+            values = self.shown(counterpart, block)
+            if not self.is_float and not self.interleaved:  # bytes of the store itself
+                values = self.buffer(self.bytes, block).copy_(values)
+            kept = max(top, first), left, min(bottom, last), right
+            if kept[0] < kept[2] and left < right:
+                lines = slice(kept[0] - first, kept[2] - first)
+                columns = slice(left, right)
+                place = values[lines, columns] if self.interleaved else values[:, lines, columns]
+                place.copy_(self.part(real, kept))
+            self.part(out, block).copy_(values)
 
     def pixel(self, real: Tensor, counterpart: Tensor, out: Tensor, lam: float) -> None:
         """Eq. 6, block by block: λ·I + (1−λ)·(g·scale + shift)."""
         rest = 1.0 - lam
         scale, shift = rest * self.scale, rest * self.shift
-        for line in range(0, self.height, self.lines):
-            block = line, 0, min(line + self.lines, self.height), self.width
-            stored = self.stored(counterpart, *block)
+        for block in self.blocks(self.whole):
             if self.is_float:
-                mixed = self.normalized(stored, scale, shift)
+                mixed = self.scaled(counterpart, block, scale, shift)
             else:
-                mixed = self.buffer(self.wide, block[2] - line, self.width).copy_(stored).mul_(rest)
-            wide_real = self.buffer(self.wide_real, block[2] - line, self.width).copy_(self.part(real, *block))
-            mixed.add_(wide_real, alpha=lam)
-            self.part(out, *block).copy_(mixed if self.is_float else mixed.round_())
-
-
-def _ask_for_huge_pages(out: Tensor) -> None:
-    """Let fresh memory of a large output come in pages of 2 MiB instead of 4 KiB, where Linux offers that on request.
-
-    It is advice: memory that is there already stays as it is, and a system that has no huge pages goes on without.
-    """
-    advice = getattr(mmap, "MADV_HUGEPAGE", None)
-    if advice is None or out.nbytes < _HUGE_PAGES_FROM:
-        return
-    start = -(-out.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    stop = (out.data_ptr() + out.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), ctypes.c_int(advice))
+                mixed = self.buffer(self.wide, block).copy_(self.stored(counterpart, block)).mul_(rest)
+            mixed.add_(self.buffer(self.wide_real, block).copy_(self.part(real, block)), alpha=lam)
+            self.part(out, block).copy_(mixed if self.is_float else mixed.round_())
 
 
 def mix_cpu(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor, plan: MixPlan) -> None:
@@ -164,7 +194,11 @@ def mix_cpu(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor,
     """
     rows = Shards(shards)
     mixer = _Mixer(images, norm)
+    reals = mixer.in_memory_order(images)
+    targets = reals if out is images else mixer.in_memory_order(out)
     fields = zip(
+        reals,
+        targets,
         plan.row.tolist(),
         plan.pixel.tolist(),
         plan.lam.tolist(),
@@ -172,18 +206,13 @@ def mix_cpu(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor,
         plan.inside_real.tolist(),
         strict=True,
     )
-    inplace = out is images
-    if not inplace:
-        _ask_for_huge_pages(out)
-    for sample, (row, pixel, lam, box, inside_real) in enumerate(fields):
-        real = mixer.in_memory_order(images[sample])
-        target = real if inplace else mixer.in_memory_order(out[sample])
-        if row < 0:
-            if not inplace:
+    for real, target, row, pixel, lam, box, inside_real in fields:
+        if row < 0 or (pixel and lam == 1):
+            if target is not real:
                 target.copy_(real)
-        elif pixel and 0 < lam < 1:
+        elif pixel and lam == 0:
+            mixer.generated(rows[row], target, mixer.whole)
+        elif pixel:
             mixer.pixel(real, rows[row], target, lam)
-        elif pixel:  # λ is 0 or 1: one image alone, everywhere outside an empty box
-            mixer.patch(real, rows[row], target, [0, 0, 0, 0], lam == 0)
         else:
-            mixer.patch(real, rows[row], target, box, inside_real)
+            mixer.patch(real, rows[row], target, mixer.clipped(box), inside_real)

@@ -11,117 +11,77 @@ import torch
 from torch import Tensor
 
 from diffcore_gpu.ops.cpu import mix_cpu
-from diffcore_gpu.ops.normalization import affine_of
-from diffcore_gpu.plan import DrawParameters, MixPlan, Pairs, check_index_range, draw
+from diffcore_gpu.ops.drawing import DRAW_SCHEMA, DrawArguments, PlanTensors, check_plan, empty_plan
+from diffcore_gpu.ops.normalization import affine_on
+from diffcore_gpu.ops.output_cpu import empty_output_like
+from diffcore_gpu.plan import MixPlan
 
 SUPPORTED_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 
 _LIBRARY = torch.library.Library("diffcore", "DEF")
-_DRAWN = (
-    "Tensor index, Tensor[] shards, Tensor pair_ptr, Tensor pair_row, Tensor(r!) round, Tensor? lam_table, "
-    "Tensor norm, Tensor(s!) status, int seed, int[] parameters, bool advance"
-)
 _PLAN = "Tensor row, Tensor pixel, Tensor lam, Tensor box, Tensor inside_real"
 _TAGS = (torch.Tag.needs_exact_strides,)  # the kernels read contiguous and channels_last memory, nothing else
-_LIBRARY.define(f"mix_store(Tensor images, {_DRAWN}) -> Tensor", tags=_TAGS)
+_LIBRARY.define(f"mix_store(Tensor images, {DRAW_SCHEMA}) -> Tensor", tags=_TAGS)
 _LIBRARY.define(
-    f"mix_store_plan(Tensor images, {_DRAWN}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", tags=_TAGS
+    f"mix_store_plan(Tensor images, {DRAW_SCHEMA}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", tags=_TAGS
 )
-_LIBRARY.define(f"mix_store_(Tensor(a!) images, {_DRAWN}) -> ()", tags=_TAGS)
+_LIBRARY.define(f"mix_store_(Tensor(a!) images, {DRAW_SCHEMA}) -> ()", tags=_TAGS)
 _LIBRARY.define(f"mix_plan(Tensor images, Tensor counterparts, Tensor norm, {_PLAN}) -> Tensor", tags=_TAGS)
 
-_PlanTensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+def _run_cpu(images: Tensor, out: Tensor, drawn: DrawArguments) -> MixPlan:
+    plan = drawn.draw(*images.shape[-2:])
+    mix_cpu(images, out, drawn.shards, drawn.norm, plan)
+    drawn.step()
+    return plan
 
 
-def empty_plan(index: Tensor) -> _PlanTensors:
-    """Uninitialized tensors in the order and types of `MixPlan`, on index's device."""
-    batch = index.shape[0]
-    return (
-        index.new_empty(batch),
-        index.new_empty(batch, dtype=torch.bool),
-        index.new_empty(batch, dtype=torch.float32),
-        index.new_empty(batch, 4, dtype=torch.int32),
-        index.new_empty(batch, dtype=torch.bool),
-    )
-
-
-def _run_cpu(
-    images: Tensor, out: Tensor, index: Tensor, shards: Sequence[Tensor], pair_ptr: Tensor, pair_row: Tensor,
-    round: Tensor, lam_table: Tensor | None, norm: Tensor, status: Tensor, seed: int, parameters: Sequence[int],
-    advance: bool,
-) -> _PlanTensors:  # fmt: skip
-    check_index_range(index, pair_ptr.shape[0] - 1)
-    num_rows = sum(shard.shape[0] for shard in shards)
-    height, width = images.shape[-2:]
-    plan = draw(
-        index,
-        Pairs(pair_ptr, pair_row, num_rows),
-        DrawParameters(*parameters),
-        lam_table,
-        height=height,
-        width=width,
-        seed=seed,
-        round=round,
-    )
-    mix_cpu(images, out, shards, norm, plan)
-    if advance:
-        round.add_(1)
-    return plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real
-
-
-def _run_triton(
-    plan: _PlanTensors | None, images: Tensor, out: Tensor, index: Tensor, shards: Sequence[Tensor], pair_ptr: Tensor,
-    pair_row: Tensor, round: Tensor, lam_table: Tensor | None, norm: Tensor, status: Tensor, seed: int,
-    parameters: Sequence[int], advance: bool,
-) -> None:  # fmt: skip
+def _run_triton(images: Tensor, out: Tensor, drawn: DrawArguments, plan: PlanTensors | None = None) -> None:
     from diffcore_gpu.kernels import launch_mix_store  # Triton is absent where there is no GPU that it compiles for
 
     with torch.cuda.device_of(images):  # Triton launches on the current device
         if images.numel():
-            launch_mix_store(
-                images, out, index, shards[0], pair_ptr, pair_row, round, lam_table, norm, status, seed, parameters,
-                plan,
-            )  # fmt: skip
-        if advance:
-            round.add_(1)
+            launch_mix_store(images, out, drawn.shards[0], drawn.norm, drawn.for_kernel(), plan)
+        drawn.step()
 
 
-# The arguments after the images are those of `_DRAWN`; torch's dispatcher has checked them against the schema.
+# The arguments after the images are those of `DRAW_SCHEMA`; torch's dispatcher has checked them against it.
 
 
 def _mix_store_cpu(images: Tensor, *drawn: Any) -> Tensor:
-    out = torch.empty_like(images)
-    _run_cpu(images, out, *drawn)
+    out = empty_output_like(images)
+    _run_cpu(images, out, DrawArguments(*drawn))
     return out
 
 
 def _mix_store_plan_cpu(images: Tensor, *drawn: Any) -> tuple[Tensor, ...]:
-    out = torch.empty_like(images)
-    return out, *_run_cpu(images, out, *drawn)
+    out = empty_output_like(images)
+    plan = _run_cpu(images, out, DrawArguments(*drawn))
+    return out, plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real
 
 
 def _mix_store_inplace_cpu(images: Tensor, *drawn: Any) -> None:
-    _run_cpu(images, images, *drawn)
+    _run_cpu(images, images, DrawArguments(*drawn))
 
 
 def _mix_store_cuda(images: Tensor, *drawn: Any) -> Tensor:
     out = torch.empty_like(images)
-    _run_triton(None, images, out, *drawn)
+    _run_triton(images, out, DrawArguments(*drawn))
     return out
 
 
 def _mix_store_plan_cuda(images: Tensor, index: Tensor, *drawn: Any) -> tuple[Tensor, ...]:
     out, plan = torch.empty_like(images), empty_plan(index)
-    _run_triton(plan, images, out, index, *drawn)
+    _run_triton(images, out, DrawArguments(index, *drawn), plan)
     return out, *plan
 
 
 def _mix_store_inplace_cuda(images: Tensor, *drawn: Any) -> None:
-    _run_triton(None, images, images, *drawn)
+    _run_triton(images, images, DrawArguments(*drawn))
 
 
 def _mix_plan_cpu(images: Tensor, counterparts: Tensor, norm: Tensor, row: Tensor, *rest: Tensor) -> Tensor:
-    out = torch.empty_like(images)
+    out = empty_output_like(images)
     row = torch.where(row < counterparts.shape[0], row, -1)  # the kernel does the same
     mix_cpu(images, out, [counterparts], norm, MixPlan(row, *rest))
     return out
@@ -212,21 +172,10 @@ def mix(
             f"counterparts must be uint8 [N, {', '.join(map(str, images.shape[1:]))}] like the images, got "
             f"{str(counterparts.dtype).removeprefix('torch.')} {list(counterparts.shape)}."
         )
-    batch = images.shape[0]
-    for name, shape, dtype in (
-        ("row", [batch], torch.int64),
-        ("pixel", [batch], torch.bool),
-        ("lam", [batch], torch.float32),
-        ("box", [batch, 4], torch.int32),
-        ("inside_real", [batch], torch.bool),
-    ):
-        value = getattr(plan, name)
-        if value.dtype != dtype or list(value.shape) != shape:
-            raise ValueError(f"plan.{name} must be {dtype} {shape}, got {value.dtype} {list(value.shape)}.")
-    for name, tensor in (("counterparts", counterparts), ("plan", plan.row)):
-        if tensor.device != images.device:
-            raise ValueError(f"{name} lies on {tensor.device}, but the images on {images.device}.")
-    norm = affine_of(mean, std, images.shape[1]).to(images.device)
+    check_plan(plan, images)
+    if counterparts.device != images.device:
+        raise ValueError(f"counterparts lies on {counterparts.device}, but the images on {images.device}.")
+    norm = affine_on(mean, std, images.shape[1], images.device)
     mixed: Tensor = torch.ops.diffcore.mix_plan(
         as_dense(images), counterparts.contiguous(), norm, plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real
     )

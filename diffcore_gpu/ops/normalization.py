@@ -6,6 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+_KEPT: dict[tuple[object, ...], Tensor] = {}
+_KEPT_AT_MOST = 64
+
 
 def _per_channel(name: str, values: Sequence[float] | Tensor | float, channels: int) -> list[float]:
     if isinstance(values, Tensor):
@@ -47,6 +50,28 @@ def affine_of(
     largest = 255 * exact[:, :1].abs() + exact[:, 1:].abs()
     unit = torch.exp2(largest.log2().ceil() - 23)
     return torch.stack([_split(exact, exact.to(torch.float32)), _split(exact, ((exact / unit).round() * unit))])
+
+
+def affine_on(
+    mean: Sequence[float] | Tensor | float | None,
+    std: Sequence[float] | Tensor | float | None,
+    channels: int,
+    device: torch.device,
+) -> Tensor:
+    """`affine_of` on a device, kept for later calls: the copy to a GPU waits for it, once for each set of numbers."""
+    if torch.compiler.is_compiling():  # a compiled graph keeps its own constants
+        return affine_of(mean, std, channels).to(device)
+    key = *(
+        tuple(_per_channel(name, values, channels)) if values is not None else None
+        for name, values in (("mean", mean), ("std", std))
+    ), channels, device  # fmt: skip
+    found = _KEPT.get(key)
+    if found is None:
+        found = affine_of(mean, std, channels).to(device)
+        if len(_KEPT) >= _KEPT_AT_MOST:
+            _KEPT.clear()
+        _KEPT[key] = found
+    return found
 
 
 def _split(exact: Tensor, high: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from diffcore_gpu.ops.mixing import as_dense
-from diffcore_gpu.ops.normalization import affine_of
+from diffcore_gpu.ops.normalization import affine_on
 from diffcore_gpu.ops.reference import normalize_counterparts
 
 OUTPUT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
@@ -72,7 +72,25 @@ def resized_crop_reference(
     return normalize_counterparts(batch, mean, std)
 
 
-def _empty(images: Tensor, height: int, width: int, dtype: torch.dtype, channels_last: bool) -> Tensor:
+def resize(image: Tensor, box: tuple[int, int, int, int], size: tuple[int, int], mirror: bool) -> Tensor:
+    """A box (top, left, bottom, right) of one uint8 image [C, H, W], resized: new float32 [C, h, w] in [0, 255]."""
+    top, left, bottom, right = box
+    source = image[None, :, top:bottom, left:right].to(torch.float32)
+    resized = interpolate(source, size, mode="bilinear", align_corners=False, antialias=True)[0]
+    return resized.flip(-1) if mirror else resized
+
+
+def write_normalized(out: Tensor, values: Tensor, norm: Tensor) -> None:
+    """Write float32 [C, h, w] in [0, 255], which is used up: rounded to bytes, or normalized by `affine_of`'s norm."""
+    if out.dtype == torch.uint8:
+        out.copy_(values.round_())
+    else:
+        scale, shift = norm[0, :, 0].view(-1, 1, 1), norm[0, :, 2].view(-1, 1, 1)
+        out.copy_(values.mul_(scale).add_(shift))
+
+
+def empty_output(images: Tensor, height: int, width: int, dtype: torch.dtype, channels_last: bool) -> Tensor:
+    """An uninitialized batch of that size for these images."""
     return torch.empty(
         (images.shape[0], images.shape[1], height, width),
         dtype=dtype,
@@ -85,15 +103,10 @@ def _resized_crop_cpu(
     images: Tensor, crop: Tensor, mirror: Tensor, norm: Tensor, height: int, width: int, dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:  # fmt: skip
-    out = _empty(images, height, width, dtype, channels_last)
-    scale, shift = norm[0, :, 0].view(-1, 1, 1), norm[0, :, 2].view(-1, 1, 1)
+    out = empty_output(images, height, width, dtype, channels_last)
     boxes = clip_crop(crop, *images.shape[-2:])
-    for sample, ((top, left, bottom, right), flip) in enumerate(zip(boxes, mirror.tolist(), strict=True)):
-        source = images[sample : sample + 1, :, top:bottom, left:right].to(torch.float32)
-        resized = interpolate(source, (height, width), mode="bilinear", align_corners=False, antialias=True)[0]
-        if flip:
-            resized = resized.flip(-1)
-        out[sample].copy_(resized.round_() if dtype == torch.uint8 else resized.mul_(scale).add_(shift))
+    for sample, (box, flip) in enumerate(zip(boxes, mirror.tolist(), strict=True)):
+        write_normalized(out[sample], resize(images[sample], box, (height, width), flip), norm)
     return out
 
 
@@ -103,7 +116,7 @@ def _resized_crop_cuda(
 ) -> Tensor:  # fmt: skip
     from diffcore_gpu.kernels import launch_resized_crop  # Triton is absent where there is no GPU that it compiles for
 
-    out = _empty(images, height, width, dtype, channels_last)
+    out = empty_output(images, height, width, dtype, channels_last)
     with torch.cuda.device_of(images):
         if out.numel():
             launch_resized_crop(images, out, crop, mirror, norm)
@@ -114,11 +127,35 @@ _LIBRARY.impl("resized_crop", _resized_crop_cpu, "CPU")
 _LIBRARY.impl("resized_crop", _resized_crop_cuda, "CUDA")
 torch.library.register_fake(
     "diffcore::resized_crop",
-    lambda images, crop, mirror, norm, height, width, dtype, channels_last: _empty(
+    lambda images, crop, mirror, norm, height, width, dtype, channels_last: empty_output(
         images, height, width, dtype, channels_last
     ),
     lib=_LIBRARY,
 )
+
+
+def check_bytes(images: Tensor) -> None:
+    """Refuse what is not a batch as a loader yields it.
+
+    Raises:
+        ValueError: not uint8 [B, C, H, W].
+    """
+    if images.dim() != 4 or images.dtype != torch.uint8 or 0 in images.shape[1:]:
+        raise ValueError(
+            f"images must be uint8 [B, C, H, W], got {str(images.dtype).removeprefix('torch.')} {list(images.shape)}."
+        )
+
+
+def check_output(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+    """Refuse a dtype or a memory format that no crop is written in.
+
+    Raises:
+        ValueError: naming those that are.
+    """
+    if dtype not in OUTPUT_DTYPES:
+        raise ValueError(f"dtype must be float32, float16, bfloat16 or uint8, got {dtype}.")
+    if memory_format not in (torch.contiguous_format, torch.channels_last):
+        raise ValueError(f"memory_format must be contiguous or channels_last, got {memory_format}.")
 
 
 def resized_crop(
@@ -154,10 +191,7 @@ def resized_crop(
     Raises:
         ValueError: shapes, dtypes or devices that do not fit together.
     """
-    if images.dim() != 4 or images.dtype != torch.uint8 or 0 in images.shape[1:]:
-        raise ValueError(
-            f"images must be uint8 [B, C, H, W], got {str(images.dtype).removeprefix('torch.')} {list(images.shape)}."
-        )
+    check_bytes(images)
     height, width = (size, size) if isinstance(size, int) else size
     if height < 1 or width < 1:
         raise ValueError(f"size must be at least 1 × 1, got {height} × {width}.")
@@ -171,11 +205,8 @@ def resized_crop(
     for name, tensor in (("crop", crop), ("mirror", mirror)):
         if tensor.device != images.device:
             raise ValueError(f"{name} lies on {tensor.device}, but the images on {images.device}.")
-    if dtype not in OUTPUT_DTYPES:
-        raise ValueError(f"dtype must be float32, float16, bfloat16 or uint8, got {dtype}.")
-    if memory_format not in (torch.contiguous_format, torch.channels_last):
-        raise ValueError(f"memory_format must be contiguous or channels_last, got {memory_format}.")
-    norm = affine_of(mean, std, images.shape[1]).to(images.device)
+    check_output(dtype, memory_format)
+    norm = affine_on(mean, std, images.shape[1], images.device)
     resized: Tensor = torch.ops.diffcore.resized_crop(
         as_dense(images), crop.contiguous(), mirror.contiguous(), norm, height, width, dtype,
         memory_format == torch.channels_last,

@@ -34,6 +34,7 @@ class ResidentStore:
         prefetched: whether the device cannot read the rows by itself, so that `PrefetchLoader` must bring them: "host"
             and "disk" with a GPU.
         pairs: CSR arrays of the pairs, on the device; where `prefetched`, on the CPU.
+        row_label: int64 [num_rows], the class of each row, likewise.
 
     Args:
         store: an open store.
@@ -70,6 +71,7 @@ class ResidentStore:
             self.shards = list(store.image_shards)
         near = torch.device("cpu") if self.prefetched else device
         self.pairs = Pairs(store.pair_ptr.to(near), store.pair_row.to(near), store.num_rows)
+        self.row_label = store.row_label().to(near)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ResidentStore":
         return self

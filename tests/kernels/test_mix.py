@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diffcore_gpu.beta import Beta
-from diffcore_gpu.kernels import launch_mix_plan, launch_mix_store
-from diffcore_gpu.ops.mixing import empty_plan
+from diffcore_gpu.kernels import Drawn, launch_mix_plan, launch_mix_store
+from diffcore_gpu.ops.drawing import empty_plan
 from diffcore_gpu.ops.normalization import affine_of
 from diffcore_gpu.ops.reference import mix_reference
 from diffcore_gpu.plan import MixPlan, Pairs, PlanConfig, draw
@@ -39,6 +39,8 @@ class Batch:
     norm: Tensor
     round: Tensor
     status: Tensor
+    row_label: Tensor
+    labels: Tensor | None = None
 
     @classmethod
     def make(
@@ -66,7 +68,8 @@ class Batch:
             Pairs(pairs.pair_ptr.to(DEVICE), pairs.pair_row.to(DEVICE), rows),
             affine_of(MEAN[:channels], STD[:channels], channels).to(DEVICE),
             torch.tensor(3, device=DEVICE),
-            torch.zeros(2, dtype=torch.int32, device=DEVICE),
+            torch.zeros(3, dtype=torch.int32, device=DEVICE),
+            torch.arange(rows, device=DEVICE),
         )
 
     def run(
@@ -76,21 +79,11 @@ class Batch:
         out = self.images if inplace else torch.full_like(self.images, 77)
         plan = empty_plan(self.index) if with_plan else None
         table = config.lam_table()
-        launch_mix_store(
-            self.images,
-            out,
-            self.index,
-            self.store,
-            self.pairs.pair_ptr,
-            self.pairs.pair_row,
-            self.round,
-            None if table is None else table.to(DEVICE),
-            self.norm,
-            self.status,
-            seed,
-            config.parameters(),
-            plan,
-        )
+        drawn = Drawn(
+            self.index, self.labels, self.pairs.pair_ptr, self.pairs.pair_row, self.row_label, self.round,
+            None if table is None else table.to(DEVICE), self.status, seed, config.parameters(),
+        )  # fmt: skip
+        launch_mix_store(self.images, out, self.store, self.norm, drawn, plan)
         return out, None if plan is None else MixPlan(*plan)
 
     def drawn(self, config: PlanConfig, seed: int = 9) -> MixPlan:
@@ -186,7 +179,7 @@ def test_equals_the_reference_for_any_settings_and_shape(
     mixed, written = data.run(config, seed)
     assert_same_plan(written, plan)
     assert ulps_apart(mixed.cpu(), data.expected(plan)) <= (0 if dtype == torch.uint8 else 1)
-    assert data.status.tolist() == [0, 0]
+    assert data.status.tolist() == [0, 0, 0]
 
 
 def test_large_indices_use_both_counter_words() -> None:
@@ -204,7 +197,7 @@ def test_an_unknown_index_passes_through_and_is_counted(bad: int) -> None:
     mixed, plan = batch.run(PlanConfig())
     assert plan.row[1] == -1
     assert torch.equal(mixed[1], batch.images[1])
-    assert batch.status.tolist() == [1, 0]
+    assert batch.status.tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize("bad", [11, 10**9, -5])
@@ -214,14 +207,30 @@ def test_an_unknown_row_passes_through_and_is_counted(bad: int) -> None:
     mixed, plan = batch.run(PlanConfig())
     assert plan.row.tolist() == [-1] * 4
     assert torch.equal(mixed, batch.images)
-    assert batch.status.tolist() == [0, 4]
+    assert batch.status.tolist() == [0, 4, 0]
 
 
 def test_a_sample_that_is_not_mixed_by_chance_is_not_counted() -> None:
     batch = Batch.make(6, (3, 9, 9), torch.float32)
     mixed, _ = batch.run(PlanConfig(p=0.0))
     assert torch.equal(mixed, batch.images)
-    assert batch.status.tolist() == [0, 0]
+    assert batch.status.tolist() == [0, 0, 0]
+
+
+def test_a_label_of_another_class_is_counted_and_not_mixed() -> None:
+    batch = Batch.make(6, (3, 9, 9), torch.float32)
+    _, plan = batch.run(PlanConfig())
+    batch.labels = batch.row_label[plan.row.clamp(min=0)].clone()
+    mixed, same = batch.run(PlanConfig())
+    assert_same_plan(plan, same)
+    assert batch.status.tolist() == [0, 0, 0]
+    wrong = int((plan.row >= 0).nonzero()[0])
+    batch.labels[wrong] += 1
+    mixed, without = batch.run(PlanConfig())
+    assert batch.status.tolist() == [0, 0, 1]
+    assert without.row[wrong] == -1
+    assert torch.equal(mixed[wrong], batch.images[wrong])
+    assert torch.equal(without.row != plan.row, torch.arange(6, device=DEVICE) == wrong)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # NumPy's, inside the interpreter

@@ -1,6 +1,7 @@
 """The CPU path against the reference, and its memory."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from diffcore_gpu.ops.cpu import Shards, mix_cpu
 from diffcore_gpu.ops.normalization import affine_of
 from diffcore_gpu.ops.reference import mix_reference
-from diffcore_gpu.plan import draw_plan
+from diffcore_gpu.plan import MixPlan, draw_plan
 from tests.pairs import one_row_each, pairs_of_counts
 from tests.ulp import ulps_apart
 
@@ -65,7 +66,6 @@ def test_equals_the_reference(
 def test_images_larger_than_a_block(
     dtype: torch.dtype, memory_format: torch.memory_format, inplace: bool, generator: torch.Generator
 ) -> None:
-    """The output is also large enough for huge pages."""
     shape = (6, 3, 420, 310)
     images = random_images(shape, dtype, generator).to(memory_format=memory_format)
     rows = random_images(shape, torch.uint8, generator)
@@ -89,6 +89,36 @@ def test_lines_longer_than_a_block(memory_format: torch.memory_format, generator
     assert ulps_apart(out, mix_reference(images, rows, plan)) <= 1
 
 
+@given(
+    box=st.tuples(*[st.integers(-30, 60)] * 4),
+    inside_real=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.uint8]),
+    channels_last=st.booleans(),
+    inplace=st.booleans(),
+)
+@settings(deadline=None)
+def test_boxes_of_given_plans_may_leave_the_image_or_be_empty(
+    box: tuple[int, ...], inside_real: bool, dtype: torch.dtype, channels_last: bool, inplace: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, rows = (
+        random_images((1, 3, 20, 30), dtype, generator),
+        random_images((1, 3, 20, 30), torch.uint8, generator),
+    )
+    images = images.to(memory_format=torch.channels_last) if channels_last else images
+    plan = MixPlan(
+        row=torch.zeros(1, dtype=torch.int64),
+        pixel=torch.tensor([False]),
+        lam=torch.zeros(1),
+        box=torch.tensor([box], dtype=torch.int32),
+        inside_real=torch.tensor([inside_real]),
+    )
+    expected = mix_reference(images, rows, plan)
+    out = images if inplace else torch.empty_like(images)
+    mix_cpu(images, out, [rows], affine_of(None, None, 3), plan)
+    assert ulps_apart(out, expected) <= (0 if dtype == torch.uint8 else 1)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 @pytest.mark.parametrize("lam", [0.25, 0.75])
@@ -101,14 +131,40 @@ def test_values_that_are_not_finite_stay_so(dtype: torch.dtype, value: float, la
     torch.testing.assert_close(out, images, equal_nan=True)
 
 
-def test_a_system_without_huge_pages(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("mmap.MADV_HUGEPAGE", raising=False)
-    images = random_images((8, 3, 224, 224), torch.float32, generator)
-    rows = random_images((8, 3, 224, 224), torch.uint8, generator)
-    plan = draw_plan(torch.arange(8), one_row_each(8), height=224, width=224)
-    out = torch.empty_like(images)
-    mix_cpu(images, out, [rows], affine_of(None, None, 3), plan)
-    assert ulps_apart(out, mix_reference(images, rows, plan)) <= 1
+def test_scratch_memory_of_inference_mode_serves_outside_of_it(generator: torch.Generator) -> None:
+    """Memory and constants are kept from call to call; what that mode makes could not be written to later."""
+    shape = (2, 3, 17, 300)  # a size of its own, so that the scratch memory grows in the mode
+    images, rows = torch.randn(shape, generator=generator), random_images(shape, torch.uint8, generator)
+    plan = draw_plan(torch.arange(2), one_row_each(2), height=17, width=300)
+    plan = dataclasses.replace(plan, pixel=torch.tensor([True, False]))
+    norm = affine_of(0.4321, 0.1234, 3)
+
+    def mixed_in_thread() -> torch.Tensor:
+        with torch.inference_mode():
+            mix_cpu(images, torch.empty_like(images), [rows], norm, plan)
+        out = torch.empty_like(images)
+        mix_cpu(images, out, [rows], norm, plan)
+        return out
+
+    with ThreadPoolExecutor(1) as pool:  # a new thread has no scratch memory yet
+        out = pool.submit(mixed_in_thread).result()
+    assert ulps_apart(out, mix_reference(images, rows, plan, mean=(0.4321,) * 3, std=(0.1234,) * 3)) <= 1
+
+
+def test_threads_mix_at_the_same_time(generator: torch.Generator) -> None:
+    shape = (8, 3, 50, 60)
+    images, rows = torch.randn(shape, generator=generator), random_images(shape, torch.uint8, generator)
+    norm = affine_of(MEAN[:3], STD[:3], 3)
+    plans = [draw_plan(torch.arange(8), one_row_each(8), height=50, width=60, seed=seed) for seed in range(24)]
+
+    def mixed(plan: MixPlan) -> torch.Tensor:
+        out = torch.empty_like(images)
+        mix_cpu(images, out, [rows], norm, plan)
+        return out
+
+    with ThreadPoolExecutor(4) as pool:
+        for plan, out in zip(plans, pool.map(mixed, plans), strict=True):
+            assert ulps_apart(out, mix_reference(images, rows, plan, mean=MEAN[:3], std=STD[:3])) <= 1
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torch.profiler")  # torch 2.11 warns that there is no GPU to profile

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from diffcore_gpu.ops import mix, mix_reference
-from diffcore_gpu.ops.mixing import empty_plan
-from diffcore_gpu.ops.normalization import affine_of
+from diffcore_gpu.ops.drawing import empty_plan
+from diffcore_gpu.ops.normalization import affine_of, affine_on
 from diffcore_gpu.plan import MixPlan, PlanConfig, draw_plan
 from tests.pairs import pairs_of_counts
 from tests.ulp import ulps_apart
@@ -62,9 +62,9 @@ def test_an_empty_batch(counterparts: Tensor) -> None:
 def drawn_arguments(images: Tensor, counterparts: Tensor) -> tuple[object, ...]:
     pairs = pairs_of_counts(torch.tensor([1, 0, 2, 3, 1, 1]), ROWS)
     return (
-        images, torch.arange(B), [counterparts[:2], counterparts[2:]], pairs.pair_ptr, pairs.pair_row,
-        torch.tensor(3), PlanConfig().lam_table(), affine_of(MEAN, STD, C), torch.zeros(2, dtype=torch.int32), 7,
-        list(PlanConfig().parameters()), True,
+        images, torch.arange(B), None, [counterparts[:2], counterparts[2:]], pairs.pair_ptr, pairs.pair_row,
+        torch.zeros(ROWS, dtype=torch.int64), torch.tensor(3), PlanConfig().lam_table(), affine_of(MEAN, STD, C),
+        torch.zeros(3, dtype=torch.int32), 7, list(PlanConfig().parameters()), True,
     )  # fmt: skip
 
 
@@ -79,8 +79,17 @@ def test_drawing_operators_obey_torchs_rules(name: str, images: Tensor, counterp
     assert set(result.values()) == {"SUCCESS"}
 
 
+def test_constants_are_kept_on_the_device(images: Tensor, counterparts: Tensor, plan: MixPlan) -> None:
+    """A copy of them would wait for a GPU in every call."""
+    first = affine_on(MEAN, STD, C, images.device)
+    assert affine_on(list(MEAN), torch.tensor(STD, dtype=torch.float64), C, images.device) is first
+    assert affine_on(MEAN, None, C, images.device) is not first
+    assert torch.equal(first, affine_of(MEAN, STD, C))
+    assert torch.equal(affine_on(0.5, 0.2, C, images.device), affine_of([0.5] * C, [0.2] * C, C))
+
+
 def test_the_planned_operator_obeys_torchs_rules(images: Tensor, counterparts: Tensor, plan: MixPlan) -> None:
-    fields = [getattr(plan, field.name) for field in dataclasses.fields(plan)]
+    fields = plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real
     result = torch.library.opcheck(
         torch.ops.diffcore.mix_plan.default,
         (images, counterparts, affine_of(MEAN, STD, C), *fields),
@@ -99,7 +108,7 @@ def test_the_planned_operator_obeys_torchs_rules(images: Tensor, counterparts: T
         (lambda a: {**a, "counterparts": a["counterparts"][:, :, :-1]}, r"counterparts must be uint8 \[N, 3, 12, 10\]"),
         (lambda a: {**a, "plan": dataclasses.replace(a["plan"], lam=a["plan"].lam.double())}, "plan.lam must be"),
         (lambda a: {**a, "plan": dataclasses.replace(a["plan"], box=a["plan"].box[:-1])}, "plan.box must be"),
-        (lambda a: {**a, "plan": a["plan"].to("meta")}, "plan lies on meta, but the images on cpu"),
+        (lambda a: {**a, "plan": a["plan"].to("meta")}, "plan.row lies on meta, but the images on cpu"),
         (lambda a: {**a, "counterparts": a["counterparts"].to("meta")}, "counterparts lies on meta"),
         (lambda a: {**a, "mean": [0.1, 0.2]}, "mean has 2 values, but the images have 3 channels"),
     ],

@@ -1,0 +1,332 @@
+"""The fused operator: crop, resize, mirror, normalize and mix raw images, in one launch on a GPU.
+
+The operators are `torch.ops.diffcore.crop_mix_store` (draws plan and crops itself), `crop_mix_store_plan` (and returns
+them) and `crop_mix_plan` (they are given). What they compute is `crop_mix_reference`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffcore_gpu.crops import CropParameters, central_crop, draw_crops_from
+from diffcore_gpu.ops.cpu import Shards
+from diffcore_gpu.ops.drawing import DRAW_SCHEMA, DrawArguments, PlanTensors, check_plan, empty_crops, empty_plan
+from diffcore_gpu.ops.mixing import as_dense
+from diffcore_gpu.ops.normalization import affine_on
+from diffcore_gpu.ops.reference import normalize_counterparts, real_weight
+from diffcore_gpu.ops.resized_crop import (
+    check_bytes,
+    check_output,
+    clip_crop,
+    empty_output,
+    resize,
+    resized_crop_reference,
+    write_normalized,
+)
+from diffcore_gpu.plan import MixPlan
+
+if TYPE_CHECKING:
+    from diffcore_gpu.kernels import DrawnCrops
+
+_LIBRARY = torch.library.Library("diffcore", "FRAGMENT")
+_CROPS = "Tensor side_table, int[] crop_parameters, float[] ratio, bool same"
+_OUTPUT = "int[] size, ScalarType dtype, bool channels_last"
+_PLAN = (
+    "Tensor row, Tensor pixel, Tensor lam, Tensor box, Tensor inside_real, "
+    "Tensor crop, Tensor mirror, Tensor counterpart_crop, Tensor counterpart_mirror"
+)
+_TAGS = (torch.Tag.needs_exact_strides,)
+_LIBRARY.define(f"crop_mix_store(Tensor images, {DRAW_SCHEMA}, {_CROPS}, {_OUTPUT}) -> Tensor", tags=_TAGS)
+_LIBRARY.define(
+    f"crop_mix_store_plan(Tensor images, {DRAW_SCHEMA}, {_CROPS}, {_OUTPUT}) -> ({', '.join(['Tensor'] * 10)})",
+    tags=_TAGS,
+)
+_LIBRARY.define(
+    f"crop_mix_plan(Tensor images, Tensor counterparts, Tensor norm, {_PLAN}, {_OUTPUT}) -> Tensor", tags=_TAGS
+)
+_NUM_DRAWN = len(DrawArguments._fields)
+
+
+def crop_mix_reference(
+    images: Tensor,
+    counterparts: Tensor,
+    plan: MixPlan,
+    size: tuple[int, int],
+    *,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Tensor:
+    """`crop_mix` in plain torch and float64: both images resized, then eqs. 6–8, then normalized.
+
+    Args:
+        images: uint8 [B, C, H, W].
+        counterparts: uint8 [B, C, H', W'], one for each image.
+        plan: the plan of the B samples, with crops.
+        size: (h, w) of the output in pixels.
+        mean: see `normalize_counterparts`.
+        std: likewise.
+
+    Returns:
+        float64 [B, C, h, w], normalized; not rounded to any other type.
+    """
+    assert plan.crop is not None
+    assert plan.counterpart_crop is not None
+    real = resized_crop_reference(images, plan.crop, size, mirror=plan.mirror)
+    generated = resized_crop_reference(counterparts, plan.counterpart_crop, size, mirror=plan.counterpart_mirror)
+    weight = real_weight(plan, *size)
+    mixed = weight * real + (1 - weight) * generated
+    return normalize_counterparts(mixed * 255, mean, std)
+
+
+class _Crops(NamedTuple):
+    """The arguments of `_CROPS` and `_OUTPUT`."""
+
+    side_table: Tensor
+    parameters: Sequence[int]
+    ratio: Sequence[float]
+    same: bool
+    size: Sequence[int]
+    dtype: torch.dtype
+    channels_last: bool
+
+    def empty(self, images: Tensor) -> Tensor:
+        return empty_output(images, self.size[0], self.size[1], self.dtype, self.channels_last)
+
+    def draw(self, images: Tensor, drawn: DrawArguments) -> MixPlan:
+        """The plan with its crops, on the CPU."""
+        plan = drawn.draw(self.size[0], self.size[1])
+        image_size = images.shape[-2:]
+        counterpart_size = drawn.shards[0].shape[-2:] if drawn.shards else image_size
+        return with_crops(
+            plan, drawn.indices, CropParameters(*self.parameters), self.ratio, self.side_table, image_size,
+            counterpart_size, seed=drawn.seed, round=drawn.round, same=self.same,
+        )  # fmt: skip
+
+    def for_kernel(self, images: Tensor, store: Tensor) -> "DrawnCrops":
+        from diffcore_gpu.kernels import DrawnCrops
+
+        return DrawnCrops(
+            self.side_table,
+            self.parameters,
+            central_crop(images.shape[-2], images.shape[-1], self.ratio),
+            central_crop(store.shape[-2], store.shape[-1], self.ratio),
+            self.same,
+        )
+
+
+def with_crops(
+    plan: MixPlan,
+    index: Tensor,
+    parameters: CropParameters,
+    ratio: Sequence[float],
+    side_table: Tensor,
+    image_size: Sequence[int],
+    counterpart_size: Sequence[int],
+    *,
+    seed: int,
+    round: Tensor,
+    same: bool,
+) -> MixPlan:
+    """A plan with the crops of the images and of their counterparts, drawn as `draw_crops_from` does.
+
+    Args:
+        plan: the plan of the B samples.
+        index: int64 [B].
+        parameters: `RandomResizedCropMirror.parameters`.
+        ratio: its interval of aspect ratios.
+        side_table: its `side_table`, on index's device.
+        image_size: (height, width) of the images in pixels.
+        counterpart_size: (height, width) of the counterparts in pixels.
+        seed: 64-bit key.
+        round: int64, one element.
+        same: a counterpart is cropped and mirrored as its image.
+    """
+    real, generated = (
+        draw_crops_from(
+            index, parameters, ratio, side_table, height=height, width=width, seed=seed, round=round,
+            counterpart=counterpart,
+        )
+        for (height, width), counterpart in ((image_size, False), (counterpart_size, not same))
+    )  # fmt: skip
+    return replace(
+        plan, crop=real.crop, mirror=real.mirror, counterpart_crop=generated.crop, counterpart_mirror=generated.mirror
+    )
+
+
+def _write_cpu(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor, plan: MixPlan) -> None:
+    """Resize, mix by eqs. 6–8 in float32, normalize and write, image by image."""
+    assert plan.crop is not None
+    assert plan.mirror is not None
+    assert plan.counterpart_crop is not None
+    assert plan.counterpart_mirror is not None
+    rows = Shards(shards)
+    size = (out.shape[-2], out.shape[-1])
+    fields = zip(
+        plan.row.tolist(), plan.pixel.tolist(), plan.lam.tolist(), plan.box.tolist(), plan.inside_real.tolist(),
+        clip_crop(plan.crop, *images.shape[-2:]), plan.mirror.tolist(),
+        clip_crop(plan.counterpart_crop, *(shards[0] if shards else images).shape[-2:]),
+        plan.counterpart_mirror.tolist(),
+        strict=True,
+    )  # fmt: skip
+    for sample, (row, pixel, lam, box, inside_real, crop, mirror, other_crop, other_mirror) in enumerate(fields):
+        if row < 0 or (pixel and lam == 1):
+            shown = resize(images[sample], crop, size, mirror)
+        elif pixel and lam == 0:
+            shown = resize(rows[row], other_crop, size, other_mirror)
+        else:
+            real = resize(images[sample], crop, size, mirror)
+            generated = resize(rows[row], other_crop, size, other_mirror)
+            if pixel:
+                shown = real.mul_(lam).add_(generated, alpha=1 - lam)
+            else:
+                top, left, bottom, right = box
+                shown, patch = (generated, real) if inside_real else (real, generated)
+                shown[:, top:bottom, left:right] = patch[:, top:bottom, left:right]
+        write_normalized(out[sample], shown, norm)
+
+
+def _run_cpu(images: Tensor, arguments: Sequence[Any]) -> tuple[Tensor, MixPlan]:
+    drawn, crops = DrawArguments(*arguments[:_NUM_DRAWN]), _Crops(*arguments[_NUM_DRAWN:])
+    out = crops.empty(images)
+    plan = crops.draw(images, drawn)
+    _write_cpu(images, out, drawn.shards, drawn.norm, plan)
+    drawn.step()
+    return out, plan
+
+
+def _run_triton(images: Tensor, arguments: Sequence[Any], plan: PlanTensors | None = None) -> Tensor:
+    from diffcore_gpu.kernels import launch_crop_mix_store  # Triton is absent where there is no GPU for it
+
+    drawn, crops = DrawArguments(*arguments[:_NUM_DRAWN]), _Crops(*arguments[_NUM_DRAWN:])
+    out = crops.empty(images)
+    with torch.cuda.device_of(images):
+        if images.numel():
+            store = drawn.shards[0]
+            launch_crop_mix_store(
+                images, out, store, drawn.norm, drawn.for_kernel(), crops.for_kernel(images, store), plan
+            )  # fmt: skip
+        drawn.step()
+    return out
+
+
+def _crop_mix_store_cpu(images: Tensor, *arguments: Any) -> Tensor:
+    return _run_cpu(images, arguments)[0]
+
+
+def _crop_mix_store_plan_cpu(images: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    out, plan = _run_cpu(images, arguments)
+    return out, *plan_tensors(plan)
+
+
+def _crop_mix_store_cuda(images: Tensor, *arguments: Any) -> Tensor:
+    return _run_triton(images, arguments)
+
+
+def _crop_mix_store_plan_cuda(images: Tensor, index: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    plan = (*empty_plan(index), *empty_crops(index))
+    return _run_triton(images, (index, *arguments), plan), *plan
+
+
+def plan_tensors(plan: MixPlan) -> tuple[Tensor, ...]:
+    """The nine tensors of a plan with crops, themselves and not copies."""
+    values = (
+        plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real,
+        plan.crop, plan.mirror, plan.counterpart_crop, plan.counterpart_mirror,
+    )  # fmt: skip
+    return tuple(value for value in values if value is not None)
+
+
+def _crop_mix_plan_cpu(images: Tensor, counterparts: Tensor, norm: Tensor, *rest: Any) -> Tensor:
+    *plan, size, dtype, channels_last = rest
+    out = empty_output(images, size[0], size[1], dtype, channels_last)
+    plan[0] = torch.where(plan[0] < counterparts.shape[0], plan[0], -1)  # the kernel does the same
+    _write_cpu(images, out, [counterparts], norm, MixPlan(*plan))
+    return out
+
+
+def _crop_mix_plan_cuda(images: Tensor, counterparts: Tensor, norm: Tensor, *rest: Any) -> Tensor:
+    from diffcore_gpu.kernels import launch_crop_mix_plan
+
+    *plan, size, dtype, channels_last = rest
+    out = empty_output(images, size[0], size[1], dtype, channels_last)
+    with torch.cuda.device_of(images):
+        if images.numel():
+            launch_crop_mix_plan(images, out, counterparts, norm, plan)
+    return out
+
+
+def _fake(images: Tensor, *arguments: Any) -> Tensor:
+    size, dtype, channels_last = arguments[-3:]
+    return empty_output(images, size[0], size[1], dtype, channels_last)
+
+
+for _name, _cpu, _cuda in (
+    ("crop_mix_store", _crop_mix_store_cpu, _crop_mix_store_cuda),
+    ("crop_mix_store_plan", _crop_mix_store_plan_cpu, _crop_mix_store_plan_cuda),
+    ("crop_mix_plan", _crop_mix_plan_cpu, _crop_mix_plan_cuda),
+):
+    _LIBRARY.impl(_name, _cpu, "CPU")
+    _LIBRARY.impl(_name, _cuda, "CUDA")
+torch.library.register_fake("diffcore::crop_mix_store", _fake, lib=_LIBRARY)
+torch.library.register_fake("diffcore::crop_mix_plan", _fake, lib=_LIBRARY)
+torch.library.register_fake(
+    "diffcore::crop_mix_store_plan",
+    lambda images, index, *rest: (_fake(images, *rest), *empty_plan(index), *empty_crops(index)),
+    lib=_LIBRARY,
+)
+
+
+def crop_mix(
+    images: Tensor,
+    counterparts: Tensor,
+    plan: MixPlan,
+    size: int | tuple[int, int],
+    *,
+    mean: Sequence[float] | Tensor | float | None = None,
+    std: Sequence[float] | Tensor | float | None = None,
+    dtype: torch.dtype = torch.float32,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """Crop, resize and mirror images and counterparts, mix them by eqs. 6–8 and normalize; on a GPU in one launch.
+
+    Bilinear with torch's antialiasing where it shrinks. The plan's box counts in pixels of the output.
+
+    Args:
+        images: uint8 [B, C, H, W] as a loader yields them; contiguous and channels_last without a copy.
+        counterparts: uint8 [N, C, H', W'] on images' device; row r of the plan is ``counterparts[r]``.
+        plan: the plan of the B samples with crops and mirror flags, on the same device; a row of N or more counts as
+            none, and crops are clipped to their image.
+        size: (h, w) of the output in pixels, or one number for both.
+        mean: C numbers to subtract, in units of [0, 1]; None: 0. Not used for uint8 output.
+        std: C numbers to divide by; None: 1. Not used for uint8 output.
+        dtype: of the output: float32, float16, bfloat16, or uint8 (rounded to nearest).
+        memory_format: of the output: contiguous or channels_last.
+
+    Returns:
+        [B, C, h, w] of that dtype and memory format: (v / 255 − mean) / std, or v for uint8.
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit together.
+    """
+    check_bytes(images)
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be at least 1 × 1, got {height} × {width}.")
+    if counterparts.dtype != torch.uint8 or counterparts.dim() != 4 or counterparts.shape[1] != images.shape[1]:
+        raise ValueError(
+            f"counterparts must be uint8 [N, {images.shape[1]}, H, W], got "
+            f"{str(counterparts.dtype).removeprefix('torch.')} {list(counterparts.shape)}."
+        )
+    if counterparts.device != images.device:
+        raise ValueError(f"counterparts lies on {counterparts.device}, but the images on {images.device}.")
+    check_plan(plan, images, crops=True)
+    check_output(dtype, memory_format)
+    norm = affine_on(mean, std, images.shape[1], images.device)
+    mixed: Tensor = torch.ops.diffcore.crop_mix_plan(
+        as_dense(images), counterparts.contiguous(), norm, *(value.contiguous() for value in plan_tensors(plan)),
+        [height, width], dtype, memory_format == torch.channels_last,
+    )  # fmt: skip
+    return mixed

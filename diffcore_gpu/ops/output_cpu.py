@@ -1,0 +1,53 @@
+"""Memory for outputs on the CPU, kept for the next batch when a batch is freed.
+
+Memory that comes fresh from the system is zeroed and mapped page by page when it is first written. For a large batch
+that takes several times as long as the mix, and a training loop would pay it at every step: the C library gives large
+blocks back to the system as soon as they are freed.
+"""
+
+import weakref
+from collections import deque
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_KEPT_FROM = 1 << 20
+"""Bytes of an output from which its memory is kept."""
+
+_free: deque[Tensor] = deque(maxlen=2)
+"""Blocks that no output uses. Two, since a loop often holds one batch while it makes the next; the older one goes."""
+
+
+def _take(nbytes: int) -> Tensor:
+    """uint8 memory of at least this size, of no more than twice as much."""
+    for _ in range(len(_free)):
+        try:
+            block = _free.pop()  # atomic: no other thread gets the same
+        except IndexError:  # another thread was faster
+            break
+        if nbytes <= block.shape[0] <= 2 * nbytes:
+            return block
+        _free.appendleft(block)
+    return torch.empty(nbytes, dtype=torch.uint8)
+
+
+def empty_output_like(images: Tensor) -> Tensor:
+    """Uninitialized memory for a mixed batch.
+
+    Args:
+        images: contiguous or channels_last, on the CPU.
+
+    Returns:
+        A new tensor of the same shape, dtype and strides. When the last tensor on its memory is freed, the memory is
+        kept for a later output: at most two blocks, together at most twice the largest batch.
+    """
+    nbytes = images.nbytes
+    if nbytes < _KEPT_FROM:
+        return torch.empty_like(images)
+    with torch.inference_mode(False):  # the block outlives the mode of this call
+        block = _take(nbytes)
+    # torch holds the array as long as any tensor is on its memory, and drops it then.
+    array: np.ndarray[tuple[int], np.dtype[np.uint8]] = block.numpy()[:nbytes]
+    weakref.finalize(array, _free.append, block).atexit = False
+    return torch.from_numpy(array).view(images.dtype).as_strided(images.shape, images.stride())

@@ -1,0 +1,227 @@
+"""The fused crop-and-mix kernels against the float64 reference, and their plan against the one drawn in torch."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from diffcore_gpu.beta import Beta
+from diffcore_gpu.crops import RandomResizedCropMirror, central_crop
+from diffcore_gpu.kernels import Drawn, DrawnCrops, crop_mix, launch_crop_mix_plan, launch_crop_mix_store
+from diffcore_gpu.ops.crop_mixing import crop_mix_reference, plan_tensors, with_crops
+from diffcore_gpu.ops.drawing import empty_crops, empty_plan
+from diffcore_gpu.ops.normalization import affine_of
+from diffcore_gpu.plan import MixPlan, Pairs, PlanConfig, draw
+from tests.kernels.device import DEVICE
+from tests.pairs import pairs_of_counts
+
+MEAN, STD = (0.485, 0.456, 0.406, 0.5, 0.4), (0.229, 0.224, 0.225, 0.25, 0.3)
+FORMATS = (torch.contiguous_format, torch.channels_last)
+# Of values up to about 2.7: float32 sums of some ten products, then the output's own rounding.
+TOLERANCE = {torch.float32: 3e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+
+
+@pytest.fixture(autouse=True)
+def small_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles as small as the images, since the interpreter pays for every pixel of a tile."""
+    if DEVICE == "cpu":
+        monkeypatch.setattr(crop_mix, "CROP_MIX_BLOCK", 128)
+        monkeypatch.setattr(crop_mix, "CROP_MIX_STEPS", 1)
+
+
+@dataclass
+class Work:
+    """A batch of raw images, a store of another size, and how crops are drawn; on the CPU."""
+
+    images: Tensor
+    store: Tensor
+    index: Tensor
+    pairs: Pairs
+    row_label: Tensor
+    geometry: RandomResizedCropMirror
+    same: bool
+
+    @classmethod
+    def make(
+        cls, channels: int, source: tuple[int, int], stored: tuple[int, int], geometry: RandomResizedCropMirror,
+        memory_format: torch.memory_format = torch.contiguous_format, same: bool = False, batch: int = 4, seed: int = 0,
+    ) -> "Work":  # fmt: skip
+        generator = torch.Generator().manual_seed(seed)
+        counts = torch.randint(0, 4, (batch + 5,), generator=generator)
+        rows = 6
+        pairs = pairs_of_counts(counts, rows)
+        images = torch.randint(0, 256, (batch, channels, *source), generator=generator, dtype=torch.uint8)
+        return cls(
+            images.to(memory_format=memory_format),
+            torch.randint(0, 256, (rows, channels, *stored), generator=generator, dtype=torch.uint8),
+            torch.randperm(batch + 5, generator=generator)[:batch],
+            Pairs(pairs.pair_ptr, pairs.pair_row, rows),
+            torch.randint(0, 2, (rows,), generator=generator),
+            geometry,
+            same,
+        )
+
+    def drawn(self, config: PlanConfig, labels: Tensor | None = None) -> MixPlan:
+        """The plan as plain torch draws it."""
+        size = self.geometry.size
+        common = {"seed": 9, "round": torch.tensor(3)}
+        plan = draw(
+            self.index, self.pairs, config.parameters(), config.lam_table(), height=size[0], width=size[1], **common
+        )
+        if labels is not None:
+            wrong = (plan.row >= 0) & (self.row_label[plan.row.clamp(min=0)] != labels)
+            plan = MixPlan(torch.where(wrong, -1, plan.row), plan.pixel, plan.lam, plan.box, plan.inside_real)
+        return with_crops(
+            plan, self.index, self.geometry.parameters(), self.geometry.ratio, self.geometry.side_table(),
+            self.images.shape[-2:], self.store.shape[-2:], same=self.same, **common,
+        )  # fmt: skip
+
+    def norm(self) -> Tensor:
+        channels = self.images.shape[1]
+        return affine_of(MEAN[:channels], STD[:channels], channels).to(DEVICE)
+
+    def empty(self, dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
+        shape = (*self.images.shape[:2], *self.geometry.size)
+        return torch.full(shape, 99, dtype=dtype).to(DEVICE, memory_format=memory_format)
+
+    def run(
+        self, config: PlanConfig, dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format, labels: Tensor | None = None,
+    ) -> tuple[Tensor, MixPlan, list[int]]:  # fmt: skip
+        """The kernel's result, the plan that it wrote, and its counters."""
+        out = self.empty(dtype, memory_format)
+        index, status = self.index.to(DEVICE), torch.zeros(3, dtype=torch.int32, device=DEVICE)
+        plan = (*empty_plan(index), *empty_crops(index))
+        table = config.lam_table()
+        drawn = Drawn(
+            index, None if labels is None else labels.to(DEVICE), self.pairs.pair_ptr.to(DEVICE),
+            self.pairs.pair_row.to(DEVICE), self.row_label.to(DEVICE), torch.tensor(3, device=DEVICE),
+            None if table is None else table.to(DEVICE), status, 9, config.parameters(),
+        )  # fmt: skip
+        crops = DrawnCrops(
+            self.geometry.side_table(DEVICE), self.geometry.parameters(),
+            central_crop(*self.images.shape[-2:], self.geometry.ratio),
+            central_crop(*self.store.shape[-2:], self.geometry.ratio), self.same,
+        )  # fmt: skip
+        launch_crop_mix_store(
+            self.images.to(DEVICE), out, self.store.to(DEVICE), self.norm(), drawn, crops, plan
+        )  # fmt: skip
+        return out.cpu(), MixPlan(*(value.cpu() for value in plan)), status.tolist()
+
+    def expected(self, plan: MixPlan, dtype: torch.dtype) -> Tensor:
+        channels = self.images.shape[1]
+        counterparts = self.store[plan.row.clamp(min=0)]
+        if dtype == torch.uint8:
+            return crop_mix_reference(self.images, counterparts, plan, self.geometry.size) * 255
+        return crop_mix_reference(
+            self.images, counterparts, plan, self.geometry.size, mean=MEAN[:channels], std=STD[:channels]
+        )
+
+
+def assert_close(result: Tensor, expected: Tensor) -> None:
+    # a byte within float32's error of a tie may go either way
+    tolerance = 0.5 + 1e-3 if result.dtype == torch.uint8 else TOLERANCE[result.dtype]
+    assert (result.double() - expected).abs().max() <= tolerance
+
+
+def assert_same_plan(a: MixPlan, b: MixPlan) -> None:
+    for x, y in zip(plan_tensors(a), plan_tensors(b), strict=True):
+        assert torch.equal(x, y)
+
+
+sides = st.tuples(st.integers(4, 26), st.integers(4, 26))
+
+
+@given(
+    channels=st.sampled_from([1, 3, 4, 5]),
+    source=sides,
+    stored=sides,
+    size=st.tuples(st.integers(6, 11), st.integers(6, 11)),  # the interpreter is slow where many pixels shrink to one
+    config=st.sampled_from(
+        [PlanConfig(), PlanConfig(pixel_prob=1.0), PlanConfig(pixel_prob=0.0), PlanConfig(lam=Beta(0.5), p=0.7),
+         PlanConfig(pixel_prob=1.0, lam=0.0), PlanConfig(pixel_prob=1.0, lam=1.0),
+         PlanConfig(pixel_prob=0.0, box_placement="inside", row_choice="best")]
+    ),
+    dtype=st.sampled_from([*TOLERANCE, torch.uint8]),
+    source_format=st.sampled_from(FORMATS),
+    target_format=st.sampled_from(FORMATS),
+    same=st.booleans(),
+    seed=st.integers(0, 10**6),
+)  # fmt: skip
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+def test_equals_the_reference(
+    channels: int, source: tuple[int, int], stored: tuple[int, int], size: tuple[int, int], config: PlanConfig,
+    dtype: torch.dtype, source_format: torch.memory_format, target_format: torch.memory_format, same: bool, seed: int,
+) -> None:  # fmt: skip
+    geometry = RandomResizedCropMirror(size, scale=(0.2, 1.0))
+    work = Work.make(channels, source, source if same else stored, geometry, source_format, same, seed=seed)
+    result, plan, status = work.run(config, dtype, target_format)
+    assert status == [0, 0, 0]
+    assert_same_plan(plan, work.drawn(config))
+    assert_close(result, work.expected(plan, dtype))
+
+    given_plan = work.empty(dtype, target_format)
+    tensors = [value.to(DEVICE) for value in plan_tensors(plan)]
+    launch_crop_mix_plan(work.images.to(DEVICE), given_plan, work.store.to(DEVICE), work.norm(), tensors)
+    assert torch.equal(given_plan.cpu(), result)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_program_may_take_several_tiles(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crop_mix, "CROP_MIX_BLOCK", 64)
+    monkeypatch.setattr(crop_mix, "CROP_MIX_STEPS", steps)
+    work = Work.make(3, (20, 24), (18, 18), RandomResizedCropMirror((17, 15)), batch=2)
+    result, plan, _ = work.run(PlanConfig())
+    assert_close(result, work.expected(plan, torch.float32))
+
+
+@pytest.mark.parametrize(("scale", "ratio"), [((0.08, 1.0), (3 / 4, 4 / 3)), ((1.0, 1.0), (1.0, 1.0))])
+def test_draws_the_crops_of_plain_torch(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+    """Also where attempts fail: the second case hardly ever fits, and takes the central crop."""
+    geometry = RandomResizedCropMirror((4, 4), scale=scale, ratio=ratio)
+    work = Work.make(1, (37, 61), (50, 23), geometry, batch=12)
+    _, plan, _ = work.run(PlanConfig())
+    assert_same_plan(plan, work.drawn(PlanConfig()))
+    assert not torch.equal(plan.crop, plan.counterpart_crop)
+
+
+def test_one_crop_for_both() -> None:
+    work = Work.make(3, (20, 24), (20, 24), RandomResizedCropMirror((8, 8)), same=True, batch=8)
+    _, plan, _ = work.run(PlanConfig())
+    assert torch.equal(plan.crop, plan.counterpart_crop)
+    assert torch.equal(plan.mirror, plan.counterpart_mirror)
+
+
+def test_a_label_of_another_class_is_counted_and_not_mixed() -> None:
+    work = Work.make(3, (16, 16), (16, 16), RandomResizedCropMirror((8, 8)), batch=8)
+    right = work.run(PlanConfig())[1]
+    labels = work.row_label[right.row.clamp(min=0)]
+    result, plan, status = work.run(PlanConfig(), labels=labels)
+    assert status == [0, 0, 0]
+    assert_same_plan(plan, right)
+    changed = int((right.row >= 0).nonzero()[0])
+    labels[changed] = 7
+    result, plan, status = work.run(PlanConfig(), labels=labels)
+    assert status == [0, 0, 1]
+    assert plan.row[changed] == -1
+    assert_same_plan(plan, work.drawn(PlanConfig(), labels))
+    assert_close(result, work.expected(plan, torch.float32))
+
+
+def test_crops_and_rows_beyond_their_images_are_clipped() -> None:
+    work = Work.make(3, (10, 12), (9, 14), RandomResizedCropMirror((6, 6)), batch=4)
+    plan = work.drawn(PlanConfig())
+    wild = torch.tensor([[-5, -5, 99, 99], [50, 50, 60, 60], [3, 4, 3, 4], [9, 2, -4, 7]], dtype=torch.int32)
+    tensors = [
+        torch.tensor([0, 1, 99, -3]), plan.pixel, plan.lam, plan.box, plan.inside_real,
+        wild, plan.mirror, wild, plan.counterpart_mirror,
+    ]  # fmt: skip
+    out = work.empty(torch.float32, torch.contiguous_format)
+    launch_crop_mix_plan(
+        work.images.to(DEVICE), out, work.store.to(DEVICE), work.norm(), [tensor.to(DEVICE) for tensor in tensors]
+    )
+    expected = MixPlan(torch.tensor([0, 1, -1, -1]), *tensors[1:])
+    assert_close(out.cpu(), work.expected(expected, torch.float32))
