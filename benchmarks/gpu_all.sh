@@ -15,7 +15,9 @@ run() {  # seconds, name, arguments…
     timeout "$seconds" "$python" "benchmarks/$name.py" "$@" --json "$out/$name.json" || { echo "$name failed ($?)"; failed=1; }
 }
 
-run 270 bandwidth
-run 60 host_overhead --device cuda
-run 180 peers --device cuda --batch 16 64 128 256 --dtype float32 --repeats 30
+run 200 bandwidth
+run 45 host_overhead --device cuda
+run 110 peers --device cuda --batch 16 64 128 256 --dtype float32 --repeats 30
+run 80 geometry --device cuda --batch 16 64 256 --repeats 20
+run 80 residency --device cuda --batch 64 256 --rounds 5
 exit "$failed"

@@ -4,7 +4,8 @@ Peers: torchvision v2 `MixUp` and `CutMix`, kornia `RandomMixUpV2` and `RandomCu
 element; mixup and cutmix). They mix the images of a batch with each other; diffcore-gpu mixes each with its own
 counterpart, which it reads from a store and normalizes, with λ, box and kind of its own. timm writes into the batch
 that it is given, like `inplace=True` here; all others return a new one. Before every call the batch is restored,
-unmeasured, so each call finds it where a data loader or a copy to the GPU leaves it.
+unmeasured, so each call finds it where a data loader or a copy to the GPU leaves it. What a call returned is freed
+before the next, as in a training loop; on the CPU diffcore-gpu keeps that memory for its next output.
 
     python benchmarks/peers.py --threads 2 --json benchmarks/results/DEVICE/peers.json
 """

@@ -1,0 +1,151 @@
+"""From raw bytes to a training batch: this library's fused launch against torchvision v2, alone and in a training step.
+
+The vanilla step preprocesses the batch on the same device with torchvision v2: RandomResizedCrop, horizontal flip,
+to float, normalize, on the whole batch at once, which draws one crop for all its images; it mixes nothing. Ours draws a
+crop for each image and mixes in the counterparts as well. Also measured: torchvision with a crop for each image, the
+way to get the same augmentation from it.
+
+    python benchmarks/geometry.py --device cuda --model resnet50 --json benchmarks/results/DEVICE/geometry.json
+    python benchmarks/geometry.py --device cpu --model resnet18 --batch 8 --raw 64 --size 56 --repeats 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import environment, interleaved, need_gpu, summary, table, within_noise, write_json
+from random_data import DTYPES, FORMATS, MEAN, ROWS, STD, random_images, random_store
+from torch import Tensor, nn
+
+from diffcore_gpu import CounterpartStore, DiffCoreMix, RandomResizedCropMirror
+
+VANILLA = "torchvision, one crop a batch"
+PER_SAMPLE = "torchvision, a crop an image"
+OURS = "diffcore, crop and mix"
+OURS_SAME = "diffcore, same crop for both"
+
+
+def preprocessors(
+    store: CounterpartStore, size: int, dtype: str, memory_format: str, device: torch.device
+) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Functions of (raw uint8 images, index) that return a batch to train on, all of one size, dtype and format."""
+    from torchvision.transforms import v2
+
+    chain = v2.Compose(
+        [
+            v2.RandomResizedCrop(size, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(DTYPES[dtype], scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+    wanted = FORMATS[memory_format]
+    ours, same = (
+        DiffCoreMix(
+            store, geometry=RandomResizedCropMirror((size, size)), counterpart_crop=crop, mean=MEAN, std=STD,
+            dtype=DTYPES[dtype], memory_format=wanted,
+        ).to(device)
+        for crop in ("own", "same")
+    )  # fmt: skip
+    return {
+        VANILLA: lambda images, index: chain(images).contiguous(memory_format=wanted),
+        PER_SAMPLE: lambda images, index: torch.stack([chain(image) for image in images]).contiguous(
+            memory_format=wanted
+        ),
+        OURS: ours,
+        OURS_SAME: same,
+    }
+
+
+def training_step(
+    model: nn.Module, memory_format: str, autocast: torch.dtype | None
+) -> Callable[[Tensor, Tensor], None]:
+    """Forward, backward and SGD of the paper's recipe; `autocast`: the dtype of 16 bits that it computes in, if any."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    model.to(memory_format=FORMATS[memory_format]).train()
+
+    def step(images: Tensor, labels: Tensor) -> None:
+        with torch.autocast(images.device.type, dtype=autocast or torch.bfloat16, enabled=autocast is not None):
+            loss = nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def measure(options: argparse.Namespace, store: CounterpartStore, batch: int, device: torch.device) -> dict[str, Any]:
+    """Every preprocessor alone and followed by a training step, by turns."""
+    import torchvision
+
+    images = random_images(batch, options.raw, "uint8", "contiguous", device)
+    index = torch.arange(batch, device=device) % ROWS
+    labels = index % 200
+    prepare = preprocessors(store, options.size, options.dtype, options.format, device)
+    alone: dict[str, Callable[[], object]] = {
+        name: (lambda run=run: run(images, index)) for name, run in prepare.items()
+    }
+    autocast = None if options.dtype == "float32" else DTYPES[options.dtype]
+    model = torchvision.models.get_model(options.model, num_classes=200).to(device)
+    step = training_step(model, options.format, autocast)
+    trained = {name: (lambda run=run: step(run(images, index), labels)) for name, run in prepare.items()}
+    common = {"device": device, "repeats": options.repeats, "warmup": 3}
+    times = {
+        "alone": {name: summary(seconds) for name, seconds in interleaved(alone, **common).items()},
+        "in a training step": {name: summary(seconds) for name, seconds in interleaved(trained, **common).items()},
+    }
+    return {"batch": batch, "times": times}
+
+
+def report(result: dict[str, Any]) -> str:
+    """Medians, and what each adds to the step of the vanilla preprocessing (eq. 9)."""
+    rows = []
+    alone, steps = result["times"]["alone"], result["times"]["in a training step"]
+    vanilla = steps[VANILLA]
+    for name, step in steps.items():
+        overhead = (step["median_ms"] - vanilla["median_ms"]) / vanilla["median_ms"]
+        noise = " (noise)" if name != VANILLA and within_noise(step, vanilla) else ""
+        rows.append((name, f"{alone[name]['median_ms']:.3f}", f"{step['median_ms']:.2f}", f"{overhead:+.1%}{noise}"))
+    return table((f"batch {result['batch']}", "alone, ms", "step, ms", "overhead"), rows)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default: %(default)s")
+    parser.add_argument("--model", default="resnet50", help="of torchvision (default: %(default)s)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[16, 64, 256], help="default: 16 64 256")
+    parser.add_argument("--raw", type=int, default=256, help="side of the raw images (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=224, help="side of the crops (default: %(default)s)")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="bfloat16")
+    parser.add_argument("--format", choices=FORMATS, default="channels_last", help="default: %(default)s")
+    parser.add_argument("--repeats", type=int, default=30, help="measured rounds (default: %(default)s)")
+    parser.add_argument("--json", type=Path, default=None, help="also write figures and samples here")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print, and write JSON if asked."""
+    options = parse()
+    device = need_gpu("geometry.py --device cuda") if options.device == "cuda" else torch.device("cpu")
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = random_store(Path(folder) / "store", options.raw)
+        for batch in options.batch:
+            results.append(measure(options, store, batch, device))
+            print(report(results[-1]), end="\n\n", flush=True)
+    if options.json is not None:
+        setting = {name: getattr(options, name) for name in ("model", "raw", "size", "dtype", "format")}
+        write_json(
+            options.json,
+            {"environment": environment(device, ("torchvision",)), "setting": setting, "results": results},
+        )
+
+
+if __name__ == "__main__":
+    main()
