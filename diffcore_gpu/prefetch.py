@@ -4,7 +4,8 @@ What happens to a sample is a function of seed, round and dataset index, so the 
 host, bit-identical to the one that `DiffCoreMix` would draw on the device. The rows that it names are gathered out of
 the mapped store by a background thread, into page-locked memory if the device is a GPU, and copied on a stream of their
 own together with the batch. `DiffCoreMix` then mixes by that plan. Bytes that move to the device per sample beside the
-batch itself: C·H·W of the counterpart (once for samples that share a row), 46 of the plan, and 34 of crops with a geometry.
+batch itself: C·H·W of the counterpart (once for samples that share a row), 46 of the plan, and 34 of crops with a
+geometry.
 
 The round is not known ahead, only guessed: that of the current batch plus one for each batch between. A guess is
 compared when its batch is handed out, and the batch is prepared anew, without overlap, where it was wrong. So the

@@ -28,8 +28,9 @@ class DiffCoreMix(nn.Module):
     The label of a sample does not change, since its counterpart is of the same class. On a GPU the whole transform is
     one kernel launch, without synchronization; it works under ``torch.compile(fullgraph=True)``, inside a CUDA graph
     and under autocast. In ``eval()`` it returns its input. With `geometry` it takes the loader's raw bytes, and the
-    same launch also crops, resizes, mirrors and normalizes; in ``eval()`` it then takes the central crop. What happens to a sample depends on `seed`, the round and
-    the sample's dataset index alone (see `diffcore_gpu.plan`), so not on batch size, workers, ranks or device.
+    same launch also crops, resizes, mirrors and normalizes; in ``eval()`` it then takes the central crop. What happens
+    to a sample depends on `seed`, the round and the sample's dataset index alone (see `diffcore_gpu.plan`), so not on
+    batch size, workers, ranks or device.
 
     The round is a buffer on the device. Unless told otherwise, every forward pass in training mode advances it by one,
     also when it is replayed in a CUDA graph. After `set_epoch(epoch)` the round is the epoch and stays until the next
@@ -176,10 +177,10 @@ class DiffCoreMix(nn.Module):
         self._advance = bool(state["advance"])
 
     def check(self) -> None:
-        """Raise if a forward pass met an index, a row or a label that does not fit the store; this waits for the device.
+        """Raise if a forward pass met an index, a row or a label that does not fit the store; it waits for the device.
 
-        On a GPU such samples are not mixed and are counted, since looking at each batch would stall the device; call
-        this once per epoch, if you neither call `set_epoch` nor use a `PrefetchLoader`, which do. The count starts anew.
+        On a GPU such samples are not mixed and are counted, since looking at each batch would stall the device. The
+        count starts anew. `set_epoch` and the end of a `PrefetchLoader` call this; in other loops, do so once an epoch.
 
         Raises:
             StoreError: naming how many.

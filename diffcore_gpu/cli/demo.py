@@ -1,4 +1,4 @@
-"""`diffcore demo`: the whole path on handwritten digits, in about a minute and without a download."""
+"""`diffcore demo`: the whole path on handwritten digits, in a few minutes and without a download."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,13 +13,14 @@ def demo(
     seeds: Annotated[int, typer.Option(min=1, help="Training runs of each kind.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print the accuracies as JSON.")] = False,
 ) -> None:
-    """Pack, verify, look at and train with a small store of handwritten digits."""
+    """Generate, filter, verify, look at and train with counterparts of handwritten digits."""
     from diffcore_gpu.demo.run import run
 
     with progress_bars() as bar:
-        outcome = run(out, seeds, say, bar("Training", "runs"))
+        outcome = run(out, seeds, say, bar("Training", "runs"), bar("Generating", "counterparts"))
     if as_json:
-        print_json({arm.name: {"coverage": arm.coverage, "accuracies": arm.accuracies} for arm in outcome.arms})
+        arms = {arm.name: {"coverage": arm.coverage, "accuracies": arm.accuracies} for arm in outcome.arms}
+        print_json({"arms": arms, "generation": outcome.report.as_json(), "page": str(outcome.page)})
         return
     print(
         f"Top-1 accuracy on {outcome.num_held_out} held-out digits after training on {outcome.num_training}, "
@@ -30,5 +31,6 @@ def demo(
         [heading]
         + [[a.name, f"{a.coverage:.0%}", f"{100 * a.mean:.2f}", f"{100 * a.spread:.2f}"] for a in outcome.arms]
     )
+    print(f"What was generated and what the filter discarded: {outcome.page}")
     print(f"What a training batch looks like: {outcome.sheet}")
     print(f"The accuracies of every run: {outcome.results}")

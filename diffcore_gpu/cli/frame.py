@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu import __version__
-from diffcore_gpu.cli import demo, inspect, pack, profile, verify
+from diffcore_gpu.cli import demo, generate, inspect, pack, profile, verify
 from diffcore_gpu.cli.console import say
 from diffcore_gpu.errors import DiffcoreError
 
 # One line adds a command; the first line of the function's docstring is its description in `diffcore --help`.
 _COMMANDS: dict[str, Callable[..., None]] = {
     "pack": pack.pack,
+    "generate": generate.generate,
     "inspect": inspect.inspect,
     "verify": verify.verify,
     "demo": demo.demo,

@@ -1,30 +1,24 @@
 """`diffcore pack`: a store from real images and a folder of generated ones."""
 
-import re
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from diffcore_gpu.cli.console import print_json, print_table, printable, progress_bars, say
+from diffcore_gpu.cli.size_option import parse_size
 from diffcore_gpu.packing.options import Fit, Layout, PackOptions
 from diffcore_gpu.packing.report import Effect, Finding, PackReport
 
-_MAX_SIDE = 16384
 _LISTED = 10  # findings of one kind that are printed; --json has all
 
 
-def _parse_size(text: str) -> tuple[int, int]:
-    """``256`` or ``224x192`` as (height, width)."""
-    match = re.fullmatch(r"(\d{1,5})(?:[xX×](\d{1,5}))?", text.strip())
-    if match:
-        height, width = int(match[1]), int(match[2] or match[1])
-        if 1 <= height <= _MAX_SIDE and 1 <= width <= _MAX_SIDE:
-            return height, width
-    raise typer.BadParameter(
-        f"{text!r} is no size; give pixels as 256, or height x width as 224x192.", param_hint="--size"
-    )
+class Filter(StrEnum):
+    """What decides which generated images are kept."""
+
+    CLIP = "clip"
 
 
 def pack(
@@ -49,13 +43,39 @@ def pack(
         int | None,
         typer.Option(min=1, help="Counterparts for each sample. Default: 16 in layout class, all in layout stem."),
     ] = None,
+    filter_: Annotated[
+        Filter | None,
+        typer.Option(
+            "--filter",
+            help="clip: pair an image only with samples that it resembles, as `generate` does: cosine similarity of "
+            "CLIP embeddings above the mean of the class's real images. Where more than --max-per-sample pass, the "
+            "most similar serve. Images that no sample accepts are left out.",
+            show_default=False,
+        ),
+    ] = None,
+    filter_model: Annotated[
+        str, typer.Option(help="Of --filter clip: a model of open_clip by name, or a folder with one.")
+    ] = "ViT-B-32",
+    filter_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Its weights: a tag of open_clip, or a .safetensors file. Default: openai.", show_default=False
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=-1, max=1, help="One threshold for all classes, instead of measuring it.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the filter's model runs: auto, cpu, cuda, …")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding threads. Default: one per processor.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the store that is there.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted pack stopped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Make a store from real images and a folder of generated ones."""
-    height, width = _parse_size(size)
+    height, width = parse_size(size)
+    if filter_ is None and (filter_weights is not None or threshold is not None or filter_model != "ViT-B-32"):
+        raise typer.BadParameter("--filter-model, --filter-weights and --threshold go with --filter clip.")
     from diffcore_gpu.packing.pack import PackListener
     from diffcore_gpu.packing.pack import pack as run
 
@@ -76,8 +96,18 @@ def pack(
     )
     try:
         with progress_bars() as bar:
-            listener = PackListener(say=say, checked=bar("Checking", "real images"), packed=bar("Packing", "images"))
-            report = run(options, listener)
+            listener = PackListener(
+                say=say,
+                checked=bar("Checking", "real images"),
+                judged=bar("Judging", "images"),
+                packed=bar("Packing", "images"),
+            )
+            similarity = None
+            if filter_ is not None:
+                from diffcore_gpu.generation.pack_filter import ClipPackFilter
+
+                similarity = ClipPackFilter(filter_model, filter_weights, out=out, threshold=threshold, device=device)
+            report = run(options, listener, similarity)
     except KeyboardInterrupt:
         say("Interrupted. Run the same command with --resume to go on.")
         raise typer.Exit(130) from None
@@ -102,6 +132,7 @@ def _print_report(report: PackReport, out: Path) -> None:
                 "per class",
                 f"{min(counts.values())} to {max(counts.values())} rows; {served} of {len(counts)} classes have any",
             ),
+            *_filtered(report),
             ("skipped", f"{report.skipped_files}"),
             ("converted", f"{report.converted_files}"),
             ("time", f"{report.seconds:.1f} s{rate}"),
@@ -111,6 +142,18 @@ def _print_report(report: PackReport, out: Path) -> None:
         print(f"{report.unused_rows} rows serve no sample: raise --max-per-sample to use them.")
     for effect in Effect:
         _print_findings(effect, [finding for finding in report.findings if finding.effect is effect])
+
+
+def _filtered(report: PackReport) -> list[tuple[str, str]]:
+    """What the filter did, if there was one."""
+    if report.discarded_files is None:
+        return []
+    judged = report.rows + report.discarded_files
+    share = f" ({report.discarded_files / judged:.1%})" if judged else ""
+    return [
+        ("discarded", f"{report.discarded_files} of {judged} images{share} resemble no sample"),
+        ("refused", f"{report.refused_pairs} pairs not above the threshold"),
+    ]
 
 
 _HEADINGS = {

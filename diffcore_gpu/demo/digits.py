@@ -1,4 +1,4 @@
-"""The demo's images: scikit-learn's handwritten digits, and counterparts from a small generative model of them."""
+"""The demo's images: scikit-learn's handwritten digits."""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,6 @@ from diffcore_gpu.errors import DiffcoreError
 
 SIZE = 32
 """Height and width of the images in pixels."""
-
-_COMPONENTS, _BANDWIDTH = 16, 1.2
-"""Principal components of the generative model, and the kernel's width in units of pixel values from 0 to 16."""
 
 Array = npt.NDArray[Any]
 
@@ -54,34 +51,6 @@ def enlarge(image: Array) -> Array:
     return np.asarray(Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
 
-class DigitGenerator:
-    """A class-conditional generative model: a kernel density estimate in the principal components of each class.
-
-    It stands in for a diffusion model: fitted on other digits than those that the demo trains and evaluates on, as a
-    pretrained model is.
-
-    Args:
-        images: float64 [N, 8, 8], 0 to 16.
-        labels: int64 [N].
-    """
-
-    def __init__(self, images: Array, labels: Array) -> None:
-        from sklearn.decomposition import PCA
-        from sklearn.neighbors import KernelDensity
-
-        self._models = {}
-        for label in np.unique(labels):
-            flat = images[labels == label].reshape(-1, 64)
-            components = PCA(_COMPONENTS, random_state=0).fit(flat)
-            density = KernelDensity(bandwidth=_BANDWIDTH).fit(components.transform(flat))
-            self._models[int(label)] = components, density
-
-    def draw(self, label: int, seed: int) -> Array:
-        """A digit of that class, uint8 [32, 32]."""
-        components, density = self._models[label]
-        return enlarge(components.inverse_transform(density.sample(1, random_state=seed)).reshape(8, 8))
-
-
 def write_real(folder: Path, images: Array, labels: Array) -> list[Path]:
     """An ImageFolder of grey PNG files; returns their paths in the order of the images."""
     paths = []
@@ -91,22 +60,3 @@ def write_real(folder: Path, images: Array, labels: Array) -> list[Path]:
         Image.fromarray(enlarge(image)).save(path)
         paths.append(path)
     return paths
-
-
-def write_generated(
-    folder: Path, generator: DigitGenerator, real: list[Path], labels: Array, per_sample: int, seed: int
-) -> int:
-    """Counterparts as another tool would leave them: ``<stem of the real file>_generated_<k>.png``.
-
-    Returns:
-        How many files were written.
-    """
-    written = 0
-    for path, label in zip(real, labels, strict=True):
-        target = folder / str(label)
-        target.mkdir(parents=True, exist_ok=True)
-        for k in range(per_sample):
-            image = generator.draw(int(label), seed + written)
-            Image.fromarray(image).save(target / f"{path.stem}_generated_{k}.png")
-            written += 1
-    return written

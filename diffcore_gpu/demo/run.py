@@ -13,13 +13,18 @@ from torch import Tensor
 
 from diffcore_gpu.contact_sheet import choose_samples, contact_sheet
 from diffcore_gpu.demo import digits, training
+from diffcore_gpu.demo.model_checks import MODELS, text_to_image_options
+from diffcore_gpu.demo.pretraining.batches import PER_CLASS, SPLIT_SEED
 from diffcore_gpu.errors import DiffcoreError
-from diffcore_gpu.packing.options import PackOptions
-from diffcore_gpu.packing.pack import pack
+from diffcore_gpu.generation.loop import GenerationListener
+from diffcore_gpu.generation.prompts import BUILT_IN
+from diffcore_gpu.generation.report import GenerationReport
+from diffcore_gpu.generation.request import FilterOptions, GenerationRequest, run_request
+from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.store import CounterpartStore
 
 _MARKER = ".diffcore-demo"
-_PER_CLASS, _PER_SAMPLE = 5, 4
+_PER_SAMPLE, _MAX_ATTEMPTS, _BATCH = 4, 20, 24
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,15 @@ class Arm:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the demo made: the arms, and where its files are."""
+    """What the demo made: the arms, where its files are, and what the filter did for full coverage."""
 
     arms: list[Arm]
     num_training: int
     num_held_out: int
     sheet: Path
     results: Path
+    page: Path
+    report: GenerationReport
 
 
 def _fresh(out: Path) -> None:
@@ -77,42 +84,67 @@ def _as_batch(paths: list[Path]) -> Tensor:
     return torch.stack(images).reshape(-1, digits.SIZE, digits.SIZE, 3).permute(0, 3, 1, 2).contiguous()
 
 
+def _generate(
+    out: Path, name: str, fraction: float, listener: GenerationListener
+) -> tuple[CounterpartStore, GenerationReport, Path]:
+    """What ``diffcore generate`` does, with the demo's models; verified."""
+    request = GenerationRequest(
+        real=out / "real",
+        out=out / f"store-{name}",
+        settings=GenerationSettings(
+            BUILT_IN["digit"],
+            digits.SIZE,
+            digits.SIZE,
+            fraction=fraction,
+            per_sample=_PER_SAMPLE,
+            max_attempts=_MAX_ATTEMPTS,
+            batch_size=_BATCH,
+            seed=1,
+        ),
+        model=text_to_image_options(),
+        similarity=FilterOptions(str(MODELS / "digits-clip")),
+    )
+    report, page = run_request(request, listener)
+    store = CounterpartStore.open(request.out)
+    store.verify()
+    return store, report, page
+
+
 def run(
-    out: Path, seeds: int, say: Callable[[str], None], progress: Callable[[int, int], None] = lambda done, total: None
+    out: Path,
+    seeds: int,
+    say: Callable[[str], None],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    generated: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
-    """Write real and generated digits, pack them, verify the stores, train, and draw the contact sheet.
+    """Write real digits, generate and filter counterparts, verify the stores, train, and draw the contact sheet.
 
     Args:
         out: folder for everything; made anew.
         seeds: training runs of each arm.
         say: gets a line on each step.
         progress: gets (done, total) training runs.
+        generated: gets (done, total) counterparts.
 
     Raises:
-        DiffcoreError: scikit-learn is missing, or `out` is somebody else's folder.
+        DiffcoreError: a package is missing, or `out` is somebody else's folder.
     """
     images, labels = digits.load_digits()
     _fresh(out)
-    fitting_index, training_index, held_out_index = digits.split(labels, _PER_CLASS, seed=0)
-    generator = digits.DigitGenerator(images[fitting_index], labels[fitting_index])
+    _, training_index, held_out_index = digits.split(labels, PER_CLASS, SPLIT_SEED)
     train_labels = labels[training_index]
 
     real = digits.write_real(out / "real", images[training_index], train_labels)
-    say(f"{len(real)} real images, handwritten, {_PER_CLASS} of each digit: {out / 'real'}")
-    half = [position for position, path in enumerate(real) if position % 2 == 0]
-    generated = {
-        "50": ([real[position] for position in half], train_labels[half]),
-        "100": (real, train_labels),
-    }
-    stores = {}
-    for coverage, (paths, of_labels) in generated.items():
-        folder, store_path = out / f"generated-{coverage}", out / f"store-{coverage}"
-        count = digits.write_generated(folder, generator, paths, of_labels, _PER_SAMPLE, seed=1)
-        pack(PackOptions(out / "real", folder, store_path, digits.SIZE, digits.SIZE))
-        store = CounterpartStore.open(store_path)
-        store.verify()
-        stores[coverage] = store
-        say(f"{count} generated images for {coverage} % of them; packed and verified: {store_path}")
+    say(f"{len(real)} real images, handwritten, {PER_CLASS} of each digit: {out / 'real'}")
+    stores, reports, pages = {}, {}, {}
+    for name, fraction in (("50", 0.5), ("100", 1.0)):
+        listener = GenerationListener(progressed=lambda standing: generated(standing.settled, standing.total))
+        stores[name], report, pages[name] = _generate(out, name, fraction, listener)
+        reports[name] = report
+        say(
+            f"{report.generated} digits generated for {name} % of them, {report.discarded} discarded by the filter "
+            f"({report.discarded_percent:.1f} %); store verified: {stores[name].path}"
+        )
 
     # The samples in the order of the ImageFolder: classes by name, files by name.
     order = sorted(range(len(real)), key=lambda position: (real[position].parent.name, real[position].name))
@@ -152,4 +184,4 @@ def run(
         json.dumps([{"name": a.name, "coverage": a.coverage, "accuracies": a.accuracies} for a in arms], indent=2)
         + "\n"
     )
-    return Outcome(arms, len(real), len(held_out_index), sheet, results)
+    return Outcome(arms, len(real), len(held_out_index), sheet, results, pages["100"], reports["100"])

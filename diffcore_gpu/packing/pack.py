@@ -1,5 +1,6 @@
 """Make a counterpart store from real images and a folder of images that any tool generated."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from diffcore_gpu.packing.ordered_pool import default_workers, map_in_order
 from diffcore_gpu.packing.pairing import pair_up
 from diffcore_gpu.packing.report import Effect, Finding, Kind, PackReport
 from diffcore_gpu.packing.rows import add_rows, files_digest
+from diffcore_gpu.packing.similarity import Judged, PackFilter, best_pairs, judge
 from diffcore_gpu.store import CounterpartWriter
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.workspace import FOLDER_NAME, SETTINGS_NAME
@@ -38,20 +40,31 @@ class PackListener:
     Attributes:
         say: gets a remark for a person.
         checked: gets (done, total) of the real images that were checked.
+        judged: gets (done, total) of the images that the filter looks at.
         packed: gets (done, total) of the generated files.
     """
 
     say: Callable[[str], None] = field(default=_silent)
     checked: Callable[[int, int], None] = field(default=_no_progress)
+    judged: Callable[[int, int], None] = field(default=_no_progress)
     packed: Callable[[int, int], None] = field(default=_no_progress)
 
 
-def pack(options: PackOptions, listener: PackListener | None = None) -> PackReport:
+def pack(
+    options: PackOptions, listener: PackListener | None = None, similarity: PackFilter | None = None
+) -> PackReport:
     """Pack generated images into a store for an ImageFolder of real ones.
 
     The rows are in the order of the generated files, so the same folders and options give the same bytes, also where
-    the work was interrupted and resumed. Similarities are not measured (NaN). Nothing is known of the images' seeds
-    and prompts: the seed is −1 and there is no prompt.
+    the work was interrupted and resumed. Nothing is known of the images' seeds and prompts: the seed is −1 and there is
+    no prompt.
+
+    Args:
+        options: what to pack.
+        listener: is told what happens.
+        similarity: measures how similar a generated image is to the samples that it may serve. Only pairs above τ of
+            their class are made, the most similar first where there are more than `max_per_sample`, and files that can
+            serve no sample are left out. None: nothing is filtered, and similarities are not measured (NaN).
 
     Raises:
         PackError: a folder is not as it should be, nothing can be packed, or `strict` and something was found.
@@ -74,7 +87,12 @@ def pack(options: PackOptions, listener: PackListener | None = None) -> PackRepo
         raise _strict_error(findings + journal.findings(matching.file_names), "nothing was written")
     if not matching.files:
         raise PackError(_nothing_matches(options, matching))
-    report = _write(options, listener, real, matching, findings)
+    judged = None
+    if similarity is not None:
+        judged = judge(similarity, options, real, matching.files, listener.judged)
+        matching = replace(matching, files=judged.files)
+        listener.say(f"Filter {judged.model}: {judged.discarded} files discarded.")
+    report = _write(options, listener, real, matching, findings, judged)
     return replace(report, seconds=time.monotonic() - started)
 
 
@@ -100,8 +118,9 @@ def _write(
     real: ImageFolderScan,
     matching: Matching,
     findings: list[Finding],
+    judged: Judged | None,
 ) -> PackReport:
-    settings = _settings(options, real, matching)
+    settings = _settings(options, real, matching, judged)
     with CounterpartWriter(
         options.out,
         num_samples=len(real),
@@ -120,7 +139,13 @@ def _write(
         findings = findings + journal.findings(matching.file_names)
         skipped = journal.skipped()
         kept = [matched for position, matched in enumerate(matching.files) if position not in skipped]
-        samples, rows = pair_up(real, kept, settings["max_per_sample"])
+        if judged is None:
+            similarities = None
+            samples, rows = pair_up(real, kept, settings["max_per_sample"])
+        else:
+            row_of = np.full(len(matching.files), -1)
+            row_of[[position for position in range(len(matching.files)) if position not in skipped]] = range(len(kept))
+            samples, rows, similarities = best_pairs(judged.pairs, row_of, settings["max_per_sample"])
         covered = np.unique(samples).tolist()
         covered_labels = {real.labels[sample] for sample in covered}
         present = sorted(set(real.labels))
@@ -134,6 +159,11 @@ def _write(
                 "or accept them and run again with --resume and without --strict",
             )
         if not len(samples):
+            if judged is not None and judged.discarded:
+                raise PackError(
+                    f"No image of {options.generated} is similar enough to a sample: all {judged.discarded} were "
+                    "discarded; look at them, or give a lower --threshold."
+                )
             raise PackError(f"No image of {options.generated} can serve a sample: {_first_of(findings)}.")
         per_class = dict.fromkeys((real.class_names[label] for label in present), 0)
         for matched in kept:
@@ -153,14 +183,18 @@ def _write(
             notes=matching.notes,
             findings=findings,
             resumed_rows=resumed,
+            discarded_files=None if judged is None else judged.discarded,
+            refused_pairs=None if judged is None else judged.refused,
         )
         if not writer.finished:
-            writer.add_pairs(samples[writer.num_pairs :], rows[writer.num_pairs :])
+            first = writer.num_pairs
+            values = None if similarities is None else similarities[first:]
+            writer.add_pairs(samples[first:], rows[first:], values)
         writer.update_metadata({"counts": report.counts()})
     return report
 
 
-def _settings(options: PackOptions, real: ImageFolderScan, matching: Matching) -> dict[str, Any]:
+def _settings(options: PackOptions, real: ImageFolderScan, matching: Matching, judged: Judged | None) -> dict[str, Any]:
     """What the store keeps about its making, and what must be the same for a resumed run."""
     limit = options.max_per_sample
     if limit is None and matching.layout is Layout.CLASS:
@@ -170,13 +204,20 @@ def _settings(options: PackOptions, real: ImageFolderScan, matching: Matching) -
         "version": __version__,
         "layout": matching.layout.value,
         "resize": options.fit.value,
-        "filter": "bicubic",
+        "resampling": "bicubic",
         "max_per_sample": limit,
         "real": _base_name(options.real),
         "generated": _base_name(options.generated),
         "generated_files": len(matching.files),
         "generated_sha256": files_digest(options.generated, matching.files),
+        **({} if judged is None else _filter_settings(judged)),
     }
+
+
+def _filter_settings(judged: Judged) -> dict[str, Any]:
+    """The filter, and τ of each class: None where a class has no images."""
+    thresholds = [None if math.isnan(threshold) else threshold for threshold in judged.thresholds.tolist()]
+    return {"filter": {"model": judged.model}, "thresholds": thresholds}
 
 
 def _base_name(path: Any) -> str:

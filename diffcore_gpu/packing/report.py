@@ -93,6 +93,8 @@ class PackReport:
         notes: class folders that were recognized under another spelling.
         findings: everything that was left out, converted or missing.
         resumed_rows: rows that were there already when the work was resumed.
+        discarded_files: files that the filter found not similar enough to any sample; None: there was no filter.
+        refused_pairs: pairs of a sample and a file that it found not similar enough; None: there was no filter.
         seconds: wall-clock time.
     """
 
@@ -110,6 +112,8 @@ class PackReport:
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     resumed_rows: int = 0
+    discarded_files: int | None = None
+    refused_pairs: int | None = None
     seconds: float = 0.0
 
     @property
@@ -125,6 +129,11 @@ class PackReport:
             "skipped_files": self.skipped_files,
             "converted_files": self.converted_files,
             "enlarged": self.enlarged,
+            **(
+                {}
+                if self.discarded_files is None
+                else {"discarded_files": self.discarded_files, "refused_pairs": self.refused_pairs}
+            ),
             **{effect.value: count_kinds(self.findings, effect) for effect in Effect if effect is not Effect.REAL},
         }
 

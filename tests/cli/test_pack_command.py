@@ -11,6 +11,7 @@ import pytest
 
 from diffcore_gpu import CounterpartStore
 from tests.cli.conftest import Folders, Run
+from tests.generation.clip_models import save_model
 
 
 def arguments(folders: Folders, *more: object) -> tuple[object, ...]:
@@ -109,3 +110,26 @@ def test_ctrl_c_and_resume(run: Run, folders: Folders) -> None:
     assert "give --resume to go on with it or --overwrite" in outcome.err
     assert run(*arguments(folders, "--resume")).code == 0
     CounterpartStore.open(folders.store).verify()
+
+
+def test_filter(run: Run, folders: Folders, tmp_path: Path) -> None:
+    pytest.importorskip("open_clip", reason="the filter needs open_clip_torch")
+    model = save_model(tmp_path / "tiny-clip")
+    outcome = run(*arguments(folders, "--filter", "clip", "--filter-model", model, "--threshold", "-1", "--json"))
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["discarded_files"] == 0
+    store = CounterpartStore.open(folders.store)
+    assert bool((store.pair_similarity > -1).all())
+    assert store.metadata["filter"]["model"].startswith("open_clip tiny-clip ")
+    outcome = run(*arguments(folders, "--filter", "clip", "--filter-model", model, "--threshold", "1", "--overwrite"))
+    assert outcome.code == 1
+    assert "is similar enough to a sample" in outcome.err
+
+
+def test_options_of_the_filter_need_it(run: Run, folders: Folders) -> None:
+    outcome = run(*arguments(folders, "--threshold", "0.5"))
+    assert outcome.code == 2
+    assert "--threshold go with --filter clip" in " ".join(outcome.err.split())
+    outcome = run(*arguments(folders, "--filter", "clip", "--filter-model", "ViT-B-23"))
+    assert outcome.code == 1
+    assert "no model 'ViT-B-23'" in outcome.err

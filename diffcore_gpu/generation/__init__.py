@@ -1,0 +1,5 @@
+"""From real images to generated counterparts: prompts, text-to-image, hard cosine filtration and the loop."""
+
+from diffcore_gpu.generation.errors import GenerationError
+
+__all__ = ["GenerationError"]

@@ -1,0 +1,85 @@
+"""The verdict on every image that was generated, in order: an append-only file beside the store.
+
+It says what the store cannot: which attempts were discarded. One record of 15 bytes for each image, so a batch costs
+what it appends, however long the run. The store's metadata say how many records count, and their CRC-32; whatever lies
+beyond was lost with the process that wrote it.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.store.durable import named_os_errors, sync_folder, write_at
+
+RECORD = np.dtype([("task", "<i8"), ("attempt", "<i2"), ("accepted", "?"), ("similarity", "<f4")])
+"""Of one image: the task, the attempt, the verdict, and S."""
+
+FILE_NAME = "verdicts.bin"
+
+Records = npt.NDArray[Any]
+
+
+class Journal:
+    """The file of verdicts of one run; one process writes at a time, which the store's own lock sees to.
+
+    Args:
+        folder: where the file is; it is made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE_NAME
+        with named_os_errors(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._count = 0
+        self._crc = 0
+        self._new: list[Records] = []
+
+    def restore(self, mark: dict[str, int]) -> Records:
+        """Go back to a durable point, and give the records up to it.
+
+        Args:
+            mark: as `save` returned it; empty: to the beginning.
+
+        Raises:
+            GenerationError: the file has less than that, or something else.
+        """
+        count, crc = mark.get("images", 0), mark.get("crc32", 0)
+        with named_os_errors(self.path):
+            data = self.path.read_bytes()[: count * RECORD.itemsize]
+            if len(data) != count * RECORD.itemsize or zlib.crc32(data) != crc:
+                raise GenerationError(
+                    f"{self.path} is not the journal of this store: it was changed or removed; start again with "
+                    "--overwrite."
+                )
+            os.ftruncate(self._fd, len(data))
+            sync_folder(self.path.parent)
+        self._count, self._crc = count, crc
+        return np.frombuffer(data, RECORD)
+
+    def add(self, records: Records) -> None:
+        """Add verdicts, which `save` makes durable."""
+        self._new.append(records)
+
+    def save(self) -> dict[str, int]:
+        """Write and flush what was added, and give the mark of this point for the store's metadata."""
+        if self._new:
+            data = np.concatenate(self._new).tobytes()
+            with named_os_errors(self.path):
+                write_at(self._fd, data, self._count * RECORD.itemsize)
+                os.fdatasync(self._fd)
+            self._count += len(data) // RECORD.itemsize
+            self._crc = zlib.crc32(data, self._crc)
+            self._new = []
+        return {"images": self._count, "crc32": self._crc}
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)

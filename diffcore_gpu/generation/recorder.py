@@ -1,0 +1,249 @@
+"""What happens to a generated batch: fitted to the store's size, judged by the filter, written, counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffcore_gpu.generation.draws import Draw, Int64s, draw
+from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.generation.journal import RECORD, Journal, Records
+from diffcore_gpu.generation.report import Candidate, GenerationReport, NeverPassed
+from diffcore_gpu.generation.report_folder import ReportFolder
+from diffcore_gpu.generation.report_tally import ReportTally
+from diffcore_gpu.generation.schedule import Batch, Bools
+from diffcore_gpu.generation.work import Work
+from diffcore_gpu.packing.options import Fit
+from diffcore_gpu.packing.resize import resize
+from diffcore_gpu.store import CounterpartWriter
+
+SAVE_SECONDS = 5.0
+"""What is generated again, at most, after the process was killed."""
+JOURNAL_KEY = "journal"
+
+
+class Filter(Protocol):
+    """The hard filter of the paper, as `SimilarityFilter` is: accept a counterpart iff S > τ of its class."""
+
+    thresholds: Tensor
+    model: str
+
+    def judge(self, samples: list[int], images: Tensor) -> tuple[Tensor, Tensor]:
+        """S of each image with the real image of its sample, float32 [n], and the verdicts, bool [n]."""
+        ...
+
+
+def draws_of(work: Work, batch: Batch) -> list[Draw]:
+    """The seed and prompt of every image of a batch."""
+    settings, tasks = work.settings, batch.tasks
+    return draw(settings.seed, work.samples[tasks], work.copies[tasks], batch.attempt, len(settings.prompts.contextual))
+
+
+class Recorder:
+    """Takes the batches in order and keeps the store, the journal, the thumbnails and the tally in step.
+
+    Only one thread may call it at a time.
+
+    Args:
+        work: what is wanted.
+        writer: of the store; with `auto_flush=False`, because a durable point needs the journal as well.
+        folder: of the report.
+        journal: of the verdicts.
+        similarity_filter: judges.
+        negative: whether the model uses negative prompts; else the candidates have none.
+
+    Attributes:
+        seconds: spent in "filter" and "write".
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        writer: CounterpartWriter,
+        folder: ReportFolder,
+        journal: Journal,
+        similarity_filter: Filter,
+        *,
+        negative: bool,
+    ) -> None:
+        self._work, self._writer, self._folder, self._journal = work, writer, folder, journal
+        self._filter, self._negative = similarity_filter, negative
+        self._best = np.full(work.num_tasks, -np.inf, np.float32)
+        self._tally = ReportTally(
+            work.real.class_names,
+            work.real.labels,
+            work.chosen.tolist(),
+            [float(threshold) for threshold in similarity_filter.thresholds],
+            work.settings.prompts.contextual,
+        )
+        self._saved = time.monotonic()
+        self.seconds = {"filter": 0.0, "write": 0.0}
+
+    def restore(self, records: Records, batches: list[Batch]) -> None:
+        """Count again what an earlier process recorded.
+
+        Args:
+            records: of the journal.
+            batches: which tasks they are of, as the schedule says.
+
+        Raises:
+            GenerationError: the journal is of other images, or disagrees with the store.
+        """
+        begin = 0
+        for batch in batches:
+            part = records[begin : begin + len(batch.tasks)]
+            begin += len(part)
+            if not np.array_equal(part["task"], batch.tasks) or not (part["attempt"] == batch.attempt).all():
+                raise self._disagree()
+            self._count(batch, draws_of(self._work, batch), part["similarity"], part["accepted"])
+        accepted = int(records["accepted"].sum())
+        if begin != len(records) or (accepted, accepted) != (self._writer.num_rows, self._writer.num_pairs):
+            raise self._disagree()
+
+    def record(self, batch: Batch, draws: list[Draw], images: Tensor) -> Bools:
+        """Judge a batch and keep what passed.
+
+        Args:
+            batch: its tasks.
+            draws: what the images were generated from.
+            images: uint8 [n, 3, H, W] of any size, on the CPU.
+
+        Returns:
+            The verdicts, bool [n].
+
+        Raises:
+            GenerationError: the filter gave no number.
+            StoreError: the disk is full, or something else is wrong with the store.
+        """
+        began = time.perf_counter()
+        settings = self._work.settings
+        images = fit(images, settings.height, settings.width)
+        similarity_tensor, accepted_tensor = self._filter.judge(self._work.samples[batch.tasks].tolist(), images)
+        similarity, accepted = similarity_tensor.cpu().numpy(), accepted_tensor.cpu().numpy()
+        if not np.isfinite(similarity).all():
+            raise GenerationError(
+                f"The filter model {self._filter.model} gave a similarity that is no number; use another precision."
+            )
+        judged = time.perf_counter()
+        candidates = self._count(batch, draws, similarity, accepted)
+        for candidate, image in zip(candidates, images, strict=True):
+            if candidate.accepted:
+                row = self._writer.add_row(
+                    image,
+                    label=candidate.label,
+                    prompt=candidate.prompt,
+                    seed=candidate.seed,
+                    attempt=candidate.attempt,
+                )
+                self._writer.add_pair(candidate.sample, row, candidate.similarity)
+            else:
+                self._folder.keep_discard(candidate, image)
+        records = np.empty(len(batch.tasks), RECORD)
+        records["task"], records["attempt"] = batch.tasks, batch.attempt
+        records["accepted"], records["similarity"] = accepted, similarity
+        self._journal.add(records)
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self.save()
+        self.seconds["filter"] += judged - began
+        self.seconds["write"] += time.perf_counter() - judged
+        return accepted
+
+    def save(self) -> None:
+        """Make everything so far durable: the journal first, and then what counts of it with the rows."""
+        self._writer.update_metadata({JOURNAL_KEY: self._journal.save()})
+        self._writer.flush()
+        self._saved = time.monotonic()
+
+    def finish(self, given_up: Int64s) -> None:
+        """Name the samples that have no counterpart because every attempt at every copy was discarded.
+
+        Args:
+            given_up: the tasks that never passed, ascending, int64.
+        """
+        work = self._work
+        per_sample = work.settings.per_sample
+        samples, copies = np.unique(work.samples[given_up], return_counts=True)
+        for sample in samples[copies == per_sample].tolist():
+            first = int(np.searchsorted(work.samples, sample))
+            label = int(work.labels[sample])
+            self._tally.give_up(
+                NeverPassed(
+                    sample=sample,
+                    label=label,
+                    name=work.real.files[sample].name,
+                    attempts=per_sample * work.settings.max_attempts,
+                    best=float(self._best[first : first + per_sample].max()),
+                )
+            )
+
+    def report(
+        self,
+        *,
+        model: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        seconds: Mapping[str, float],
+        wall_seconds: float,
+        timed_images: int,
+    ) -> GenerationReport:
+        """What came of the run so far."""
+        return self._tally.report(
+            model=model, settings=settings, seconds=seconds, wall_seconds=wall_seconds, timed_images=timed_images
+        )
+
+    def _count(
+        self, batch: Batch, draws: list[Draw], similarity: np.ndarray[Any, Any], accepted: Bools
+    ) -> list[Candidate]:
+        work, prompts = self._work, self._work.settings.prompts
+        candidates = []
+        for task, drawn, value, passed in zip(
+            batch.tasks.tolist(), draws, similarity.tolist(), accepted.tolist(), strict=True
+        ):
+            sample = int(work.samples[task])
+            label = int(work.labels[sample])
+            class_name = work.real.class_names[label]
+            candidate = Candidate(
+                sample=sample,
+                label=label,
+                attempt=batch.attempt,
+                seed=drawn.seed,
+                prompt=prompts.render(drawn.prompt_id, class_name),
+                negative_prompt=prompts.render_negative(class_name) if self._negative else "",
+                similarity=value,
+                accepted=passed,
+                prompt_id=drawn.prompt_id,
+            )
+            self._tally.add(candidate)
+            candidates.append(candidate)
+        self._best[batch.tasks] = np.maximum(self._best[batch.tasks], similarity)
+        return candidates
+
+    def _disagree(self) -> GenerationError:
+        return GenerationError(
+            f"{self._journal.path} and {self._writer.path} are not of the same run; start again with --overwrite."
+        )
+
+
+def fit(images: Tensor, height: int, width: int) -> Tensor:
+    """Bring generated images to the store's size as `diffcore pack` does: covered and cut evenly, antialiased.
+
+    Args:
+        images: uint8 [n, 3, H, W] on the CPU.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+
+    Returns:
+        uint8 [n, 3, height, width].
+    """
+    if images.shape[2:] == (height, width):
+        return images
+    result = np.empty((len(images), 3, height, width), np.uint8)
+    for target, image in zip(result, images, strict=True):
+        picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+        target[:] = np.asarray(resize(picture, height, width, Fit.CROP)).transpose(2, 0, 1)
+    return torch.from_numpy(result)

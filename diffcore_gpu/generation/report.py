@@ -1,0 +1,391 @@
+"""What a generation run made, independent of how it was made: candidates, counts per class, and figures derived.
+
+A report of a million samples in a thousand classes is about a megabyte of JSON: it holds counts, histograms and a
+bounded choice of the samples that never passed, not a list of all candidates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from diffcore_gpu.generation.report_histogram import Histogram
+
+VERSION = 1
+"""Of the report's JSON form."""
+
+
+class PublishedDiscards(NamedTuple):
+    """The share of generated images that the paper's filter discarded, in percent of those generated."""
+
+    dataset: str
+    low: float
+    high: float
+    source: str
+
+    @property
+    def text(self) -> str:
+        """``10.1–11.1 %`` or ``about 15 %``."""
+        return f"about {self.low:g} %" if self.low == self.high else f"{self.low:g}–{self.high:g} %"
+
+
+_PAPER = "Islam and Akhtar, Context-guided Responsible Data Augmentation with Diffusion Models"
+PAPER_DISCARDS = (
+    PublishedDiscards("CUB-Birds", 10.1, 11.1, f"{_PAPER}, Fig. 7: steady from 10 % to 100 % augmentation"),
+    PublishedDiscards("Stanford Cars", 15.0, 15.0, f"{_PAPER}, Fig. 8(b): steady from 10 % to 100 % augmentation"),
+)
+"""What the paper published, to stand beside a run's own share."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One generated image and what the filter said of it.
+
+    Attributes:
+        sample: dataset index of the real image that it was compared with.
+        label: class number of both.
+        attempt: 0 for the first image made for that sample, 1 for the next, …
+        seed: that the image was generated from.
+        prompt: the contextual prompt as the model got it.
+        negative_prompt: the negative prompt as the model got it; empty where there is none.
+        similarity: S in [−1, 1], the cosine similarity of both images' embeddings.
+        accepted: S > τ of the class.
+        prompt_id: position in the prompt set; −1 where it is not known.
+    """
+
+    sample: int
+    label: int
+    attempt: int
+    seed: int
+    prompt: str
+    negative_prompt: str
+    similarity: float
+    accepted: bool
+    prompt_id: int = -1
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Candidate:
+        """The candidate from `as_json`'s values.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are something else.
+        """
+        return cls(
+            sample=int(value["sample"]),
+            label=int(value["label"]),
+            attempt=int(value["attempt"]),
+            seed=int(value["seed"]),
+            prompt=str(value["prompt"]),
+            negative_prompt=str(value["negative_prompt"]),
+            similarity=float(value["similarity"]),
+            accepted=bool(value["accepted"]),
+            prompt_id=int(value["prompt_id"]),
+        )
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """What came of one class.
+
+    Attributes:
+        name: the class folder's name.
+        samples: real images.
+        wanted: samples that were to get a counterpart.
+        covered: samples that have one.
+        generated: images generated, all attempts.
+        discarded: those of them that the filter discarded.
+        threshold: τ of the class; NaN where there is none.
+        never_passed: samples whose every attempt was discarded.
+        histogram: of the similarities S.
+    """
+
+    name: str
+    samples: int
+    wanted: int
+    covered: int
+    generated: int
+    discarded: int
+    threshold: float
+    never_passed: int = 0
+    histogram: Histogram = field(default_factory=Histogram)
+
+    def __post_init__(self) -> None:
+        if min(self.samples, self.wanted, self.covered, self.generated, self.discarded, self.never_passed) < 0:
+            raise ValueError(f"class {self.name!r} has a negative count")
+        if self.discarded > self.generated or self.covered > self.samples or self.wanted > self.samples:
+            raise ValueError(f"the counts of class {self.name!r} contradict each other")
+
+    @property
+    def accepted(self) -> int:
+        """Generated images that passed."""
+        return self.generated - self.discarded
+
+    @property
+    def discarded_percent(self) -> float:
+        """Discarded images in percent of those generated; NaN where none was generated."""
+        return _percent(self.discarded, self.generated)
+
+    @property
+    def coverage(self) -> float:
+        """The share of the class's samples that have a counterpart, in [0, 1]; NaN where it has no samples."""
+        return _share(self.covered, self.samples)
+
+    @property
+    def uncovered(self) -> int:
+        """Samples that were to get a counterpart and have none: never passed, or not reached yet."""
+        return max(self.wanted - self.covered, 0)
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON-able values; a threshold that is NaN becomes null."""
+        return {
+            "name": self.name,
+            "samples": self.samples,
+            "wanted": self.wanted,
+            "covered": self.covered,
+            "generated": self.generated,
+            "discarded": self.discarded,
+            "discarded_percent": _rounded(self.discarded_percent, 3),
+            "threshold": None if math.isnan(self.threshold) else self.threshold,
+            "never_passed": self.never_passed,
+            "histogram": self.histogram.as_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ClassReport:
+        """The class from `as_json`'s values.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are something else.
+        """
+        counts = ("samples", "wanted", "covered", "generated", "discarded", "never_passed")
+        return cls(
+            name=str(value["name"]),
+            threshold=math.nan if value["threshold"] is None else float(value["threshold"]),
+            histogram=Histogram.from_json(value["histogram"]),
+            **{name: int(value[name]) for name in counts},
+        )
+
+
+@dataclass(frozen=True)
+class PromptReport:
+    """What came of one prompt of the set.
+
+    Attributes:
+        text: the prompt with its placeholders, as the set has it.
+        generated: images generated from it.
+        discarded: those of them that the filter discarded.
+    """
+
+    text: str
+    generated: int
+    discarded: int
+
+    @property
+    def discarded_percent(self) -> float:
+        """Discarded images in percent of those generated; NaN where none was generated."""
+        return _percent(self.discarded, self.generated)
+
+
+@dataclass(frozen=True)
+class NeverPassed:
+    """A sample that has no counterpart because every attempt was discarded.
+
+    Attributes:
+        sample: its dataset index.
+        label: its class number.
+        name: its file, relative to the dataset's folder.
+        attempts: images generated for it.
+        best: the highest similarity S among them.
+    """
+
+    sample: int
+    label: int
+    name: str
+    attempts: int
+    best: float
+
+
+@dataclass(frozen=True)
+class GenerationReport:
+    """What came of a generation run.
+
+    Attributes:
+        classes: one for each class, by number.
+        model: what made the images, as `TextToImage.describe` says: model, scheduler, gamma, w, steps, dtype, size, …
+        settings: how: prompt set, negative prompt, filter model, fraction, maximal attempts, seed, …
+        seconds: seconds spent in each stage: "denoiser", "vae", "filter", "write", "wait".
+        wall_seconds: wall-clock time of the run, or of its last part where it was resumed.
+        timed_images: images generated in that time.
+        margin: histogram of S − τ over all classes: above 0 is accepted.
+        prompts: one for each prompt of the set, by id.
+        never_passed: samples that never passed; at most `KEPT_NEVER_PASSED`, spread over the classes. The classes hold
+            the full counts.
+    """
+
+    classes: Sequence[ClassReport]
+    model: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    wall_seconds: float = 0.0
+    timed_images: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    margin: Histogram = field(default_factory=Histogram)
+    prompts: Sequence[PromptReport] = ()
+    never_passed: Sequence[NeverPassed] = ()
+
+    # Counts over all classes
+
+    @property
+    def samples(self) -> int:
+        """Real images."""
+        return sum(part.samples for part in self.classes)
+
+    @property
+    def wanted(self) -> int:
+        """Samples that were to get a counterpart."""
+        return sum(part.wanted for part in self.classes)
+
+    @property
+    def covered(self) -> int:
+        """Samples that have a counterpart."""
+        return sum(part.covered for part in self.classes)
+
+    @property
+    def uncovered(self) -> int:
+        """Samples that were to get a counterpart and have none."""
+        return sum(part.uncovered for part in self.classes)
+
+    @property
+    def without_counterpart(self) -> int:
+        """Samples whose every attempt was discarded, of which `never_passed` lists a bounded choice."""
+        return sum(part.never_passed for part in self.classes)
+
+    @property
+    def generated(self) -> int:
+        """Images generated, all attempts."""
+        return sum(part.generated for part in self.classes)
+
+    @property
+    def discarded(self) -> int:
+        """Images that the filter discarded."""
+        return sum(part.discarded for part in self.classes)
+
+    @property
+    def accepted(self) -> int:
+        """Images that the filter accepted."""
+        return self.generated - self.discarded
+
+    # Figures
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted images over generated ones, in [0, 1]; NaN where none was generated."""
+        return _share(self.accepted, self.generated)
+
+    @property
+    def discarded_percent(self) -> float:
+        """Discarded images in percent of those generated, to compare with `PAPER_DISCARDS`; NaN where none was."""
+        return _percent(self.discarded, self.generated)
+
+    @property
+    def coverage(self) -> float:
+        """The share of all samples that have a counterpart, in [0, 1]; NaN where there are none."""
+        return _share(self.covered, self.samples)
+
+    @property
+    def images_per_second(self) -> float:
+        """Images generated per second of wall-clock time; NaN where nothing was timed."""
+        return _share(self.timed_images, self.wall_seconds)
+
+    @property
+    def seconds_per_image(self) -> float:
+        """Wall-clock seconds per generated image; NaN where nothing was timed."""
+        return _share(self.wall_seconds, self.timed_images)
+
+    @property
+    def seconds_per_counterpart(self) -> float:
+        """Wall-clock seconds per accepted image, at the run's acceptance rate; NaN where nothing passed."""
+        return _share(self.seconds_per_image, self.acceptance_rate)
+
+    @property
+    def stage_shares(self) -> dict[str, float]:
+        """The share of each stage in the sum of `seconds`, in [0, 1], in their order; empty where nothing was timed."""
+        total = math.fsum(self.seconds.values())
+        return {stage: spent / total for stage, spent in self.seconds.items()} if total > 0 else {}
+
+    @property
+    def one_threshold(self) -> float | None:
+        """τ where all classes have the same; None where they differ."""
+        values = {part.threshold for part in self.classes if not math.isnan(part.threshold)}
+        return values.pop() if len(values) == 1 else None
+
+    # JSON
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole report as JSON-able values, derived figures included; `from_json` reads it back."""
+        return {
+            "version": VERSION,
+            "samples": self.samples,
+            "wanted": self.wanted,
+            "covered": self.covered,
+            "uncovered": self.uncovered,
+            "without_counterpart": self.without_counterpart,
+            "generated": self.generated,
+            "accepted": self.accepted,
+            "discarded": self.discarded,
+            "discarded_percent": _rounded(self.discarded_percent, 3),
+            "paper_discarded_percent": {known.dataset: [known.low, known.high] for known in PAPER_DISCARDS},
+            "coverage": _rounded(self.coverage, 6),
+            "images_per_second": _rounded(self.images_per_second, 4),
+            "stage_shares": {stage: round(share, 6) for stage, share in self.stage_shares.items()},
+            "seconds": dict(self.seconds),
+            "wall_seconds": self.wall_seconds,
+            "timed_images": self.timed_images,
+            "model": dict(self.model),
+            "settings": dict(self.settings),
+            "margin": self.margin.as_json(),
+            "prompts": [asdict(prompt) for prompt in self.prompts],
+            "never_passed": [asdict(sample) for sample in self.never_passed],
+            "classes": [part.as_json() for part in self.classes],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> GenerationReport:
+        """The report from `as_json`'s values.
+
+        Raises:
+            ValueError: they are something else, or of another version.
+        """
+        if not isinstance(value, Mapping) or value.get("version") != VERSION:
+            raise ValueError(f"not a generation report of version {VERSION}")
+        try:
+            return cls(
+                classes=tuple(map(ClassReport.from_json, value["classes"])),
+                model=dict(value["model"]),
+                seconds={str(stage): float(spent) for stage, spent in value["seconds"].items()},
+                wall_seconds=float(value["wall_seconds"]),
+                timed_images=int(value["timed_images"]),
+                settings=dict(value["settings"]),
+                margin=Histogram.from_json(value["margin"]),
+                prompts=tuple(PromptReport(**prompt) for prompt in value["prompts"]),
+                never_passed=tuple(NeverPassed(**sample) for sample in value["never_passed"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a generation report: {error!r}") from error
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _percent(part: float, whole: float) -> float:
+    return 100 * _share(part, whole)
+
+
+def _rounded(value: float, digits: int) -> float | None:
+    return None if math.isnan(value) else round(value, digits)

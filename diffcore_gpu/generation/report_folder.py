@@ -1,0 +1,174 @@
+"""The folder beside a store that keeps what its report needs: the figures, and thumbnails of discarded images.
+
+    OUT.report/
+        report.json     the GenerationReport
+        index.html      the page
+        discards/       one PNG for each discarded image that is kept, with its Candidate in the text chunk "candidate"
+
+A discarded image and what is known of it are one file, written beside its name and renamed, so that a run killed at any
+moment leaves only whole ones.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.generation.report import Candidate, GenerationReport
+from diffcore_gpu.generation.report_choice import StratifiedChoice
+from diffcore_gpu.generation.report_thumbnail import shrink
+from diffcore_gpu.store.durable import named_os_errors, replace_file
+
+KEPT_DISCARDS = 200
+"""How many discarded images are kept at most."""
+_TEXT = "candidate"
+
+
+class ReportFolder:
+    """What a run keeps for its report; nothing is made on disk before something is kept.
+
+    Args:
+        path: the folder.
+        limit: how many discarded images are kept at most, spread over the classes.
+
+    Attributes:
+        path: the folder.
+        page: where the HTML page belongs.
+    """
+
+    def __init__(self, path: str | Path, limit: int = KEPT_DISCARDS) -> None:
+        self.path = Path(path)
+        self.page = self.path / "index.html"
+        self._limit = limit
+        self._choice: StratifiedChoice[Candidate] | None = None
+
+    @classmethod
+    def beside(cls, store: str | Path) -> ReportFolder:
+        """The report folder of a store: ``OUT.report`` for ``OUT``."""
+        folder = Path(store).absolute()
+        return cls(folder.with_name(folder.name + ".report"))
+
+    def keep_discard(self, candidate: Candidate, image: Tensor) -> bool:
+        """Offer a discarded image; whether it is kept depends on the set of images offered, not on their order.
+
+        So a run that was killed, and offers some images again, ends with the same ones. Call it from one thread.
+
+        Args:
+            candidate: what is known of it.
+            image: uint8 [3, H, W] on the CPU; it is stored as a thumbnail.
+
+        Returns:
+            Whether it is kept for now; a later one may push it out.
+
+        Raises:
+            ValueError: the candidate was accepted, or the image is something else.
+            GenerationError: a file that is there already is damaged.
+            StoreError: the folder cannot be written.
+        """
+        if candidate.accepted:
+            raise ValueError(f"the candidate of sample {candidate.sample} was accepted; only discarded ones are kept")
+        choice = self._load()
+        key = _key(candidate)
+        if not choice.wants(candidate.label, key):
+            return self._file(candidate).exists()
+        info = PngInfo()
+        info.add_itxt(_TEXT, json.dumps(candidate.as_json()))
+        data = io.BytesIO()
+        shrink(image).save(data, "PNG", pnginfo=info)
+        with named_os_errors(self.path):
+            self._discards.mkdir(parents=True, exist_ok=True)
+        replace_file(self._file(candidate), data.getvalue())
+        self._push_out(choice.add(candidate.label, key, candidate))
+        return True
+
+    def discards(self) -> list[tuple[Candidate, Path]]:
+        """The discarded images that are kept, by class and sample, each with the file of its thumbnail.
+
+        Raises:
+            GenerationError: a file is damaged.
+        """
+        return [(candidate, self._file(candidate)) for candidate in self._load()]
+
+    def write(self, report: GenerationReport) -> None:
+        """Keep the report.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        with named_os_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        replace_file(self._report, (json.dumps(report.as_json(), allow_nan=False) + "\n").encode())
+
+    def read(self) -> GenerationReport:
+        """The report that was kept.
+
+        Raises:
+            GenerationError: there is none, or it is damaged.
+        """
+        try:
+            return GenerationReport.from_json(json.loads(self._report.read_bytes()))
+        except FileNotFoundError:
+            raise GenerationError(
+                f"{self._report}: missing; `diffcore generate` writes it when it has finished."
+            ) from None
+        except OSError as error:
+            raise GenerationError(f"{self._report} cannot be read: {error.strerror}.") from error
+        except ValueError as error:  # JSON, UTF-8 and the report itself
+            raise GenerationError(f"{self._report} is damaged: {error}.") from error
+
+    def clear(self) -> None:
+        """Remove what an earlier run kept, for one that starts anew.
+
+        Raises:
+            StoreError: a file cannot be removed.
+        """
+        with named_os_errors(self.path, "cannot be emptied"):
+            for file in (*self._discards.glob("*.png"), *self._discards.glob("*.png.tmp"), self._report, self.page):
+                file.unlink(missing_ok=True)
+        self._choice = None
+
+    @property
+    def _discards(self) -> Path:
+        return self.path / "discards"
+
+    @property
+    def _report(self) -> Path:
+        return self.path / "report.json"
+
+    def _file(self, candidate: Candidate) -> Path:
+        return self._discards / f"{_key(candidate)}.png"
+
+    def _load(self) -> StratifiedChoice[Candidate]:
+        if self._choice is None:
+            choice: StratifiedChoice[Candidate] = StratifiedChoice(self._limit)
+            for file in sorted(self._discards.glob("*.png")):
+                candidate = _read_candidate(file)
+                # A run killed between the two steps of keeping one image and dropping another left both.
+                self._push_out(choice.add(candidate.label, _key(candidate), candidate))
+            self._choice = choice
+        return self._choice
+
+    def _push_out(self, candidate: Candidate | None) -> None:
+        if candidate is not None:
+            with named_os_errors(self.path):
+                self._file(candidate).unlink(missing_ok=True)
+
+
+def _key(candidate: Candidate) -> str:
+    # The seed too: a sample that gets several counterparts has several first attempts.
+    return f"{candidate.sample:09d}-{candidate.attempt:04d}-{candidate.seed}"
+
+
+def _read_candidate(file: Path) -> Candidate:
+    try:
+        with Image.open(file, formats=("PNG",)) as image:
+            image.load()
+            return Candidate.from_json(json.loads(image.info[_TEXT]))
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, UnidentifiedImageError) as error:
+        raise GenerationError(f"{file} is damaged or no thumbnail of this report; delete it.") from error

@@ -1,0 +1,211 @@
+"""The similarity filter of a pack: which generated files may serve which samples, and how similar they are.
+
+S is the cosine similarity of the embeddings of a sample's file and of a generated image as the store will hold it, at
+the store's size. A pair is possible iff S > τ of its class; a file that can serve no sample is discarded.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from diffcore_gpu.packing.colour import ImageProblemError
+from diffcore_gpu.packing.decode import decode, pillow_ready
+from diffcore_gpu.packing.imagefolder import ImageFolderScan
+from diffcore_gpu.packing.layout import MatchedFile
+from diffcore_gpu.packing.options import PackOptions
+from diffcore_gpu.packing.ordered_pool import default_workers, map_in_order
+
+Int64s = npt.NDArray[np.int64]
+Float32s = npt.NDArray[np.float32]
+
+_BATCH = 64
+_BLOCK = 1 << 22
+"""Similarities that are held at once."""
+
+
+class PackFilter(Protocol):
+    """What a pack needs of the model that measures similarity.
+
+    Attributes:
+        model: its name, as the store keeps it.
+    """
+
+    model: str
+
+    def embed_real(self, real: ImageFolderScan, progress: Callable[[int, int], None]) -> Tensor:
+        """float32 [N, d] of unit length, one for each sample."""
+        ...
+
+    def embed(self, images: Tensor) -> Tensor:
+        """uint8 [n, 3, H, W] to float32 [n, d] of unit length."""
+        ...
+
+    def thresholds(self, embeddings: Tensor, real: ImageFolderScan) -> Tensor:
+        """τ of each class, float64 [K]; NaN where a class has no images."""
+        ...
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the filter found out.
+
+    Attributes:
+        model: the filter's model.
+        thresholds: float64 [K].
+        files: the files that may serve a sample, and those that could not be judged because they cannot be decoded,
+            in their order.
+        discarded: how many may serve none.
+        pairs: samples, positions in `files`, and similarities of all pairs with S > τ, by sample and then position.
+        refused: how many pairs had no S > τ.
+    """
+
+    model: str
+    thresholds: Tensor
+    files: list[MatchedFile]
+    discarded: int
+    pairs: tuple[Int64s, Int64s, Float32s]
+    refused: int
+
+
+def judge(
+    similarity: PackFilter,
+    options: PackOptions,
+    real: ImageFolderScan,
+    files: Sequence[MatchedFile],
+    progress: Callable[[int, int], None],
+) -> Judged:
+    """Compare the generated files with the samples that they might serve.
+
+    Args:
+        similarity: the model.
+        options: of the pack: where the files are, and the store's size.
+        real: the samples.
+        files: the generated files.
+        progress: gets (done, total) of the real images and then of the files.
+    """
+    total = len(real) + len(files)
+    embeddings = similarity.embed_real(real, lambda done, _: progress(done, total))
+    thresholds = similarity.thresholds(embeddings, real).to(torch.float64)
+    numbers, generated = _embed_files(similarity, options, files, lambda done: progress(len(real) + done, total))
+    place = {number: position for position, number in enumerate(numbers)}
+
+    samples: list[Int64s] = []
+    chosen: list[Int64s] = []
+    values: list[Float32s] = []
+    possible = 0
+    for members, candidates in _groups(real, files, numbers):
+        mine = torch.tensor([place[number] for number in candidates])
+        threshold = thresholds[real.labels[members[0]]]
+        for part in torch.tensor(members).split(max(1, _BLOCK // len(candidates))):
+            values_here = (embeddings[part].double() @ generated[mine].double().T).clamp(-1, 1).float()
+            allowed = _not_its_own(real, files, part.tolist(), candidates)
+            possible += int(allowed.sum())
+            kept = ((values_here.double() > threshold) & allowed).nonzero()
+            samples.append(part[kept[:, 0]].numpy())
+            chosen.append(np.array(candidates)[kept[:, 1].numpy()])
+            values.append(values_here[kept[:, 0], kept[:, 1]].numpy())
+    none = np.empty(0, np.int64)
+    sample, number = np.concatenate([none, *samples]), np.concatenate([none, *chosen])
+    value = np.concatenate([np.empty(0, np.float32), *values])
+    serving = set(number.tolist())
+    undecodable = set(range(len(files))) - set(numbers)
+    left = [number for number in range(len(files)) if number in serving or number in undecodable]
+    position = np.full(len(files), -1)
+    position[left] = np.arange(len(left))
+    order = np.lexsort((number, sample))
+    return Judged(
+        similarity.model,
+        thresholds,
+        [files[number] for number in left],
+        len(files) - len(left),
+        (sample[order], position[number[order]], value[order]),
+        possible - len(sample),
+    )
+
+
+def _embed_files(
+    similarity: PackFilter, options: PackOptions, files: Sequence[MatchedFile], progress: Callable[[int], None]
+) -> tuple[list[int], Tensor]:
+    """The numbers of the files that can be decoded, and their embeddings; decoded in threads meanwhile."""
+
+    def look(matched: MatchedFile) -> npt.NDArray[np.uint8] | None:
+        try:
+            return decode(options.generated / matched.file.name, options.height, options.width, options.fit).pixels
+        except ImageProblemError:
+            return None  # `add_rows` names it
+
+    numbers: list[int] = []
+    embeddings: list[Tensor] = []
+    with pillow_ready():
+        decoded = enumerate(map_in_order(look, files, options.workers or default_workers()))
+        while batch := list(islice(decoded, _BATCH)):
+            usable = [(number, pixels) for number, pixels in batch if pixels is not None]
+            if usable:
+                numbers += [number for number, _ in usable]
+                embeddings.append(similarity.embed(torch.from_numpy(np.stack([pixels for _, pixels in usable]))))
+            progress(batch[-1][0] + 1)
+    return numbers, torch.cat(embeddings) if embeddings else torch.empty(0, 1)
+
+
+def _groups(
+    real: ImageFolderScan, files: Sequence[MatchedFile], numbers: Sequence[int]
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Samples and the files that might serve every one of them."""
+    of_sample: dict[int, list[int]] = defaultdict(list)
+    of_class: dict[int, list[int]] = defaultdict(list)
+    for number in numbers:
+        matched = files[number]
+        (of_class[matched.label] if matched.sample < 0 else of_sample[matched.sample]).append(number)
+    yield from (([sample], found) for sample, found in of_sample.items())
+    members: dict[int, list[int]] = defaultdict(list)
+    for sample, label in enumerate(real.labels):
+        members[label].append(sample)
+    yield from ((members[label], found) for label, found in of_class.items() if members[label])
+
+
+def _not_its_own(
+    real: ImageFolderScan, files: Sequence[MatchedFile], samples: Sequence[int], candidates: Sequence[int]
+) -> Tensor:
+    """bool [samples, candidates]: False where the generated file is the very file of the sample."""
+    allowed = torch.ones(len(samples), len(candidates), dtype=torch.bool)
+    columns: dict[str, list[int]] = defaultdict(list)
+    for column, number in enumerate(candidates):
+        columns[files[number].file.real_path].append(column)
+    for line, sample in enumerate(samples):
+        if (found := columns.get(real.files[sample].real_path)) is not None:
+            allowed[line, found] = False
+    return allowed
+
+
+def best_pairs(
+    pairs: tuple[Int64s, Int64s, Float32s], row_of: Int64s, limit: int | None
+) -> tuple[Int64s, Int64s, Float32s]:
+    """The most similar rows of each sample.
+
+    Args:
+        pairs: as in `Judged`.
+        row_of: the row of each file, or −1 where it has none.
+        limit: pairs for each sample; None: all.
+
+    Returns:
+        Samples ascending, rows ascending within a sample, and similarities; of equally similar rows the first is taken.
+    """
+    sample, position, value = pairs
+    row = row_of[position] if len(position) else position
+    has_row = row >= 0
+    sample, row, value = sample[has_row], row[has_row], value[has_row]
+    order = np.lexsort((row, -value, sample))
+    if limit is not None and len(order):
+        ranked = sample[order]
+        first = np.r_[0, np.flatnonzero(np.diff(ranked)) + 1]
+        rank = np.arange(len(ranked)) - np.repeat(first, np.diff(np.r_[first, len(ranked)]))
+        order = order[rank < limit]
+    order = order[np.lexsort((row[order], sample[order]))]
+    return sample[order], row[order], value[order]

@@ -1,0 +1,118 @@
+"""The page in a real browser: its script runs, nothing else does, and it fits a phone."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from diffcore_gpu.generation.page import write_page
+from tests.generation.page_reader import Element, read_page
+from tests.generation.reports import Run, make_run
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs chromium, which opens the page without a window")
+ATTACK = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\">"
+
+
+def dump(path: Path, width: int = 1200) -> Element:
+    """The document after its scripts have run."""
+    assert BROWSER is not None
+    profile = path.parent / f"profile-{width}"
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
+    command += [f"--window-size={width},900", "--virtual-time-budget=3000", "--dump-dom", path.as_uri()]
+    result = subprocess.run(command, capture_output=True, timeout=120, check=True)
+    return read_page(result.stdout.decode())
+
+
+def with_script(path: Path, script: str) -> Path:
+    """A copy of the page without its policy, and with a script that acts as a reader would."""
+    head, policy, rest = path.read_text(encoding="utf-8").partition('<meta http-equiv="Content-Security-Policy"')
+    assert policy
+    acted = path.with_name(f"acted-{len(script)}.html")
+    text = head + rest.partition(">")[2].replace("</body>", f"<script>{script}</script></body>")
+    acted.write_text(text, encoding="utf-8")
+    return acted
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("real"), ["wren", "crow", f"rook {ATTACK}"], 5, hopeless=1)
+
+
+@pytest.fixture(scope="module")
+def page(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    write_page(path, run.report, run.items, title=f"Birds {ATTACK}")
+    return path
+
+
+def test_the_policy_lets_the_own_script_and_style_run_and_no_other(page: Path, run: Run) -> None:
+    document = dump(page)
+    assert document.all("title")[0].text == f"Birds {ATTACK}"
+    tools = document.all(class_="tools")
+    assert len(tools) == 2
+    assert all("hidden" not in tool.attributes for tool in tools)
+    assert all(head.all("button") for head in document.all("th", **{"data-sort": "number"}))
+    assert len(document.all(id="pairs")[0].all("li")) == run.report.accepted
+    text = page.read_text(encoding="utf-8").replace("</body>", "<script>document.title = 'owned'</script></body>")
+    (page.parent / "attacked.html").write_text(text, encoding="utf-8")
+    assert dump(page.parent / "attacked.html").all("title")[0].text == f"Birds {ATTACK}"
+
+
+def test_a_reader_sorts_and_filters(page: Path, run: Run) -> None:
+    script = """
+    const button = [...document.querySelectorAll("#classes th button")].find((b) => b.textContent === "Discarded %");
+    button.click();
+    const [order, only] = document.querySelectorAll("[data-gallery=pairs] select");
+    order.value = "similarity 1";
+    order.dispatchEvent(new Event("change"));
+    only.value = "2";
+    only.dispatchEvent(new Event("change"));
+    """
+    document = dump(with_script(page, script))
+    rows = document.all(id="classes")[0].all("tbody")[0].all("tr")
+    shares = [float(str(row.all("td")[5].attributes["data-value"])) for row in rows]
+    expected = sorted((part.discarded_percent for part in run.report.classes), reverse=True)
+    assert shares == pytest.approx(expected, abs=1e-5)
+    [head] = document.all("th", **{"aria-sort": "descending"})
+    assert head.text == "Discarded %"
+    figures = document.all(id="pairs")[0].all("li")
+    values = [float(str(figure.attributes["data-similarity"])) for figure in figures]
+    assert values == sorted(values)
+    for figure in figures:
+        assert ("hidden" in figure.attributes) == (figure.attributes["data-label"] != "2")
+    shown = sum(candidate.accepted and candidate.label == 2 for candidate in run.candidates)
+    assert document.all("output")[0].text == f"{shown} shown"
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_is_wider_than_the_window(page: Path, width: int) -> None:
+    # A window cannot be as narrow as a phone; a frame can.
+    probe = "document.documentElement.dataset.over = document.documentElement.scrollWidth - innerWidth;"
+    framed = with_script(page, probe + f"// {width}")
+    outer = page.parent / f"outer-{width}.html"
+    report = "onload = () => { document.title = frames[0].document.documentElement.dataset.over; };"
+    outer.write_text(
+        f"<html><head><title></title></head><body><iframe width={width} height=800></iframe><script>{report}"
+        f"document.querySelector('iframe').srcdoc = {_javascript(framed.read_text(encoding='utf-8'))};"
+        "</script></body></html>",
+        encoding="utf-8",
+    )
+    assert int(dump(outer, 1400).all("title")[0].text) <= 0
+
+
+def test_small_pictures_are_crisp_and_all_pictures_decode(page: Path) -> None:
+    script = """
+    const images = [...document.images];
+    Promise.all(images.map((image) => { image.loading = "eager"; return image.decode(); })).then(
+      () => { document.title = [...new Set(images.map((image) => getComputedStyle(image).imageRendering))].join(); },
+      (error) => { document.title = String(error); });
+    """
+    assert dump(with_script(page, script)).all("title")[0].text == "pixelated"
+
+
+def _javascript(text: str) -> str:
+    import json
+
+    return json.dumps(text).replace("</", "<\\/")
