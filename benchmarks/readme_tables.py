@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from overhead import PAPER
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
 _SECTION = re.compile(r"(<!-- results: (\w+) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
@@ -92,10 +94,25 @@ def residency_table(result: dict[str, Any]) -> str:
     return _overhead_table(result, lambda batch: batch["times"])
 
 
+def overhead_table(result: dict[str, Any]) -> str:
+    """A_O of every method with its interval, and the paper's beside it."""
+    rows = []
+    for found in result["results"]:
+        column = {16: 0, 32: 1, 64: 2}.get(found["batch"])
+        for name, part in found["overheads"].items():
+            noise = " (noise)" if part["low"] <= 0 <= part["high"] else ""
+            paper = f"{PAPER[name][column]:+.1f}" if name in PAPER and column is not None else "–"
+            interval = f"{part['low']:+.1f} … {part['high']:+.1f}"
+            rows.append((str(found["batch"]), name, f"{part['percent']:+.1f}{noise}", interval, paper))
+        rows += [(str(found["batch"]), name, f"failed: {why}", "–", "–") for name, why in found["failed"].items()]
+    return markdown(("batch", "method", "A_O, %", "95 %", "paper (GPU, ResNet-50), %"), rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "peers": peers_table,
     "geometry": geometry_table,
     "residency": residency_table,
+    "overhead": overhead_table,
 }
 
 
