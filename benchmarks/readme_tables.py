@@ -108,11 +108,43 @@ def overhead_table(result: dict[str, Any]) -> str:
     return markdown(("batch", "method", "A_O, %", "95 %", "paper (GPU, ResNet-50), %"), rows)
 
 
+def generation_table(result: dict[str, Any]) -> str:
+    """Generation time and discards against the share of the samples that get counterparts (Figs. 7 and 8)."""
+    rows = []
+    for run in result["results"]:
+        wall, generated = run["wall_seconds"], run["generated"]
+        beside = run["seconds"]["filter"] + run["seconds"]["write"]
+        rows.append(
+            (
+                f"{run['percent']} %",
+                str(generated),
+                f"{run['discarded'] / generated:.1%}",
+                f"{wall:.1f}",
+                f"{generated / wall:.1f}",
+                f"{run['seconds']['denoiser'] / wall:.1%}",
+                f"{beside / wall:.1%}",
+                f"{run['seconds']['wait'] / wall:.1%}",
+            )
+        )
+    header = (
+        "augmented",
+        "generated",
+        "discarded",
+        "seconds",
+        "images/s",
+        "denoiser",
+        "filter and writer",
+        "waited for",
+    )
+    return markdown(header, rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "peers": peers_table,
     "geometry": geometry_table,
     "residency": residency_table,
     "overhead": overhead_table,
+    "generation": generation_table,
 }
 
 
