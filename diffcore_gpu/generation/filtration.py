@@ -4,6 +4,7 @@ Plain torch on embeddings; what computes them is in `diffcore_gpu.generation.emb
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -119,6 +120,46 @@ def sampled_class_thresholds(
         unit = _unit(embeddings, samples)
         means[label] = (unit[first] * unit[second]).sum(1).mean()
     return _fill_single(means, counts)
+
+
+def choose_thresholds(
+    embeddings: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    *,
+    real: Path,
+    threshold: float | None = None,
+    pairs_per_class: int | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """τ of each class as a user asked for it: given, estimated from sampled pairs, or exactly.
+
+    Args:
+        embeddings: as in `class_thresholds`.
+        labels: int64 [N].
+        num_classes: K.
+        real: the folder of the real images, for the error.
+        threshold: τ of every class; None: measured.
+        pairs_per_class: as in `sampled_class_thresholds`; None: all pairs.
+        seed: likewise.
+
+    Returns:
+        float64 [K].
+
+    Raises:
+        GenerationError: no class has two images to compare.
+    """
+    if threshold is not None:
+        return torch.full((num_classes,), threshold, dtype=torch.float64)
+    if pairs_per_class is not None:
+        found = sampled_class_thresholds(embeddings, labels, num_classes, pairs_per_class=pairs_per_class, seed=seed)
+    else:
+        found = class_thresholds(embeddings, labels, num_classes)
+    if bool(found.isnan().all()):
+        raise GenerationError(
+            f"Every class of {real} has a single image, so there is no pair to take a threshold from; give --threshold."
+        )
+    return found
 
 
 class SimilarityFilter:

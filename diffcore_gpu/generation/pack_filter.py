@@ -8,8 +8,7 @@ from torch import Tensor
 
 from diffcore_gpu.generation.embedding import load_embedder
 from diffcore_gpu.generation.embedding_cache import CACHE_NAME, real_embeddings
-from diffcore_gpu.generation.errors import GenerationError
-from diffcore_gpu.generation.filtration import class_thresholds
+from diffcore_gpu.generation.filtration import choose_thresholds
 from diffcore_gpu.generation.model_loading import resolve_device
 from diffcore_gpu.generation.report_folder import ReportFolder
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
@@ -49,13 +48,5 @@ class ClipPackFilter:
         Raises:
             GenerationError: no class has two images.
         """
-        count = len(real.class_names)
-        if self._threshold is not None:
-            return torch.full((count,), self._threshold, dtype=torch.float64)
-        found = class_thresholds(embeddings, torch.tensor(real.labels), count)
-        if bool(found.isnan().all()):
-            raise GenerationError(
-                f"Every class of {real.root} has a single image, so there is no pair to take a threshold from; give "
-                "--threshold."
-            )
-        return found
+        labels = torch.tensor(real.labels)
+        return choose_thresholds(embeddings, labels, len(real.class_names), real=real.root, threshold=self._threshold)

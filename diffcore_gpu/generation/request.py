@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from diffcore_gpu.generation.embedding import load_embedder
 from diffcore_gpu.generation.embedding_cache import CACHE_NAME, real_embeddings
 from diffcore_gpu.generation.errors import GenerationError
-from diffcore_gpu.generation.filtration import SimilarityFilter, class_thresholds, sampled_class_thresholds
+from diffcore_gpu.generation.filtration import SimilarityFilter, choose_thresholds
 from diffcore_gpu.generation.loop import GenerationListener, generate
 from diffcore_gpu.generation.model_loading import check_model, load_text_to_image, resolve_device
 from diffcore_gpu.generation.model_options import ModelOptions
@@ -134,25 +132,16 @@ def _load_filter(
     cache = ReportFolder.beside(request.out).path / CACHE_NAME
     real = real_embeddings(embedder, scan, cache, embedded, say)
     labels = torch.from_numpy(work.labels)
-    return SimilarityFilter(embedder, real, labels, _thresholds(request, work, real, labels))
-
-
-def _thresholds(request: GenerationRequest, work: Work, real: Tensor, labels: Tensor) -> Tensor:
-    options, count = request.similarity, len(work.real.class_names)
-    if options.threshold is not None:
-        return torch.full((count,), options.threshold, dtype=torch.float64)
-    if options.pairs_per_class is not None:
-        thresholds = sampled_class_thresholds(
-            real, labels, count, pairs_per_class=options.pairs_per_class, seed=request.settings.seed
-        )
-    else:
-        thresholds = class_thresholds(real, labels, count)
-    if math.isnan(float(thresholds.max())):
-        raise GenerationError(
-            f"Every class of {work.real.root} has a single image, so there is no pair to take a threshold from; give "
-            "--threshold."
-        )
-    return thresholds
+    thresholds = choose_thresholds(
+        real,
+        labels,
+        len(scan.class_names),
+        real=scan.root,
+        threshold=options.threshold,
+        pairs_per_class=options.pairs_per_class,
+        seed=request.settings.seed,
+    )
+    return SimilarityFilter(embedder, real, labels, thresholds)
 
 
 def _write_page(request: GenerationRequest, scan: ImageFolderScan) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffcore_gpu.crops import CropParameters, central_crop, draw_crops_from
+from diffcore_gpu.crops import CropParameters, CropPlan, central_crop, draw_crops_from
 from diffcore_gpu.ops.cpu import Shards
 from diffcore_gpu.ops.drawing import DRAW_SCHEMA, DrawArguments, PlanTensors, check_plan, empty_crops, empty_plan
 from diffcore_gpu.ops.mixing import as_dense
@@ -144,13 +144,15 @@ def with_crops(
         round: int64, one element.
         same: a counterpart is cropped and mirrored as its image.
     """
-    real, generated = (
-        draw_crops_from(
-            index, parameters, ratio, side_table, height=height, width=width, seed=seed, round=round,
+
+    def drawn(size: Sequence[int], counterpart: bool) -> CropPlan:
+        return draw_crops_from(
+            index, parameters, ratio, side_table, height=size[0], width=size[1], seed=seed, round=round,
             counterpart=counterpart,
-        )
-        for (height, width), counterpart in ((image_size, False), (counterpart_size, not same))
-    )  # fmt: skip
+        )  # fmt: skip
+
+    real = drawn(image_size, False)
+    generated = real if same else drawn(counterpart_size, True)
     return replace(
         plan, crop=real.crop, mirror=real.mirror, counterpart_crop=generated.crop, counterpart_mirror=generated.mirror
     )

@@ -1,7 +1,7 @@
 """Turn the packed files into pairs of a sample and a row."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,31 +24,35 @@ def pair_up(
     Returns:
         The samples, int64 [pairs], ascending, and for each its row, int64 [pairs], ascending within a sample.
     """
-    of_class: dict[int, list[int]] = defaultdict(list)
-    of_sample: dict[int, list[int]] = defaultdict(list)
-    for row, matched in enumerate(kept):
-        if matched.sample < 0:
-            of_class[matched.label].append(row)
-        else:
-            of_sample[matched.sample].append(row)
     limit = limit or len(kept)
-    own = _own_rows(real, kept)
-    hands = {sample: assign([sample], rows, limit, own)[0] for sample, rows in of_sample.items()}
-    members: dict[int, list[int]] = defaultdict(list)
-    for sample, label in enumerate(real.labels):
-        members[label].append(sample)
-    for label, rows in of_class.items():
-        hands.update(zip(members[label], assign(members[label], rows, limit, own), strict=True))
+    own = own_files(real, kept)
+    hands: dict[int, list[int]] = {}
+    for samples_of_group, rows in groups(real, kept):
+        hands.update(zip(samples_of_group, assign(samples_of_group, rows, limit, own), strict=True))
     samples = sorted(hands)
     counts = [len(hands[sample]) for sample in samples]
     flat = np.fromiter((row for sample in samples for row in hands[sample]), np.int64, sum(counts))
     return np.repeat(np.array(samples, np.int64), counts), flat
 
 
-def _own_rows(real: ImageFolderScan, kept: Sequence[MatchedFile]) -> dict[int, set[int]]:
+def groups(real: ImageFolderScan, files: Sequence[MatchedFile]) -> Iterator[tuple[list[int], list[int]]]:
+    """Samples, and the positions in `files` of those that may serve every one of them, as the layout says."""
+    of_class: dict[int, list[int]] = defaultdict(list)
+    of_sample: dict[int, list[int]] = defaultdict(list)
+    for position, matched in enumerate(files):
+        (of_class[matched.label] if matched.sample < 0 else of_sample[matched.sample]).append(position)
+    yield from (([sample], found) for sample, found in of_sample.items())
+    members: dict[int, list[int]] = defaultdict(list)
+    for sample, label in enumerate(real.labels):
+        members[label].append(sample)
+    yield from ((members[label], found) for label, found in of_class.items() if label in members)
+
+
+def own_files(real: ImageFolderScan, files: Sequence[MatchedFile]) -> dict[int, set[int]]:
+    """For the samples whose very file is among `files`, its positions there: it is no counterpart of itself."""
     by_path: dict[str, list[int]] = defaultdict(list)
-    for row, matched in enumerate(kept):
-        by_path[matched.file.real_path].append(row)
+    for position, matched in enumerate(files):
+        by_path[matched.file.real_path].append(position)
     own: dict[int, set[int]] = {}
     for sample, file in enumerate(real.files):
         if file.real_path in by_path:

@@ -4,8 +4,7 @@ S is the cosine similarity of the embeddings of a sample's file and of a generat
 the store's size. A pair is possible iff S > τ of its class; a file that can serve no sample is discarded.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -21,6 +20,7 @@ from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.packing.layout import MatchedFile
 from diffcore_gpu.packing.options import PackOptions
 from diffcore_gpu.packing.ordered_pool import default_workers, map_in_order
+from diffcore_gpu.packing.pairing import groups, own_files
 
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
@@ -94,22 +94,27 @@ def judge(
     embeddings = similarity.embed_real(real, lambda done, _: progress(done, total))
     thresholds = similarity.thresholds(embeddings, real).to(torch.float64)
     numbers, generated = _embed_files(similarity, options, files, lambda done: progress(len(real) + done, total))
-    place = {number: position for position, number in enumerate(numbers)}
+    decoded = [files[number] for number in numbers]
+    own, of_decoded = own_files(real, decoded), np.array(numbers, np.int64)
 
     samples: list[Int64s] = []
     chosen: list[Int64s] = []
     values: list[Float32s] = []
     possible = 0
-    for members, candidates in _groups(real, files, numbers):
-        mine = torch.tensor([place[number] for number in candidates])
+    for members, candidates in groups(real, decoded):
         threshold = thresholds[real.labels[members[0]]]
+        column_of = {candidate: column for column, candidate in enumerate(candidates)}
         for part in torch.tensor(members).split(max(1, _BLOCK // len(candidates))):
-            values_here = (embeddings[part].double() @ generated[mine].double().T).clamp(-1, 1).float()
-            allowed = _not_its_own(real, files, part.tolist(), candidates)
+            values_here = (embeddings[part].double() @ generated[candidates].double().T).clamp(-1, 1).float()
+            allowed = torch.ones_like(values_here, dtype=torch.bool)
+            for line, member in enumerate(part.tolist()):
+                for its_own in own.get(member, ()):
+                    if its_own in column_of:
+                        allowed[line, column_of[its_own]] = False
             possible += int(allowed.sum())
             kept = ((values_here.double() > threshold) & allowed).nonzero()
             samples.append(part[kept[:, 0]].numpy())
-            chosen.append(np.array(candidates)[kept[:, 1].numpy()])
+            chosen.append(of_decoded[np.array(candidates)[kept[:, 1].numpy()]])
             values.append(values_here[kept[:, 0], kept[:, 1]].numpy())
     none = np.empty(0, np.int64)
     sample, number = np.concatenate([none, *samples]), np.concatenate([none, *chosen])
@@ -152,36 +157,6 @@ def _embed_files(
                 embeddings.append(similarity.embed(torch.from_numpy(np.stack([pixels for _, pixels in usable]))))
             progress(batch[-1][0] + 1)
     return numbers, torch.cat(embeddings) if embeddings else torch.empty(0, 1)
-
-
-def _groups(
-    real: ImageFolderScan, files: Sequence[MatchedFile], numbers: Sequence[int]
-) -> Iterator[tuple[list[int], list[int]]]:
-    """Samples and the files that might serve every one of them."""
-    of_sample: dict[int, list[int]] = defaultdict(list)
-    of_class: dict[int, list[int]] = defaultdict(list)
-    for number in numbers:
-        matched = files[number]
-        (of_class[matched.label] if matched.sample < 0 else of_sample[matched.sample]).append(number)
-    yield from (([sample], found) for sample, found in of_sample.items())
-    members: dict[int, list[int]] = defaultdict(list)
-    for sample, label in enumerate(real.labels):
-        members[label].append(sample)
-    yield from ((members[label], found) for label, found in of_class.items() if members[label])
-
-
-def _not_its_own(
-    real: ImageFolderScan, files: Sequence[MatchedFile], samples: Sequence[int], candidates: Sequence[int]
-) -> Tensor:
-    """bool [samples, candidates]: False where the generated file is the very file of the sample."""
-    allowed = torch.ones(len(samples), len(candidates), dtype=torch.bool)
-    columns: dict[str, list[int]] = defaultdict(list)
-    for column, number in enumerate(candidates):
-        columns[files[number].file.real_path].append(column)
-    for line, sample in enumerate(samples):
-        if (found := columns.get(real.files[sample].real_path)) is not None:
-            allowed[line, found] = False
-    return allowed
 
 
 def best_pairs(
