@@ -8,11 +8,11 @@ from torch import Tensor
 from diffcore_gpu.baselines.protocol import Batch
 
 
-def check_images(batch: Batch, channels: int, method: str) -> None:
-    """Refuse a batch whose images a method cannot change one by one.
+def check_batch(batch: Batch, method: str) -> None:
+    """Refuse images that are not normalized ones, and labels that are not theirs.
 
     Raises:
-        ValueError: shapes or dtypes are wrong, or the channels are not those of mean and std.
+        ValueError: shapes or dtypes are wrong.
     """
     images, labels = batch.images, batch.labels
     if images.ndim != 4 or not images.is_floating_point() or not images.numel():
@@ -20,12 +20,23 @@ def check_images(batch: Batch, channels: int, method: str) -> None:
             f"{method} needs normalized images of a float dtype, shaped [B, C, H, W], not {images.dtype} "
             f"{list(images.shape)}."
         )
-    if images.shape[1] != channels:
-        raise ValueError(f"{method} has mean and std of {channels} channels, but the images have {images.shape[1]}.")
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise ValueError(
             f"{method} needs labels as int64 [{len(images)}], one for each image, not {labels.dtype} "
             f"{list(labels.shape)}."
+        )
+
+
+def check_images(batch: Batch, channels: int, method: str) -> None:
+    """Refuse a batch whose images a method cannot change one by one.
+
+    Raises:
+        ValueError: as `check_batch`, or the channels are not those of mean and std.
+    """
+    check_batch(batch, method)
+    if batch.images.shape[1] != channels:
+        raise ValueError(
+            f"{method} has mean and std of {channels} channels, but the images have {batch.images.shape[1]}."
         )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffcore_gpu.baselines.arguments import check_count
+from diffcore_gpu.baselines.arguments import check_batch, check_count
 from diffcore_gpu.baselines.protocol import Batch, one_hot
 
 
@@ -44,17 +44,8 @@ def check_pairs(batch: Batch, num_classes: int, method: str) -> None:
     Raises:
         ValueError: shapes or dtypes are wrong, the batch has one image, or (on the CPU) a label is no class.
     """
+    check_batch(batch, method)
     images, labels = batch.images, batch.labels
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(
-            f"{method} needs normalized images of a float dtype, shaped [B, C, H, W], not {images.dtype} "
-            f"{list(images.shape)}."
-        )
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"{method} needs labels as int64 [{len(images)}], one for each image, not {labels.dtype} "
-            f"{list(labels.shape)}."
-        )
     if labels.device != images.device:
         raise ValueError(f"{method} needs images and labels on one device, not {images.device} and {labels.device}.")
     if len(images) < 2:
