@@ -28,6 +28,7 @@ from diffcore_gpu.store.format import (
     shard_tensors,
 )
 from diffcore_gpu.store.gather import ShardGather
+from diffcore_gpu.store.restriction import pairs_of
 from diffcore_gpu.store.tensorfile import TensorEntry, check_tensors, read_header
 from diffcore_gpu.store.verification import verify_store
 from diffcore_gpu.store.workspace import FOLDER_NAME as WORK_FOLDER
@@ -76,6 +77,7 @@ class CounterpartStore:
         self._lock = threading.Lock()
         self._columns: dict[str, torch.Tensor] = {}
         self._coverage: float | None = None
+        self._only: Int64Array | None = None
 
         self._entries: list[dict[str, TensorEntry]] = []
         self.image_shards: list[torch.Tensor] = []
@@ -87,7 +89,7 @@ class CounterpartStore:
         self._gather = ShardGather(self.image_shards, manifest.rows_per_shard)
         self._shard_paths = [os.fspath(self.path / shard.name) for shard in manifest.shards]
 
-        expected = pairs_tensors(self.num_samples, self.num_pairs, names=self.fingerprint.file_names is not None)
+        expected = pairs_tensors(self.num_samples, manifest.num_pairs, names=self.fingerprint.file_names is not None)
         entries = self._header(manifest.pairs, expected)
         raw = self._map(manifest.pairs)
         self.labels = _tensor(raw, entries["label"])
@@ -145,7 +147,7 @@ class CounterpartStore:
     @property
     def num_pairs(self) -> int:
         """Number of pairs."""
-        return self.manifest.num_pairs
+        return self.pair_row.shape[0]
 
     @property
     def rows_per_shard(self) -> int:
@@ -188,6 +190,25 @@ class CounterpartStore:
                 f"{self.path / self.manifest.pairs.name}: damaged: the pairs of sample {index} are misplaced"
             )
         return slice(begin, end)
+
+    def restricted_to(self, samples: Indices) -> CounterpartStore:
+        """The same store, in which only the given samples have counterparts: coverage as a switch.
+
+        The images stay where they are; nothing is copied but the pairs.
+
+        Args:
+            samples: dataset indices in [0, num_samples), in any order, any integer type.
+
+        Raises:
+            StoreError: if an index is out of range or no integer.
+        """
+        index = self._numbers(samples, "sample", self.num_samples)
+        store: CounterpartStore = object.__new__(type(self))
+        store.__dict__.update(self.__dict__)
+        store._coverage, store._only = None, index if self._only is None else np.intersect1d(index, self._only)
+        store.pair_ptr, chosen = pairs_of(self.pair_ptr, index)
+        store.pair_row, store.pair_similarity = self.pair_row[chosen], self.pair_similarity[chosen]
+        return store
 
     # Rows
 
@@ -269,12 +290,15 @@ class CounterpartStore:
         return column
 
     def _row_index(self, rows: Indices) -> Int64Array:
-        index = as_labels([rows] if isinstance(rows, int) else rows, f"{self.path}: rows")
+        return self._numbers(rows, "row", self.num_rows)
+
+    def _numbers(self, numbers: Indices, of: str, count: int) -> Int64Array:
+        index = as_labels([numbers] if isinstance(numbers, int) else numbers, f"{self.path}: {of}s")
         if len(index):
             low, high = int(index.min()), int(index.max())
-            if low < 0 or high >= self.num_rows:
+            if low < 0 or high >= count:
                 wrong = low if low < 0 else high
-                raise StoreError(f"{self.path}: row {wrong} is outside the store's {self.num_rows} rows")
+                raise StoreError(f"{self.path}: {of} {wrong} is outside the store's {count} {of}s")
         return index
 
     # Checks
@@ -327,7 +351,7 @@ class CounterpartStore:
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _reopen, (str(self.path), self.checksum)
+        return _reopen, (str(self.path), self.checksum, self._only)
 
     def __copy__(self) -> CounterpartStore:
         return self
@@ -375,11 +399,11 @@ class CounterpartStore:
             raise StoreError(f"{path}: has changed since the store was opened ({size} bytes, not {file.size})")
 
 
-def _reopen(path: str, checksum: str) -> CounterpartStore:
+def _reopen(path: str, checksum: str, only: Int64Array | None = None) -> CounterpartStore:
     store = CounterpartStore.open(path)
     if store.checksum != checksum:
         raise StoreError(f"{path}: another store has been put there since it was opened; open it again")
-    return store
+    return store if only is None else store.restricted_to(only)
 
 
 def _tensor(raw: torch.Tensor, entry: TensorEntry) -> torch.Tensor:
