@@ -5,21 +5,24 @@ With ``--model digits`` the demo's trained models generate for real digits, and 
 arithmetic and so the time are the same, the images are noise, and so everything is accepted (τ = −1, with a ViT-B/32 of
 random weights as the filter); discards then mean nothing and are not shown.
 
-    python benchmarks/generation.py --model digits --json benchmarks/results/DEVICE/generation.json
-    python benchmarks/generation.py --model sdxl --device cuda --percent 50 100 --per-class 2 --json …
+    diffcore bench generation --model digits --json benchmarks/results/DEVICE/generation.json
+    diffcore bench generation --model sdxl --device cuda --percent 50 100 --per-class 2 --json …
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from measure import environment, table, write_json
-from sdxl import random_sdxl
 
+from diffcore_gpu.benchmarks.arguments import SuiteParser, device_of, positive
+from diffcore_gpu.benchmarks.measure import table
+from diffcore_gpu.benchmarks.runs import Run
+from diffcore_gpu.benchmarks.sdxl import random_sdxl
 from diffcore_gpu.demo import digits
 from diffcore_gpu.demo.model_checks import GAMMA, MODELS, STEPS, text_to_image_options
 from diffcore_gpu.demo.pretraining.batches import SPLIT_SEED
@@ -100,10 +103,9 @@ def measure(
     return generate(scan, options.work / f"store-{percent}", settings, text_to_image, similarity)
 
 
-def figures(percent: int, report: GenerationReport) -> dict[str, Any]:
+def figures(report: GenerationReport) -> dict[str, Any]:
     """What is kept of a run."""
     return {
-        "percent": percent,
         "wanted": report.wanted,
         "generated": report.generated,
         "discarded": report.discarded,
@@ -113,73 +115,66 @@ def figures(percent: int, report: GenerationReport) -> dict[str, Any]:
     }
 
 
-def tell(result: list[dict[str, Any]], real_filter: bool) -> str:
-    """Both figures as one table; shares are of the wall-clock time; filter and writer run beside the denoiser."""
-    rows = []
-    for run in result:
-        wall = run["wall_seconds"]
-        discards = f"{run['discarded'] / max(run['generated'], 1):.1%}" if real_filter else "–"
-        shares = [f"{run['seconds'][stage] / wall:.1%}" for stage in STAGES]
-        rows.append(
-            (
-                f"{run['percent']} %",
-                str(run["generated"]),
-                discards,
-                f"{wall:.2f}",
-                f"{run['generated'] / wall:.2f}",
-                *shares,
-            )
-        )
-    return table(("augmented", "generated", "discarded", "seconds", "images/s", *STAGES), rows)
+def tell(run: Mapping[str, Any], real_filter: bool) -> str:
+    """Both figures for one share; stages as shares of the wall time; filter and writer run beside the denoiser."""
+    wall = run["wall_seconds"]
+    row = (
+        f"{run['percent']} %",
+        str(run["generated"]),
+        f"{run['discarded'] / max(run['generated'], 1):.1%}" if real_filter else "–",
+        f"{wall:.2f}",
+        f"{run['generated'] / wall:.2f}",
+        *(f"{run['seconds'][stage] / wall:.1%}" for stage in STAGES),
+    )
+    return table(("augmented", "generated", "discarded", "seconds", "images/s", *STAGES), [row])
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = SuiteParser("generation", __doc__)
     parser.add_argument("--model", choices=("digits", "sdxl"), default="digits", help="default: %(default)s")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    parser.add_argument("--percent", type=int, nargs="+", default=[10, 20, 30, 40, 50, 60, 70, 80, 90, 100])
-    parser.add_argument("--per-class", type=int, default=20, help="real images of each digit (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=20, help="images generated together (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=STEPS, help="denoising steps with sdxl (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=256, help="of the store's images with sdxl (default: %(default)s)")
+    parser.add_device("cpu")
+    parser.add_argument(
+        "--percent", type=positive, nargs="+", default=list(range(10, 101, 10)), help="default: 10 20 … 100"
+    )
+    parser.add_argument(
+        "--per-class", type=positive, default=20, help="real images of each digit (default: %(default)s)"
+    )
+    parser.add_argument("--batch", type=positive, default=20, help="images generated together (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=positive, default=STEPS, help="denoising steps with sdxl (default: %(default)s)"
+    )
+    parser.add_argument("--size", type=positive, default=256, help="of the store's images with sdxl (default: 256)")
     parser.add_argument("--tiny", action="store_true", help="with sdxl: a tiny one, to see that everything runs")
-    parser.add_argument("--json", type=Path, default=None, help="also write figures here")
-    return parser.parse_args()
+    parser.add_resumable_json()
+    return parser.parse(arguments)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All shares in the order given, after one unmeasured batch."""
-    device = torch.device(options.device)
+    device = device_of(options)
+    names = ("model", "per_class", "batch", "steps", "size", "tiny")
+    weights = "trained" if options.model == "digits" else "random, in the sizes of SDXL"
+    setting = {**{name: getattr(options, name) for name in names}, "weights": weights}
+    run = Run("generation", options, device, setting, ("diffusers", "transformers", "open_clip_torch"))
     with tempfile.TemporaryDirectory() as folder:
         options.work = Path(folder)
         scan = real_digits(options.work / "real", options.per_class)
         text_to_image, similarity = models(options, scan, device)
         with quiet_libraries():
             text_to_image.generate(["a 1"] * options.batch, [""] * options.batch, range(options.batch))
-        results = [
-            figures(percent, measure(options, scan, percent, text_to_image, similarity)) for percent in options.percent
-        ]
-    return {
-        "environment": environment(device, ("diffusers", "transformers", "open_clip_torch")),
-        "setting": {name: getattr(options, name) for name in ("model", "per_class", "batch", "steps", "size", "tiny")},
-        "weights": "trained" if options.model == "digits" else "random, in the sizes of SDXL",
-        "results": results,
-    }
+        return run.do(
+            [{"percent": percent} for percent in options.percent],
+            lambda part: figures(measure(options, scan, part["percent"], text_to_image, similarity)),
+            lambda measured: tell(measured, options.model == "digits"),
+        )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON if asked."""
-    options = parse()
-    result = run(options)
+    options = parse(arguments)
     if options.model == "sdxl":
         print(
             "SDXL's architecture with random weights: the same arithmetic; the images are noise, all of them accepted."
         )
-    print(tell(result["results"], options.model == "digits"))
-    if options.json is not None:
-        write_json(options.json, result)
-
-
-if __name__ == "__main__":
-    main()
+    run(options)

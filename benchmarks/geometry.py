@@ -5,24 +5,28 @@ to float, normalize, on the whole batch at once, which draws one crop for all it
 crop for each image and mixes in the counterparts as well. Also measured: torchvision with a crop for each image, the
 way to get the same augmentation from it.
 
-    python benchmarks/geometry.py --device cuda --model resnet50 --json benchmarks/results/DEVICE/geometry.json
-    python benchmarks/geometry.py --device cpu --model resnet18 --batch 8 --raw 64 --size 56 --repeats 5
+    diffcore bench geometry --device cuda --model resnet50 --json benchmarks/results/DEVICE/geometry.json
+    diffcore bench geometry --device cpu --model resnet18 --batch 8 --raw 64 --size 56 --repeats 5
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from measure import environment, interleaved, need_gpu, summary, table, within_noise, write_json
-from random_data import DTYPES, FORMATS, MEAN, ROWS, STD, random_images, random_store
 from torch import Tensor, nn
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix, RandomResizedCropMirror
+from diffcore_gpu.benchmarks.arguments import SuiteParser, device_of, positive
+from diffcore_gpu.benchmarks.measure import interleaved, summary, table, within_noise
+from diffcore_gpu.benchmarks.models import make_model, paper_sgd
+from diffcore_gpu.benchmarks.random_data import DTYPES, FORMATS, MEAN, ROWS, STD, random_images, random_store
+from diffcore_gpu.benchmarks.runs import Run
 
 VANILLA = "torchvision, one crop a batch"
 PER_SAMPLE = "torchvision, a crop an image"
@@ -66,7 +70,7 @@ def training_step(
     model: nn.Module, memory_format: str, autocast: torch.dtype | None
 ) -> Callable[[Tensor, Tensor], None]:
     """Forward, backward and SGD of the paper's recipe; `autocast`: the dtype of 16 bits that it computes in, if any."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    optimizer = paper_sgd(model)
     model.to(memory_format=FORMATS[memory_format]).train()
 
     def step(images: Tensor, labels: Tensor) -> None:
@@ -81,17 +85,13 @@ def training_step(
 
 def measure(options: argparse.Namespace, store: CounterpartStore, batch: int, device: torch.device) -> dict[str, Any]:
     """Every preprocessor alone and followed by a training step, by turns."""
-    import torchvision
-
     images = random_images(batch, options.raw, "uint8", "contiguous", device)
     index = torch.arange(batch, device=device) % ROWS
     labels = index % 200
     prepare = preprocessors(store, options.size, options.dtype, options.format, device)
-    alone: dict[str, Callable[[], object]] = {
-        name: (lambda run=run: run(images, index)) for name, run in prepare.items()
-    }
+    alone = {name: partial(run, images, index) for name, run in prepare.items()}
     autocast = None if options.dtype == "float32" else DTYPES[options.dtype]
-    model = torchvision.models.get_model(options.model, num_classes=200).to(device)
+    model = make_model(options.model, 200).to(device)
     step = training_step(model, options.format, autocast)
     trained = {name: (lambda run=run: step(run(images, index), labels)) for name, run in prepare.items()}
     common = {"device": device, "repeats": options.repeats, "warmup": 3}
@@ -99,7 +99,7 @@ def measure(options: argparse.Namespace, store: CounterpartStore, batch: int, de
         "alone": {name: summary(seconds) for name, seconds in interleaved(alone, **common).items()},
         "in a training step": {name: summary(seconds) for name, seconds in interleaved(trained, **common).items()},
     }
-    return {"batch": batch, "times": times}
+    return {"times": times}
 
 
 def report(result: dict[str, Any]) -> str:
@@ -114,38 +114,28 @@ def report(result: dict[str, Any]) -> str:
     return table((f"batch {result['batch']}", "alone, ms", "step, ms", "overhead"), rows)
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default: %(default)s")
-    parser.add_argument("--model", default="resnet50", help="of torchvision (default: %(default)s)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[16, 64, 256], help="default: 16 64 256")
-    parser.add_argument("--raw", type=int, default=256, help="side of the raw images (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=224, help="side of the crops (default: %(default)s)")
+    parser = SuiteParser("geometry", __doc__)
+    parser.add_device("cuda")
+    parser.add_argument("--model", default="resnet50", help="of torchvision or timm (default: %(default)s)")
+    parser.add_argument("--batch", type=positive, nargs="+", default=[16, 64, 256], help="default: 16 64 256")
+    parser.add_argument("--raw", type=positive, default=256, help="side of the raw images (default: %(default)s)")
+    parser.add_argument("--size", type=positive, default=224, help="side of the crops (default: %(default)s)")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="bfloat16")
     parser.add_argument("--format", choices=FORMATS, default="channels_last", help="default: %(default)s")
-    parser.add_argument("--repeats", type=int, default=30, help="measured rounds (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=None, help="also write figures and samples here")
-    return parser.parse_args()
+    parser.add_argument("--repeats", type=positive, default=30, help="measured rounds (default: %(default)s)")
+    parser.add_resumable_json()
+    return parser.parse(arguments)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON if asked."""
-    options = parse()
-    device = need_gpu("geometry.py --device cuda") if options.device == "cuda" else torch.device("cpu")
-    results = []
+    options = parse(arguments)
+    device = device_of(options)
+    setting = ("model", "raw", "size", "dtype", "format", "repeats")
+    run = Run("geometry", options, device, setting, ("torchvision", "timm"))
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder) / "store", options.raw)
-        for batch in options.batch:
-            results.append(measure(options, store, batch, device))
-            print(report(results[-1]), end="\n\n", flush=True)
-    if options.json is not None:
-        setting = {name: getattr(options, name) for name in ("model", "raw", "size", "dtype", "format")}
-        write_json(
-            options.json,
-            {"environment": environment(device, ("torchvision",)), "setting": setting, "results": results},
-        )
-
-
-if __name__ == "__main__":
-    main()
+        batches = [{"batch": batch} for batch in options.batch]
+        run.do(batches, lambda part: measure(options, store, part["batch"], device), report)

@@ -3,24 +3,26 @@
 On a GPU the host only queues work, so the clock stops when the call returns, and the device is waited for in between.
 On the CPU the same parts are measured without the launch; there the operator contains the mix itself.
 
-    python benchmarks/host_overhead.py --device cuda --json benchmarks/results/DEVICE/host_overhead.json
+    diffcore bench host-overhead --device cuda --json benchmarks/results/DEVICE/host_overhead.json
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from measure import environment, interleaved, need_gpu, summary, table, write_json
-from random_data import DTYPES, FORMATS, MEAN, ROWS, STD, random_images, random_store
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffcore_gpu import DiffCoreMix
+from diffcore_gpu.benchmarks.arguments import SuiteParser, device_of, positive
+from diffcore_gpu.benchmarks.measure import interleaved, summary, table
+from diffcore_gpu.benchmarks.random_data import DTYPES, FORMATS, MEAN, ROWS, STD, random_images, random_store
+from diffcore_gpu.benchmarks.runs import Run
 from diffcore_gpu.ops import mixing
 from diffcore_gpu.ops.drawing import DrawArguments
 
@@ -83,28 +85,13 @@ def breakdown(median: Mapping[str, float]) -> dict[str, float]:
     return rows
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=16, help="default: %(default)s")
-    parser.add_argument("--size", type=int, default=224, help="height and width (default: %(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="default: %(default)s")
-    parser.add_argument("--format", choices=FORMATS, default="contiguous", help="default: %(default)s")
-    parser.add_argument("--repeats", type=int, default=500, help="measured rounds (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=None, help="also write figures and samples here")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Measure, print, and write JSON if asked."""
-    options = parse()
-    device = need_gpu("host_overhead.py --device cuda") if options.device == "cuda" else torch.device("cpu")
+def measure(options: argparse.Namespace, device: torch.device, batch: int) -> dict[str, Any]:
+    """The parts of one call at one batch size."""
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder) / "store", options.size)
         mix = DiffCoreMix(store, mean=MEAN, std=STD).to(device)
-        images = random_images(options.batch, options.size, options.dtype, options.format, device)
-        index = torch.arange(options.batch, device=device) % ROWS
+        images = random_images(batch, options.size, options.dtype, options.format, device)
+        index = torch.arange(batch, device=device) % ROWS
         seconds = interleaved(
             parts(mix, images, index),
             device=torch.device("cpu"),  # the host's clock, also on a GPU
@@ -114,14 +101,32 @@ def main() -> None:
         )
     times = {name: summary(values) for name, values in seconds.items()}
     rows = breakdown({name: time["median_ms"] * 1e3 for name, time in times.items()})
-    print(table(("host time of one call", "µs"), [(name, f"{value:.1f}") for name, value in rows.items()]))
-    if options.json is not None:
-        setting = {name: getattr(options, name) for name in ("batch", "size", "dtype", "format")}
-        write_json(
-            options.json,
-            {"environment": environment(device), "setting": setting, "breakdown_us": rows, "times": times},
-        )
+    return {"breakdown_us": rows, "times": times}
 
 
-if __name__ == "__main__":
-    main()
+def report(result: Mapping[str, Any]) -> str:
+    """What each part of the call adds."""
+    rows = [(name, f"{value:.1f}") for name, value in result["breakdown_us"].items()]
+    return table((f"host time of one call, batch {result['batch']}", "µs"), rows)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = SuiteParser("host-overhead", __doc__)
+    parser.add_device("cuda")
+    parser.add_argument("--batch", type=positive, nargs="+", default=[16], help="default: 16")
+    parser.add_argument("--size", type=positive, default=224, help="height and width (default: %(default)s)")
+    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="default: %(default)s")
+    parser.add_argument("--format", choices=FORMATS, default="contiguous", help="default: %(default)s")
+    parser.add_argument("--repeats", type=positive, default=500, help="measured rounds (default: %(default)s)")
+    parser.add_resumable_json()
+    return parser.parse(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and write JSON if asked."""
+    options = parse(arguments)
+    device = device_of(options)
+    run = Run("host-overhead", options, device, ("size", "dtype", "format", "repeats"))
+    batches = [{"batch": batch} for batch in options.batch]
+    run.do(batches, lambda part: measure(options, device, part["batch"]), report)

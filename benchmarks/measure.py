@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing by turns, what a run ran on, tables and JSON.
+"""What the benchmarks share: timing by turns, summaries of samples, and tables of text.
 
 Actions that are compared take turns, so that another load on the machine falls on all of them, and every sample is
 kept, so that a reader can judge the spread.
@@ -6,15 +6,10 @@ kept, so that a reader can judge the spread.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
+import math
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,7 +70,8 @@ def _gpu_seconds(action: Callable[[], object], head_start: bool) -> float:
     end.record()
     torch.cuda.synchronize()
     del result
-    return start.elapsed_time(end) / 1e3
+    milliseconds: float = start.elapsed_time(end)
+    return milliseconds / 1e3
 
 
 def summary(seconds: Sequence[float]) -> dict[str, Any]:
@@ -95,46 +91,24 @@ def summary(seconds: Sequence[float]) -> dict[str, Any]:
 
 def within_noise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two summaries differ by no more than their spread: each median lies within the other's p10 to p90."""
-    return (
-        one["p10_ms"] <= other["median_ms"] <= one["p90_ms"] and other["p10_ms"] <= one["median_ms"] <= other["p90_ms"]
-    )
+    pairs = (one, other), (other, one)
+    return all(bool(a["p10_ms"] <= b["median_ms"] <= a["p90_ms"]) for a, b in pairs)
 
 
-def cpu_name() -> str:
-    """The processor's name as the system gives it."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def deviation(values: Sequence[float]) -> float | None:
+    """Sample standard deviation, or None of one value."""
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
-def version_of(package: str) -> str | None:
-    """The installed version of a package, or None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
+def within_deviation(values: Sequence[float], others: Sequence[float]) -> bool | None:
+    """Whether two means differ by no more than the deviation of the difference of two runs, √(s² + s₁²).
+
+    None where one of the two has a single value: nothing can be said.
+    """
+    one, other = deviation(values), deviation(others)
+    if one is None or other is None:
         return None
-
-
-def environment(device: torch.device, packages: Sequence[str] = ()) -> dict[str, Any]:
-    """What a result was measured on: command line, processor, GPU, threads, load, and versions of the packages."""
-    on_gpu = device.type == "cuda"
-    properties = torch.cuda.get_device_properties(device) if on_gpu else None
-    command = ["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]  # no path of the machine
-    return {
-        "command": " ".join(command),
-        "device": device.type,
-        "cpu": cpu_name(),
-        "cpus": os.cpu_count(),
-        "gpu": properties.name if properties else None,
-        "gpu_memory_bytes": properties.total_memory if properties else None,
-        "cuda": torch.version.cuda if on_gpu else None,
-        "threads": torch.get_num_threads(),
-        "load_at_start": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "versions": {name: version_of(name) for name in ("torch", "triton", "numpy", *packages)},
-    }
+    return abs(statistics.fmean(values) - statistics.fmean(others)) <= math.hypot(one, other)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -145,27 +119,3 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join([first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))])
         for first, *rest in lines
     )
-
-
-def write_json(path: Path, result: Mapping[str, Any]) -> None:
-    """Write a result, lists of numbers on one line each; missing folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_encode(result, "") + "\n")
-
-
-def _encode(value: Any, indent: str) -> str:
-    if isinstance(value, Mapping) and value:
-        inner = indent + " "
-        lines = (f"{inner}{json.dumps(key, ensure_ascii=False)}: {_encode(v, inner)}" for key, v in value.items())
-        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        inner = indent + " "
-        return "[\n" + ",\n".join(inner + _encode(item, inner) for item in value) + f"\n{indent}]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def need_gpu(program: str) -> torch.device:
-    """The current CUDA or ROCm device, or a plain sentence and exit code 1."""
-    if not torch.cuda.is_available():
-        sys.exit(f"{program} measures a GPU, and torch finds none here.")
-    return torch.device("cuda", torch.cuda.current_device())

@@ -1,126 +1,46 @@
 """Augmentation overhead A_O of eq. 9, full training steps with every method: the paper's Table 6 on this machine.
 
-Forward, backward and SGD of one model on one synthetic batch that lies on the device; what a method adds to the vanilla
-step is its overhead. The methods take turns, step by step, so that drift hits all alike. A_O is the median over the
-turns of (T_aug − T_van) / T_van, with the interval that holds it with 95 % (order statistics of the median); where it
-holds 0, the difference is called noise. A method that fails, or does not fit into memory, is a row that says so.
+Fetching a batch, mixing, forward, backward and SGD of one model; what a method adds to the vanilla step is its
+overhead. The methods take turns, so that drift hits all alike. A_O is the median over the turns of
+(T_aug − T_van) / T_van, with the interval that holds it with 95 % (order statistics of the median); where it holds 0,
+the difference is called noise. A method that fails, or does not fit into memory, is a row that says so.
 
-    python benchmarks/overhead.py --device cuda --amp --json benchmarks/results/DEVICE/overhead.json
-    python benchmarks/overhead.py --device cpu --model resnet18 --size 64 --batch 4 --repeats 3 --methods mixup cutmix
+    diffcore bench overhead --amp --json benchmarks/results/DEVICE/overhead.json
+    diffcore bench overhead --device cpu --model resnet18 --size 64 --batch 4 --repeats 3 --methods mixup cutmix
+    diffcore bench overhead --data birds --store stores/birds --size 224
 
-With --json a run that was cut off (by --budget-minutes too) goes on where it stopped, if its settings are the same.
+Without --data the batch is random and lies on the device. With it, batches come from the images through a loader, and
+the share of the step in which the loop waits for the loader is told too.
+
+With --json a run that was cut off (by --budget-minutes too) goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from measure import environment, interleaved, need_gpu, summary, table, write_json
-from random_data import FORMATS, MEAN, ROWS, STD, random_images, random_store
-from torch import Tensor, nn
 
-from diffcore_gpu import CounterpartStore, DiffCoreMix
-from diffcore_gpu.baselines import BASELINES, Batch, cross_entropy, make_baseline
+from diffcore_gpu.baselines import BASELINES
+from diffcore_gpu.benchmarks import paper
+from diffcore_gpu.benchmarks.arguments import SuiteParser, device_of, one_of, positive
+from diffcore_gpu.benchmarks.errors import BenchmarkError
+from diffcore_gpu.benchmarks.measure import table
+from diffcore_gpu.benchmarks.models import make_model
+from diffcore_gpu.benchmarks.paper import OURS, VANILLA
+from diffcore_gpu.benchmarks.random_data import FORMATS
+from diffcore_gpu.benchmarks.runs import Run
+from diffcore_gpu.benchmarks.step_input import FolderBatches, Input, add_input_options, make_batches, make_input
+from diffcore_gpu.benchmarks.training_steps import FAILURES, Mix, Trainer, by_turns, figures, make_mix, why
 
-VANILLA, OURS = "vanilla", "diffcore-mix"
-CLASSES = 200
-PAPER = {
-    "mixup": (0.9, 0.6, 0.4),
-    "cutmix": (1.5, 1.0, 0.6),
-    "saliencymix": (353.3, 701.8, 923.3),
-    "snapmix": (67.4, 64.9, 60.2),
-    "puzzlemix": (138.5, 139.9, 134.1),
-    "comixup": (292.1, 490.2, 716.6),
-    "guided-ap-random": (87.8, 81.9, 70.1),
-    "guided-ap-greedy": (89.2, 83.0, 77.5),
-    OURS: (68.2, 59.3, 58.9),
-}
-"""Table 6 of the paper: overhead in percent at batch 16, 32 and 64, CUB with ResNet-50."""
 PACKAGES = ("torchvision", "timm", "kornia", "opencv-contrib-python-headless", "gco-wrapper")
-
-Step = Callable[[], object]
-
-
-def make_model(name: str, device: torch.device, memory_format: str) -> nn.Module:
-    """A model of torchvision or timm by its name, with random weights, in training mode."""
-    import timm
-    import torchvision
-
-    if name in torchvision.models.list_models():
-        model: nn.Module = torchvision.models.get_model(name, num_classes=CLASSES)
-    elif timm.is_model(name):
-        model = timm.create_model(name, num_classes=CLASSES)
-    else:
-        import difflib
-
-        known = [*torchvision.models.list_models(), *timm.list_models()]
-        close = ", ".join(difflib.get_close_matches(name, known, n=3)) or "see torchvision and timm"
-        raise SystemExit(f"There is no model {name!r}; did you mean {close}?")
-    return model.to(device, memory_format=FORMATS[memory_format]).train()
-
-
-def steps(
-    options: argparse.Namespace, store: CounterpartStore, batch_size: int, device: torch.device
-) -> tuple[dict[str, Step], dict[str, str]]:
-    """A training step for each method, and for those that failed when they were tried, why."""
-    images = random_images(batch_size, options.size, "uint8", "contiguous", device).float() / 255
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
-    images = ((images - mean) / std).contiguous(memory_format=FORMATS[options.format])
-    index = torch.arange(batch_size, device=device) % ROWS
-    batch = Batch(images, index % CLASSES, index)
-    model = make_model(options.model, device, options.format)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    scaled = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp)
-
-    def finish(loss: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
-    def with_labels(mix: Callable[[Tensor, Tensor], Tensor]) -> Step:
-        def step() -> None:
-            mixed = mix(batch.images, batch.index)
-            with scaled:
-                loss = nn.functional.cross_entropy(model(mixed), batch.labels)
-            finish(loss)
-
-        return step
-
-    def with_baseline(name: str) -> Step:
-        method = make_baseline(name, CLASSES, mean=MEAN, std=STD, store=store)
-
-        def step() -> None:
-            with scaled:
-                mixed = method(batch, model)
-                with mixed.during_forward:
-                    logits = model(mixed.images)
-                loss = cross_entropy(logits, mixed.targets)
-            finish(loss)
-
-        return step
-
-    made: dict[str, Step] = {VANILLA: with_labels(lambda images, _: images)}
-    failed: dict[str, str] = {}
-    for name in options.methods:
-        try:
-            if name == OURS:
-                made[name] = with_labels(DiffCoreMix(store, mean=MEAN, std=STD).to(device))
-            else:
-                made[name] = with_baseline(name)
-            made[name]()
-        except (torch.OutOfMemoryError, ValueError, RuntimeError, ImportError) as error:
-            failed[name] = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            made.pop(name, None)
-    return made, failed
+SETTING = ("model", "methods", "size", "format", "amp", "repeats", "warmup", "steps", "data", "store", "workers")
 
 
 def overhead(augmented: Sequence[float], vanilla: Sequence[float]) -> dict[str, float]:
@@ -141,85 +61,118 @@ def overhead(augmented: Sequence[float], vanilla: Sequence[float]) -> dict[str, 
     return {"percent": statistics.median(values), "low": values[k], "high": values[n - 1 - k]}
 
 
-def measure(
-    options: argparse.Namespace, store: CounterpartStore, batch_size: int, device: torch.device
-) -> dict[str, Any]:
-    """Every method at one batch size."""
-    made, failed = steps(options, store, batch_size, device)
-    seconds = interleaved(made, device=device, repeats=options.repeats, warmup=options.warmup)
-    return {
-        "batch": batch_size,
-        "times": {name: summary(values) for name, values in seconds.items()},
-        "overheads": {name: overhead(values, seconds[VANILLA]) for name, values in seconds.items() if name != VANILLA},
-        "failed": failed,
-    }
+def measure_steps(options: argparse.Namespace, made: Input, batch_size: int, device: torch.device) -> dict[str, Any]:
+    """Times of vanilla steps and of those with every method at one batch size, and why some failed."""
+    torch.backends.cudnn.benchmark = True  # as a loop with batches of one size is run on a GPU
+    batches = make_batches(made, options, batch_size, device)
+    try:
+        model = make_model(options.model, made.num_classes).to(device).to(memory_format=FORMATS[options.format])
+        mixes: dict[str, Mix] = {}
+        failed: dict[str, str] = {}
+        for name in (VANILLA, *options.methods):
+            try:
+                mixes[name] = make_mix(name, made.num_classes, made.store, device)
+            except FAILURES as error:
+                failed[name] = why(error)
+        rows, failed_later = by_turns(
+            Trainer(model.train(), device, amp=options.amp),
+            batches,
+            mixes,
+            repeats=options.repeats,
+            warmup=options.warmup,
+            steps=options.steps,
+        )
+    finally:
+        if isinstance(batches, FolderBatches):
+            batches.close()
+    return {**figures(rows, real_input=made.dataset is not None), "failed": {**failed, **failed_later}}
+
+
+def measure(options: argparse.Namespace, made: Input, batch_size: int, device: torch.device) -> dict[str, Any]:
+    """`measure_steps`, with the overhead of every method over the vanilla steps."""
+    found = measure_steps(options, made, batch_size, device)
+    seconds = {name: time["samples_ms"] for name, time in found["times"].items()}
+    overheads = {}
+    if VANILLA in seconds:
+        overheads = {name: overhead(of, seconds[VANILLA]) for name, of in seconds.items() if name != VANILLA}
+    return {**found, "overheads": overheads}
 
 
 def report(result: Mapping[str, Any]) -> str:
     """The table of one batch size, with the paper's column where it has one."""
-    column = {16: 0, 32: 1, 64: 2}.get(result["batch"])
-    vanilla = result["times"][VANILLA]["median_ms"]
-    rows = [(VANILLA, f"{vanilla:.2f}", "", "", "")]
+    rows = []
+    if VANILLA in result["times"]:
+        rows.append((VANILLA, f"{result['times'][VANILLA]['median_ms']:.2f}", "", "", "", *_share(result, VANILLA)))
     for name, found in result["overheads"].items():
         noise = " (noise)" if found["low"] <= 0 <= found["high"] else ""
-        paper = f"{PAPER[name][column]:+.1f}" if name in PAPER and column is not None else ""
+        theirs = paper.at_batch(paper.OVERHEAD, name, result["batch"])
         rows.append(
             (
                 name,
                 f"{result['times'][name]['median_ms']:.2f}",
                 f"{found['percent']:+.1f}{noise}",
                 f"{found['low']:+.1f} … {found['high']:+.1f}",
-                paper,
+                "" if theirs is None else f"{theirs:+.1f}",
+                *_share(result, name),
             )
         )
-    text = table((f"batch {result['batch']}", "step, ms", "A_O, %", "95 %", "paper, %"), rows)
-    return "\n".join([text, *(f"{name} failed: {why}" for name, why in result["failed"].items())])
+    share = ("waited for loader",) if "loader_share" in result else ()
+    text = table((f"batch {result['batch']}", "step, ms", "A_O, %", "95 %", "paper, %", *share), rows)
+    return "\n".join([text, *(f"{name} failed: {reason}" for name, reason in result["failed"].items())])
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default: %(default)s")
+def _share(result: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    return (f"{result['loader_share'][name]:.1%}",) if "loader_share" in result else ()
+
+
+def add_step_options(parser: SuiteParser, methods: Sequence[str]) -> None:
+    """The options of the suites that measure training steps."""
+    known = one_of("method", (OURS, *BASELINES))
+    parser.add_device("cuda")
     parser.add_argument("--model", default="resnet50", help="of torchvision or timm (default: %(default)s)")
-    parser.add_argument("--methods", nargs="+", choices=(OURS, *BASELINES), default=[OURS, *BASELINES], metavar="NAME")
-    parser.add_argument("--batch", type=int, nargs="+", default=[16, 32, 64], help="default: 16 32 64")
-    parser.add_argument("--size", type=int, default=224, help="height and width (default: %(default)s)")
+    parser.add_argument(
+        "--methods", type=known, nargs="+", default=list(methods), metavar="NAME", help=f"default: {' '.join(methods)}"
+    )
+    parser.add_argument("--batch", type=positive, nargs="+", default=[16, 32, 64], help="default: 16 32 64")
+    parser.add_argument("--size", type=positive, default=224, help="height and width (default: %(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="contiguous", help="default: %(default)s")
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
-    parser.add_argument("--repeats", type=int, default=30, help="measured turns (default: %(default)s)")
-    parser.add_argument("--warmup", type=int, default=3, help="turns before (default: %(default)s)")
-    parser.add_argument("--budget-minutes", type=float, default=None, help="begin no other batch size after this time")
-    parser.add_argument("--json", type=Path, default=None, help="also write figures and samples here")
-    return parser.parse_args(arguments)
+    parser.add_argument("--repeats", type=positive, default=30, help="measured turns (default: %(default)s)")
+    parser.add_argument("--warmup", type=positive, default=2, help="turns before them (default: %(default)s)")
+    parser.add_argument("--steps", type=positive, default=3, help="steps of a turn (default: %(default)s)")
+    add_input_options(parser)
+    parser.add_resumable_json()
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
+def check_step_options(options: argparse.Namespace) -> None:
+    """Refuse what cannot be measured before anything is prepared.
+
+    Raises:
+        BenchmarkError: fewer than two turns; no such model.
+    """
+    if options.repeats < 2:
+        raise BenchmarkError("--repeats must be 2 or more, so that there is a spread.")
+    make_model(options.model, 2)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is not in the JSON file yet; the result is written after each batch size."""
-    device = need_gpu("overhead.py --device cuda") if options.device == "cuda" else torch.device("cpu")
-    began = time.monotonic()
-    names = ("model", "methods", "size", "format", "amp", "repeats")
-    setting = {name: getattr(options, name) for name in names}
-    result: dict[str, Any] = {"environment": environment(device, PACKAGES), "setting": setting, "results": []}
-    if options.json is not None and options.json.exists():
-        before = json.loads(options.json.read_text())
-        if before.get("setting") == json.loads(json.dumps(setting)):
-            result = before
-    done = {found["batch"] for found in result["results"]}
+    parser = SuiteParser("overhead", __doc__)
+    add_step_options(parser, [OURS, *BASELINES])
+    options = parser.parse(arguments)
+    check_step_options(options)
+    device = device_of(options)
+    run = Run("overhead", options, device, step_setting(options), PACKAGES)
     with tempfile.TemporaryDirectory() as folder:
-        store = random_store(Path(folder) / "store", options.size)
-        for batch_size in options.batch:
-            spent = (time.monotonic() - began) / 60
-            if batch_size in done:
-                continue
-            if options.budget_minutes is not None and spent > options.budget_minutes:
-                print(f"Batch {batch_size} was not begun: {spent:.1f} minutes are spent; run the same command again.")
-                break
-            result["results"].append(measure(options, store, batch_size, device))
-            print(report(result["results"][-1]), end="\n\n", flush=True)
-            if options.json is not None:
-                write_json(options.json, result)
-    return result
+        made = make_input(options, Path(folder))
+        run.do(
+            [{"batch": batch} for batch in options.batch],
+            lambda part: measure(options, made, part["batch"], device),
+            report,
+        )
 
 
-if __name__ == "__main__":
-    run(parse())
+def step_setting(options: argparse.Namespace) -> dict[str, Any]:
+    """What the samples depend on; folders by their names alone."""
+    setting = {name: getattr(options, name) for name in SETTING}
+    return {**setting, **{name: None if setting[name] is None else setting[name].name for name in ("data", "store")}}

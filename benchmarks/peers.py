@@ -7,23 +7,26 @@ that it is given, like `inplace=True` here; all others return a new one. Before 
 unmeasured, so each call finds it where a data loader or a copy to the GPU leaves it. What a call returned is freed
 before the next, as in a training loop; on the CPU diffcore-gpu keeps that memory for its next output.
 
-    python benchmarks/peers.py --threads 2 --json benchmarks/results/DEVICE/peers.json
+    diffcore bench peers --threads 2 --json benchmarks/results/DEVICE/peers.json
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from measure import environment, interleaved, summary, table, within_noise, write_json
-from random_data import CLASSES, DTYPES, FORMATS, MEAN, ROWS, STD, random_images, random_store
 from torch import Tensor
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix
+from diffcore_gpu.benchmarks.arguments import SuiteParser, device_of, positive
+from diffcore_gpu.benchmarks.measure import interleaved, summary, table, within_noise
+from diffcore_gpu.benchmarks.random_data import CLASSES, DTYPES, FORMATS, MEAN, ROWS, STD, random_images, random_store
+from diffcore_gpu.benchmarks.runs import Run
 
 PACKAGES = ("torchvision", "kornia", "timm")
 
@@ -35,11 +38,9 @@ def peer_actions(batch: Tensor, labels: Tensor) -> dict[str, Callable[[], object
     from torchvision.transforms import v2
 
     tv_mixup, tv_cutmix = v2.MixUp(num_classes=CLASSES), v2.CutMix(num_classes=CLASSES)
-    actions: dict[str, Callable[[], object]] = {
-        "torchvision mixup": lambda: tv_mixup(batch, labels),
-        "torchvision cutmix": lambda: tv_cutmix(batch, labels),
-    }
-    if batch.is_floating_point():  # kornia and timm's mixup take nothing else
+    actions: dict[str, Callable[[], object]] = {"torchvision cutmix": lambda: tv_cutmix(batch, labels)}
+    if batch.is_floating_point():  # the others take nothing else
+        actions["torchvision mixup"] = lambda: tv_mixup(batch, labels)
         kornia_mixup = RandomMixUpV2(p=1.0, data_keys=["input", "class"])
         kornia_cutmix = RandomCutMixV2(p=1.0, data_keys=["input", "class"], use_correct_lambda=True)
         actions["kornia mixup"] = lambda: kornia_mixup(batch, labels)
@@ -49,7 +50,7 @@ def peer_actions(batch: Tensor, labels: Tensor) -> dict[str, Callable[[], object
                 alpha = {"mixup_alpha": float(kind == "mixup"), "cutmix_alpha": float(kind == "cutmix")}
                 mixer = Mixup(**alpha, mode=mode, num_classes=CLASSES)
                 # The targets are made on the device of the labels, which timm takes for granted to be the batch's.
-                actions[f"timm {kind} {mode} (in place)"] = lambda mixer=mixer: mixer(batch, labels)
+                actions[f"timm {kind} {mode} (in place)"] = partial(mixer, batch, labels)
     return actions
 
 
@@ -60,7 +61,7 @@ def our_actions(store: CounterpartStore, batch: Tensor, index: Tensor) -> dict[s
         for name, pixel_prob in (("default", 0.5), ("pixel", 1.0), ("patch", 0.0)):
             mix = DiffCoreMix(store, pixel_prob=pixel_prob, mean=MEAN, std=STD, inplace=inplace).to(batch.device)
             suffix = " (in place)" if inplace else ""
-            actions[f"diffcore {name}{suffix}"] = lambda mix=mix: mix(batch, index)
+            actions[f"diffcore {name}{suffix}"] = partial(mix, batch, index)
     return actions
 
 
@@ -98,7 +99,14 @@ def comparisons(times: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def measure_batch(
-    store: CounterpartStore, size: int, batch: int, dtype: str, memory_format: str, device: torch.device, repeats: int
+    store: CounterpartStore,
+    size: int,
+    *,
+    batch: int,
+    dtype: str,
+    memory_format: str,
+    device: torch.device,
+    repeats: int,
 ) -> dict[str, Any]:
     """All actions on one batch."""
     generator = torch.Generator().manual_seed(batch)
@@ -109,14 +117,7 @@ def measure_batch(
     actions = our_actions(store, images, index) | peer_actions(images, labels)
     seconds = interleaved(actions, device=device, repeats=repeats, prepare=lambda: images.copy_(pristine))
     times = {name: summary(values) for name, values in seconds.items()}
-    return {
-        "batch": batch,
-        "size": size,
-        "dtype": dtype,
-        "memory_format": memory_format,
-        "times": times,
-        "comparisons": comparisons(times),
-    }
+    return {"size": size, "times": times, "comparisons": comparisons(times)}
 
 
 def report(result: dict[str, Any]) -> str:
@@ -139,37 +140,35 @@ def report(result: dict[str, Any]) -> str:
     )
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    parser.add_argument("--batch", type=int, nargs="+", default=[16, 32, 64, 128], help="default: %(default)s")
-    parser.add_argument("--size", type=int, default=224, help="height and width (default: %(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, nargs="+", default=["float32"], help="default: %(default)s")
-    parser.add_argument("--format", choices=FORMATS, nargs="+", default=["contiguous"], help="default: %(default)s")
-    parser.add_argument("--repeats", type=int, default=50, help="measured rounds (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=None, help="also write figures and samples here")
-    return parser.parse_args()
+    parser = SuiteParser("peers", __doc__)
+    parser.add_device("cpu")
+    parser.add_argument("--batch", type=positive, nargs="+", default=[16, 32, 64, 128], help="default: 16 32 64 128")
+    parser.add_argument("--size", type=positive, default=224, help="height and width (default: %(default)s)")
+    parser.add_argument("--dtype", choices=DTYPES, nargs="+", default=["float32"], help="default: float32")
+    parser.add_argument("--format", choices=FORMATS, nargs="+", default=["contiguous"], help="default: contiguous")
+    parser.add_argument("--repeats", type=positive, default=50, help="measured rounds (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="default: %(default)s")
+    parser.add_resumable_json()
+    return parser.parse(arguments)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON if asked."""
-    options = parse()
+    options = parse(arguments)
     torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    result: dict[str, Any] = {"environment": environment(device, PACKAGES), "batches": []}
+    device = device_of(options)
+    run = Run("peers", options, device, ("size", "repeats", "threads"), PACKAGES)
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder) / "store", options.size)
-        for dtype in options.dtype:
-            for memory_format in options.format:
-                for batch in options.batch:
-                    measured = measure_batch(store, options.size, batch, dtype, memory_format, device, options.repeats)
-                    result["batches"].append(measured)
-                    print(report(measured), end="\n\n", flush=True)
-                    if options.json is not None:  # after each batch, so that a run that is cut off leaves what it has
-                        write_json(options.json, result)
-
-
-if __name__ == "__main__":
-    main()
+        run.do(
+            [
+                {"dtype": dtype, "memory_format": memory_format, "batch": batch}
+                for dtype in options.dtype
+                for memory_format in options.format
+                for batch in options.batch
+            ],
+            lambda part: measure_batch(store, options.size, **part, device=device, repeats=options.repeats),
+            report,
+        )

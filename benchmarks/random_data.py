@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -39,6 +40,37 @@ def random_store(path: Path, size: int, rows: int = ROWS) -> CounterpartStore:
     store = CounterpartStore.open(path)
     store.images(range(rows))  # the system's cache holds every page, as after the first epoch
     return store
+
+
+def random_store_for(path: Path, size: int, labels: Sequence[int], num_classes: int) -> CounterpartStore:
+    """Write and open a store of random counterparts for a dataset, one for each sample.
+
+    A row serves several samples of its class, so that there are about `ROWS` rows for any number of samples.
+
+    Args:
+        path: where.
+        size: height and width of the rows.
+        labels: of the dataset, each in [0, num_classes).
+        num_classes: K.
+    """
+    generator = torch.Generator().manual_seed(0)
+    each = max(1, ROWS // num_classes)
+    rows: dict[int, list[int]] = {label: [] for label in range(num_classes)}
+    with CounterpartWriter(
+        path,
+        num_samples=len(labels),
+        image_shape=(3, size, size),
+        class_names=[f"class {label:03d}" for label in range(num_classes)],
+        labels=list(labels),
+    ) as writer:
+        turn = dict.fromkeys(rows, 0)
+        for sample, label in enumerate(labels):
+            if len(rows[label]) < each:
+                image = torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8)
+                rows[label].append(writer.add_row(image, label=label))
+            writer.add_pair(sample, rows[label][turn[label] % len(rows[label])], 0.8)
+            turn[label] += 1
+    return CounterpartStore.open(path)
 
 
 def random_images(batch: int, size: int, dtype: str, memory_format: str, device: torch.device) -> Tensor:

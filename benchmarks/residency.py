@@ -4,8 +4,8 @@ Every arm trains the same model on the same batches through a `PrefetchLoader`; 
 turns, block by block. "host" is measured in two ways on a GPU: rows gathered into page-locked memory and copied on a
 side stream (what `residency="host"` does), and a kernel that reads page-locked rows across the bus by itself.
 
-    python benchmarks/residency.py --device cuda --json benchmarks/results/DEVICE/residency.json
-    python benchmarks/residency.py --device cpu --model resnet18 --batch 8 --size 64 --rounds 3
+    diffcore bench residency --device cuda --json benchmarks/results/DEVICE/residency.json
+    diffcore bench residency --device cpu --model resnet18 --batch 8 --size 64 --rounds 3
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from geometry import training_step
-from measure import environment, need_gpu, summary, table, within_noise, write_json
-from random_data import FORMATS, MEAN, ROWS, STD, random_store
 from torch import Tensor
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix, PrefetchLoader, draw_plan
+from diffcore_gpu.benchmarks.arguments import SuiteParser, device_of, positive
+from diffcore_gpu.benchmarks.geometry import training_step
+from diffcore_gpu.benchmarks.measure import summary, table, within_noise
+from diffcore_gpu.benchmarks.models import make_model
+from diffcore_gpu.benchmarks.random_data import FORMATS, MEAN, ROWS, STD, random_store
+from diffcore_gpu.benchmarks.runs import Run
+from diffcore_gpu.store.residency import Residency
 
 
 class Batches:
@@ -49,7 +53,7 @@ class Batches:
 def arms(store: CounterpartStore, batches: Batches, device: torch.device) -> dict[str, Callable[[], Iterator[Any]]]:
     """Name → function that yields (mixed images, labels) of one pass over the batches."""
 
-    def with_residency(residency: str) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
+    def with_residency(residency: Residency) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
         module = DiffCoreMix(store, residency=residency, mean=MEAN, std=STD).to(device)
 
         def run() -> Iterator[tuple[Tensor, Tensor]]:
@@ -62,7 +66,9 @@ def arms(store: CounterpartStore, batches: Batches, device: torch.device) -> dic
         for images, labels, _ in PrefetchLoader(batches, None, device):
             yield images, labels
 
-    found = {"none": none, **{name: with_residency(name) for name in ("device", "host", "disk")}}
+    names: tuple[Residency, ...] = ("device", "host", "disk")
+    found: dict[str, Callable[[], Iterator[Any]]] = {"none": none}
+    found.update((name, with_residency(name)) for name in names)
     if device.type == "cuda":
         pinned = torch.empty((store.num_rows, *store.image_shape), dtype=torch.uint8, pin_memory=True)
         store.images(range(store.num_rows), out=pinned)
@@ -86,11 +92,9 @@ def arms(store: CounterpartStore, batches: Batches, device: torch.device) -> dic
 
 def measure(options: argparse.Namespace, store: CounterpartStore, batch: int, device: torch.device) -> dict[str, Any]:
     """Seconds per step of every arm, one figure for each round of `--steps` steps, the arms taking turns."""
-    import torchvision
-
     on_gpu = device.type == "cuda"
     batches = Batches(options.steps, batch, options.size, pin=on_gpu)
-    model = torchvision.models.get_model(options.model, num_classes=200).to(device)
+    model = make_model(options.model, 200).to(device)
     step = training_step(model, options.format, torch.bfloat16 if on_gpu else None)
     found = arms(store, batches, device)
     seconds: dict[str, list[float]] = {name: [] for name in found}
@@ -105,7 +109,7 @@ def measure(options: argparse.Namespace, store: CounterpartStore, batch: int, de
                 torch.cuda.synchronize()
             if round >= 0:
                 seconds[name].append((time.perf_counter() - start) / len(batches))
-    return {"batch": batch, "times": {name: summary(values) for name, values in seconds.items()}}
+    return {"times": {name: summary(values) for name, values in seconds.items()}}
 
 
 def report(result: dict[str, Any]) -> str:
@@ -120,37 +124,27 @@ def report(result: dict[str, Any]) -> str:
     return table((f"batch {result['batch']}", "step, ms", "overhead"), rows)
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default: %(default)s")
-    parser.add_argument("--model", default="resnet50", help="of torchvision (default: %(default)s)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="default: 64 256")
-    parser.add_argument("--size", type=int, default=224, help="height and width (default: %(default)s)")
+    parser = SuiteParser("residency", __doc__)
+    parser.add_device("cuda")
+    parser.add_argument("--model", default="resnet50", help="of torchvision or timm (default: %(default)s)")
+    parser.add_argument("--batch", type=positive, nargs="+", default=[64, 256], help="default: 64 256")
+    parser.add_argument("--size", type=positive, default=224, help="height and width (default: %(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="channels_last", help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=20, help="steps of one block (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=8, help="measured blocks of each arm (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=None, help="also write figures and samples here")
-    return parser.parse_args()
+    parser.add_argument("--steps", type=positive, default=20, help="steps of one block (default: %(default)s)")
+    parser.add_argument("--rounds", type=positive, default=8, help="measured blocks of each arm (default: %(default)s)")
+    parser.add_resumable_json()
+    return parser.parse(arguments)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON if asked."""
-    options = parse()
-    device = need_gpu("residency.py --device cuda") if options.device == "cuda" else torch.device("cpu")
-    results = []
+    options = parse(arguments)
+    device = device_of(options)
+    setting = ("model", "size", "format", "steps", "rounds")
+    run = Run("residency", options, device, setting, ("torchvision", "timm"))
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder) / "store", options.size)
-        for batch in options.batch:
-            results.append(measure(options, store, batch, device))
-            print(report(results[-1]), end="\n\n", flush=True)
-    if options.json is not None:
-        setting = {name: getattr(options, name) for name in ("model", "size", "format", "steps", "rounds")}
-        write_json(
-            options.json,
-            {"environment": environment(device, ("torchvision",)), "setting": setting, "results": results},
-        )
-
-
-if __name__ == "__main__":
-    main()
+        batches = [{"batch": batch} for batch in options.batch]
+        run.do(batches, lambda part: measure(options, store, part["batch"], device), report)

@@ -4,28 +4,30 @@ The rows are read as a transform on the CPU or a DataLoader worker reads them, f
 and compared with plain memory copies of the same number of bytes: `clone` into fresh memory, `copy_` into a buffer.
 Needs about 4 GB under --folder, and removes it.
 
-    python benchmarks/store_access.py --json results/store_access.json
+    diffcore bench store-access --json benchmarks/results/DEVICE/store_access.json
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from diffcore_gpu.benchmarks import measure
+from diffcore_gpu.benchmarks.arguments import SuiteParser, positive
+from diffcore_gpu.benchmarks.runs import Run
 from diffcore_gpu.store import CounterpartStore, CounterpartWriter
 
 OPEN = """
@@ -42,35 +44,10 @@ print(json.dumps({"seconds": seconds, "resident_bytes": resident() - before}))
 """
 
 
-def timed(actions: dict[str, Callable[[int], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each of `repeats` calls, after a tenth as many unmeasured ones.
-
-    The actions take turns, so that another load on the machine falls on all of them.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in actions}
-    for repeat in range(-max(3, repeats // 10), repeats):
-        for name, action in actions.items():
-            start = time.perf_counter()
-            result = action(repeat)
-            elapsed = time.perf_counter() - start
-            del result  # freeing the result is not part of it
-            if repeat >= 0:
-                seconds[name].append(elapsed)
-    return seconds
-
-
-def summary(seconds: list[float], num_bytes: int | None = None) -> dict[str, float]:
-    """Median, 10th and 90th percentile in milliseconds, and the rate at the median where bytes are moved."""
-    tenths = statistics.quantiles(seconds, n=10)
-    result = {
-        "median_ms": statistics.median(seconds) * 1e3,
-        "p10_ms": tenths[0] * 1e3,
-        "p90_ms": tenths[-1] * 1e3,
-        "repeats": len(seconds),
-    }
-    if num_bytes is not None:
-        result["gb_per_s"] = num_bytes / statistics.median(seconds) / 1e9
-    return result
+def summary(seconds: list[float], num_bytes: int | None = None) -> dict[str, Any]:
+    """As `measure.summary`, and the rate at the median where bytes are moved."""
+    found = measure.summary(seconds)
+    return found if num_bytes is None else {**found, "gb_per_s": num_bytes / found["median_ms"] / 1e6}
 
 
 def write(path: Path, num_rows: int, size: int, num_samples: int) -> float:
@@ -119,72 +96,83 @@ def measure_reading(folder: Path, num_rows: int, batch: int, repeats: int) -> di
     store = CounterpartStore.open(path)
     store.images(range(num_rows))  # bring every page into the system's cache, and into this process's map
     generator = torch.Generator().manual_seed(0)
-    rows = [torch.randint(0, num_rows, (batch,), generator=generator) for _ in range(repeats)]
+    # Other rows in every call, so that the processor's caches hold none of them.
+    rows = itertools.cycle(torch.randint(0, num_rows, (repeats, batch), generator=generator))
+    rows_into = itertools.cycle(torch.randint(0, num_rows, (repeats, batch), generator=generator))
     memory = torch.randint(0, 256, (num_rows, 3, 256, 256), dtype=torch.uint8)
-    starts = torch.randint(0, num_rows - batch + 1, (repeats,), generator=generator).tolist()
+    starts = itertools.cycle(torch.randint(0, num_rows - batch + 1, (repeats,), generator=generator).tolist())
+    starts_into = itertools.cycle(torch.randint(0, num_rows - batch + 1, (repeats,), generator=generator).tolist())
+
+    def consecutive(start: int) -> Tensor:
+        return memory[start : start + batch]
+
     buffer = torch.empty(batch, 3, 256, 256, dtype=torch.uint8)
     moved = buffer.nbytes
-    actions: dict[str, Callable[[int], object]] = {
-        "images": lambda repeat: store.images(rows[repeat]),
-        "clone": lambda repeat: memory[starts[repeat] : starts[repeat] + batch].clone(),
-        "clone of the same memory": lambda _: memory[:batch].clone(),
-        "images(out=)": lambda repeat: store.images(rows[repeat], out=buffer),
-        "copy_": lambda repeat: buffer.copy_(memory[starts[repeat] : starts[repeat] + batch]),
-        "copy_ of the same memory": lambda _: buffer.copy_(memory[:batch]),
+    actions: dict[str, Callable[[], object]] = {
+        "images": lambda: store.images(next(rows)),
+        "clone": lambda: consecutive(next(starts)).clone(),
+        "clone of the same memory": lambda: memory[:batch].clone(),
+        "images(out=)": lambda: store.images(next(rows_into), out=buffer),
+        "copy_": lambda: buffer.copy_(consecutive(next(starts_into))),
+        "copy_ of the same memory": lambda: buffer.copy_(memory[:batch]),
     }
-    results: dict[str, Any] = {name: summary(seconds, moved) for name, seconds in timed(actions, repeats).items()}
-    results["shards"] = len(store.image_shards)
-    for ours, copy in (
+    seconds = measure.interleaved(actions, device=torch.device("cpu"), repeats=repeats, warmup=max(3, repeats // 10))
+    times = {name: summary(values, moved) for name, values in seconds.items()}
+    compared = (
         ("images", "clone"),
         ("images", "clone of the same memory"),
         ("images(out=)", "copy_"),
         ("images(out=)", "copy_ of the same memory"),
-    ):
-        results[f"speed of {ours} / {copy}"] = results[copy]["median_ms"] / results[ours]["median_ms"]
+    )
+    speed = {f"{ours} / {copy}": times[copy]["median_ms"] / times[ours]["median_ms"] for ours, copy in compared}
     shutil.rmtree(path)
-    return results
+    return {"batch": batch, "shards": len(store.image_shards), "times": times, "speed": speed}
 
 
-def cpu_name() -> str:
-    """The processor's name as the system gives it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+def report(result: Mapping[str, Any]) -> str:
+    """The figures of one part."""
+    if result["what"] == "opening":
+        figures = [
+            ("write", f"{result['write_seconds']:.1f} s"),
+            ("verify", f"{result['verify_seconds']:.1f} s"),
+            ("open", f"{result['open']['median_ms']:.2f} ms"),
+            ("memory after opening", f"+{result['extra_resident_mb']:.1f} MB"),
+        ]
+        return measure.table((f"{result['rows']} rows of 3×32×32", ""), figures)
+    rows = [
+        (name, f"{of['median_ms']:.2f}", f"{of['p10_ms']:.2f}–{of['p90_ms']:.2f}", f"{of['gb_per_s']:.1f}")
+        for name, of in result["times"].items()
+    ]
+    text = measure.table((f"{result['batch']} rows of 3×256×256", "ms", "p10–p90", "GB/s"), rows)
+    ratios = [(name, f"{value:.2f}") for name, value in result["speed"].items()]
+    return text + "\n\n" + measure.table(("speed", "ratio"), ratios)
 
 
-def main() -> None:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = SuiteParser("store-access", __doc__)
+    parser.add_argument("--folder", type=Path, default=None, help="where to put the stores (default: a temporary one)")
+    parser.add_argument("--rows", type=positive, default=1_000_000, help="rows of 3×32×32 in the store that is opened")
+    parser.add_argument("--opens", type=positive, default=7, help="times that it is opened (default: %(default)s)")
+    parser.add_argument("--large-rows", type=positive, default=2000, help="rows of 3×256×256 in the store that is read")
+    parser.add_argument("--batch", type=positive, default=64, help="rows read at once (default: %(default)s)")
+    parser.add_argument("--repeats", type=positive, default=200, help="of each reading (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="default: %(default)s")
+    parser.add_resumable_json()
+    return parser.parse(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--folder", type=Path, default=None, help="where to put the stores (default: a temporary folder)"
-    )
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of 3×32×32 in the store that is opened")
-    parser.add_argument("--large-rows", type=int, default=2000, help="rows of 3×256×256 in the store that is read")
-    parser.add_argument("--batch", type=int, default=64, help="rows read at once")
-    parser.add_argument("--repeats", type=int, default=200, help="measured repeats of each reading")
-    parser.add_argument(
-        "--threads", type=int, default=torch.get_num_threads(), help="threads of torch (default: %(default)s)"
-    )
-    parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
-    options = parser.parse_args()
+    options = parse(arguments)
     torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        results = {
-            "cpu": cpu_name(),
-            "cpus": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "opening": measure_opening(Path(folder), options.rows, repeats=7),
-            "reading": measure_reading(Path(folder), options.large_rows, options.batch, options.repeats),
+    run = Run(
+        "store-access", options, torch.device("cpu"), ("rows", "opens", "large_rows", "batch", "repeats", "threads")
+    )
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        measures: dict[str, Callable[[], dict[str, Any]]] = {
+            "opening": lambda: measure_opening(folder, options.rows, options.opens),
+            "reading": lambda: measure_reading(folder, options.large_rows, options.batch, options.repeats),
         }
-    text = json.dumps(results, indent=1, ensure_ascii=False)
-    print(text)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(text + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        run.do([{"what": what} for what in measures], lambda part: measures[part["what"]](), report)

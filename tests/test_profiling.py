@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
 
 import diffcore_gpu as dc
+from diffcore_gpu.ops.reference import real_weight
 from diffcore_gpu.profiling import ProfileError, bytes_to_move, copy_speed, profile_training
-from tests.stores import NUM_SAMPLES, write_store
+from tests.pairs import pairs_of_counts
+from tests.stores import write_store
 from tests.test_transform import batch_of
 
 
@@ -20,26 +24,30 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> dc.CounterpartStore:
     return write_store(tmp_path_factory.mktemp("stores") / "small", shape=(3, 32, 32))
 
 
-@pytest.mark.parametrize("itemsize", [1, 2, 4])
-@pytest.mark.parametrize("lam", [(0.0, 1.0), 0.0, 1.0])
-def test_bytes_are_those_of_the_pixels_that_show(store: dc.CounterpartStore, itemsize: int, lam: Any) -> None:
-    index = torch.arange(NUM_SAMPLES)
-    plan = dc.draw_plan(index, store, height=32, width=32, lam=lam, p=0.8, seed=2)
-    expected = 0
-    for sample in range(NUM_SAMPLES):
-        top, left, bottom, right = plan.box[sample].tolist()
-        for y in range(32):
-            for x in range(32):
-                inside = top <= y < bottom and left <= x < right
-                if plan.row[sample] < 0:
-                    read = itemsize
-                elif plan.pixel[sample]:
-                    share = plan.lam[sample].item()
-                    read = (share > 0) * itemsize + (share < 1)
-                else:
-                    read = itemsize if inside == bool(plan.inside_real[sample]) else 1
-                expected += 3 * (read + itemsize)
-    assert bytes_to_move(plan, store.image_shape, itemsize) == expected
+@given(
+    height=st.integers(1, 30),
+    width=st.integers(1, 30),
+    channels=st.integers(1, 4),
+    itemsize=st.sampled_from([1, 2, 4]),
+    lam=st.sampled_from([0.0, 1.0, (0.0, 1.0)]),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_bytes_are_those_of_each_pixel(
+    height: int, width: int, channels: int, itemsize: int, lam: Any, seed: int
+) -> None:
+    pairs = pairs_of_counts(torch.tensor([0, 1, 2, 1, 3, 0, 1]))
+    plan = dc.draw_plan(torch.arange(7), pairs, height=height, width=width, seed=seed, lam=lam, p=0.8)
+    weight = real_weight(plan, height, width)  # of the real image, at each pixel
+    per_value = itemsize * (1 + (weight > 0)) + (weight < 1).to(torch.int64)
+    assert bytes_to_move(plan, (channels, height, width), itemsize) == int(per_value.sum()) * channels
+
+
+def test_bytes_of_a_known_batch() -> None:
+    """256×3×224×224 in bfloat16, pixel-wise: 2 + 1 + 2 bytes for each value."""
+    pairs = pairs_of_counts(torch.ones(256, dtype=torch.int64))
+    plan = dc.draw_plan(torch.arange(256), pairs, height=224, width=224, pixel_prob=1)
+    assert bytes_to_move(plan, (3, 224, 224), 2) == 256 * 3 * 224 * 224 * 5
 
 
 def test_ranges_of_mix_and_prefetch_are_in_a_trace(store: dc.CounterpartStore) -> None:

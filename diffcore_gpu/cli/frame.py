@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu import __version__
-from diffcore_gpu.cli import demo, generate, inspect, pack, profile, verify
+from diffcore_gpu.cli import bench, demo, generate, inspect, pack, profile, verify
 from diffcore_gpu.cli.console import say
 from diffcore_gpu.errors import DiffcoreError
 
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 for _name, _function in _COMMANDS.items():
     app.command(_name)(_function)
+app.command("bench", context_settings=bench.SETTINGS, epilog=bench.EPILOG)(bench.bench)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,10 +1,13 @@
 """What the host-overhead benchmark takes apart."""
 
-import host_overhead
+from pathlib import Path
+
 import pytest
 import torch
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix
+from diffcore_gpu.benchmarks import host_overhead
+from diffcore_gpu.benchmarks.result_file import read_result
 
 
 def test_parts_do_what_the_call_does(small_store: CounterpartStore, generator: torch.Generator) -> None:
@@ -28,3 +31,14 @@ def test_breakdown_adds_up(gpu: bool) -> None:
     assert rows["module"] == 6
     assert rows["operator dispatch"] == 6
     assert rows.pop("call") == sum(rows.values()) == 40
+
+
+def test_the_suite_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "host.json"
+    host_overhead.main(
+        ["--device", "cpu", "--batch", "2", "--size", "16", "--dtype", "float32", "--repeats", "3", "--json", str(path)]
+    )
+    (found,) = read_result(path, "host-overhead")["results"]
+    assert found["batch"] == 2
+    assert len(found["times"]["call"]["samples_ms"]) == 3
+    assert "operator dispatch" in capsys.readouterr().out

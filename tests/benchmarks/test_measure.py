@@ -1,11 +1,12 @@
 """The measuring code that the benchmarks share."""
 
-import json
-from pathlib import Path
-
-import measure
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffcore_gpu.benchmarks import measure
 
 CPU = torch.device("cpu")
 
@@ -47,30 +48,22 @@ def test_table_lines_up() -> None:
     ]
 
 
-def test_json_reads_back_and_keeps_samples_on_one_line(tmp_path: Path) -> None:
-    result = {"environment": {"gpu": None}, "batches": [{"samples_ms": [1.5, 2.0], "name": "λ"}], "none": {}, "no": []}
-    path = tmp_path / "new" / "result.json"
-    measure.write_json(path, result)
-    text = path.read_text()
-    assert json.loads(text) == result
-    assert "[1.5, 2.0]" in text
+@given(
+    st.lists(st.floats(50, 60), min_size=2, max_size=5),
+    st.lists(st.floats(50, 60), min_size=2, max_size=5),
+    st.floats(-100, 100),
+)
+def test_noise_between_arms_knows_no_order_and_no_offset(one: list[float], other: list[float], offset: float) -> None:
+    found = measure.within_deviation(one, other)
+    assert found == measure.within_deviation(other, one)
+    difference = abs(np.mean(one) - np.mean(other))
+    limit = np.sqrt(np.var(one, ddof=1) + np.var(other, ddof=1))
+    if abs(difference - limit) > 1e-6:
+        assert found == bool(difference < limit)
+        assert found == measure.within_deviation([value + offset for value in one], [value + offset for value in other])
 
 
-def test_environment_names_the_machine_but_no_path_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["/somewhere/secret/benchmarks/peers.py", "--threads", "2"])
-    found = measure.environment(CPU, ["no-such-package"])
-    assert found["command"] == "python benchmarks/peers.py --threads 2"
-    assert found["versions"]["torch"] == measure.version_of("torch")
-    assert found["versions"]["no-such-package"] is None
-    assert found["cpu"]
-    assert found["threads"] == torch.get_num_threads()
-    assert "secret" not in json.dumps(found)
-
-
-@pytest.mark.parametrize("program", ["bandwidth", "host_overhead"])
-def test_without_a_gpu_one_plain_sentence(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = __import__(program)
-    monkeypatch.setattr("sys.argv", [f"{program}.py"])
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit, match=rf"^{program}\.py .*measures a GPU, and torch finds none here\.$"):
-        module.main()
+def test_of_one_value_there_is_no_deviation() -> None:
+    assert measure.deviation([0.5]) is None
+    assert measure.deviation([1.0, 2.0, 6.0]) == pytest.approx(np.std([1, 2, 6], ddof=1))
+    assert measure.within_deviation([0.5], [0.5, 0.6]) is None

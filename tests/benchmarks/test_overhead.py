@@ -1,13 +1,31 @@
 """The overhead of eq. 9: its arithmetic, and that every method is measured or says why not."""
 
-import json
 from pathlib import Path
+from typing import Any
 
-import overhead
 import pytest
+
+from diffcore_gpu.benchmarks import overhead
+from diffcore_gpu.benchmarks.errors import BenchmarkError
+from diffcore_gpu.benchmarks.result_file import read_result
 
 for package in ("torchvision", "timm"):
     pytest.importorskip(package, reason=f"the benchmark of overheads needs {package}")
+
+TINY = [
+    "--device",
+    "cpu",
+    "--model",
+    "squeezenet1_1",
+    "--size",
+    "32",
+    "--repeats",
+    "3",
+    "--warmup",
+    "1",
+    "--steps",
+    "2",
+]
 
 
 def test_the_overhead_is_that_of_paired_steps() -> None:
@@ -29,28 +47,46 @@ def test_the_interval_holds_the_median_with_95_percent() -> None:
 
 def test_methods_are_measured_or_say_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "overhead.json"
-    arguments = [
-        "--device", "cpu", "--model", "squeezenet1_1", "--size", "32", "--batch", "4", "--repeats", "3",
-        "--warmup", "0", "--json", str(path), "--methods", "diffcore-mix", "mixup", "snapmix", "guided-ap-greedy",
-    ]  # fmt: skip
-    result = overhead.run(overhead.parse(arguments))
-    (found,) = result["results"]
-    assert set(found["times"]) | set(found["failed"]) >= {"vanilla", "diffcore-mix", "mixup", "guided-ap-greedy"}
-    assert "mixup" in found["overheads"]
-    assert set(found["overheads"]) | set(found["failed"]) == {"diffcore-mix", "mixup", "snapmix", "guided-ap-greedy"}
+    arguments = [*TINY, "--json", str(path), "--methods", "diffcore-mix", "mixup", "snapmix", "guided-ap-greedy"]
+    overhead.main([*arguments, "--batch", "4"])
+    (found,) = read_result(path, "overhead")["results"]
+    assert list(found["times"]) == ["vanilla", "diffcore-mix", "mixup", "guided-ap-greedy"]
+    assert list(found["overheads"]) == ["diffcore-mix", "mixup", "guided-ap-greedy"]
+    assert found["failed"]["snapmix"].startswith("SnapMix needs a model that pools its last")
     assert all(len(time["samples_ms"]) == 3 for time in found["times"].values())
-    assert json.loads(path.read_text())["setting"]["model"] == "squeezenet1_1"
-    assert "A_O, %" in capsys.readouterr().out
+    assert list(found["stages"]) == list(found["times"])
+    assert all(set(stages) == {"load_ms", "mix_ms", "train_ms"} for stages in found["stages"].values())
+    shown = capsys.readouterr().out
+    assert "A_O, %" in shown
+    assert "snapmix failed: SnapMix needs" in shown
 
-    again = overhead.run(overhead.parse([*arguments, "--batch", "4", "2", "--budget-minutes", "0"]))
-    assert [part["batch"] for part in again["results"]] == [4]  # kept, and nothing else was begun
-    assert "Batch 2 was not begun" in capsys.readouterr().out
+    overhead.main([*arguments, "--batch", "4", "2", "--budget-minutes", "0"])
+    assert [part["batch"] for part in read_result(path)["results"]] == [4]  # kept, and nothing else was begun
+    assert "before the end of batch 2" in capsys.readouterr().out
+
+
+def test_a_batch_of_one_fails_only_where_pairs_are_needed(tmp_path: Path) -> None:
+    path = tmp_path / "overhead.json"
+    methods = ["diffcore-mix", "mixup", "guided-sr-random", "comixup"]
+    overhead.main([*TINY, "--json", str(path), "--methods", *methods, "--batch", "1"])
+    (found,) = read_result(path)["results"]
+    assert set(found["overheads"]) == {"diffcore-mix"}
+    assert set(found["failed"]) == {"mixup", "guided-sr-random", "comixup"}
+    assert "a batch of 1 is too small" in found["failed"]["mixup"]
+
+
+def test_a_model_that_cannot_be_trained_leaves_rows_that_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """AlexNet's poolings leave nothing of 32 pixels."""
+    overhead.main(["--device", "cpu", "--model", "alexnet", *TINY[4:], "--batch", "2", "--methods", "diffcore-mix"])
+    shown = capsys.readouterr().out
+    assert "vanilla failed: " in shown
+    assert "diffcore-mix failed: " in shown
 
 
 def test_the_papers_column_stands_beside_ours() -> None:
     time = {"median_ms": 1.0}
     one = {"percent": 0.2, "low": -0.5, "high": 0.9}
-    result = {
+    result: dict[str, Any] = {
         "batch": 32,
         "times": {"vanilla": time, "diffcore-mix": time, "augmix": time},
         "overheads": {"diffcore-mix": one, "augmix": {**one, "low": 0.1}},
@@ -61,8 +97,24 @@ def test_the_papers_column_stands_beside_ours() -> None:
     assert "+0.2 (noise)" in lines[2]
     assert "(noise)" not in lines[3]
     assert lines[4] == "comixup failed: no memory"
+    result["loader_share"] = {"vanilla": 0.25, "diffcore-mix": 0.5, "augmix": 0.0}
+    assert [line.split()[-1] for line in overhead.report(result).splitlines()[:3]] == ["loader", "25.0%", "50.0%"]
 
 
-def test_an_unknown_model_is_refused_with_the_nearest() -> None:
-    with pytest.raises(SystemExit, match="no model 'resnet5O'; did you mean resnet50"):
-        overhead.make_model("resnet5O", overhead.torch.device("cpu"), "contiguous")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "resnet5O"], "there is no model 'resnet5O'; did you mean resnet50"),
+        (["--repeats", "1"], "--repeats must be 2 or more"),
+        (["--store", "s"], "--store needs --data"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_first(arguments: list[str], sentence: str) -> None:
+    with pytest.raises(BenchmarkError, match=sentence):
+        overhead.main(["--device", "cpu", "--size", "32", *arguments])
+
+
+def test_an_unknown_method_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        overhead.main(["--methods", "cutmx"])
+    assert "there is no method 'cutmx'; did you mean cutmix" in capsys.readouterr().err

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-import peers
 import pytest
 import torch
 
 from diffcore_gpu import CounterpartStore
+from diffcore_gpu.benchmarks import peers
 
 
 def timing(median: float) -> dict[str, float]:
@@ -46,10 +46,12 @@ def test_a_small_batch_is_measured_and_reported(
 
     monkeypatch.setattr(peers, "ROWS", 8)
     monkeypatch.setattr(peers, "peer_actions", one_peer)
-    result = peers.measure_batch(small_store, 32, 4, dtype, memory_format, torch.device("cpu"), repeats=3)
+    result = peers.measure_batch(
+        small_store, 32, batch=4, dtype=dtype, memory_format=memory_format, device=torch.device("cpu"), repeats=3
+    )
     assert len(result["times"]) == 7
     assert all(len(time["samples_ms"]) == 3 for time in result["times"].values())
-    text = peers.report(result)
+    text = peers.report({"batch": 4, "dtype": dtype, "memory_format": memory_format, **result})
     assert f"4×3×32×32 {dtype} {memory_format}" in text
     assert "diffcore patch (in place)" in text
 
@@ -64,4 +66,6 @@ def test_every_peer_runs(generator: torch.Generator) -> None:
     for name, action in actions.items():
         mixed, _ = action()
         assert mixed.shape == images.shape, name
-    assert set(peers.peer_actions(images.to(torch.uint8), labels)) == {"torchvision mixup", "torchvision cutmix"}
+    of_bytes = peers.peer_actions(images.mul(255).to(torch.uint8), labels)
+    assert set(of_bytes) == {"torchvision cutmix"}
+    assert of_bytes["torchvision cutmix"]()[0].dtype == torch.uint8

@@ -1,0 +1,110 @@
+"""Runs that consist of parts, such as one for each batch size: written after each, cut by a budget, and resumed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from diffcore_gpu.benchmarks.environment import clocks, environment
+from diffcore_gpu.benchmarks.errors import BenchmarkError
+from diffcore_gpu.benchmarks.result_file import new_result, read_result, write_result
+
+Part = dict[str, Any]
+"""What tells one part of a run from the others, such as {"batch": 16}."""
+
+
+class Run:
+    """A run of a suite, begun or resumed.
+
+    Args:
+        suite: its name.
+        options: with `command`, `json` and `budget_minutes` of `SuiteParser`.
+        device: that is measured.
+        setting: names of the options that every part depends on, or a mapping.
+        packages: whose versions the result names.
+
+    Attributes:
+        result: what the file holds, or will hold.
+
+    Raises:
+        BenchmarkError: the JSON file is there and holds something else than an earlier part of this run.
+    """
+
+    def __init__(
+        self,
+        suite: str,
+        options: argparse.Namespace,
+        device: torch.device,
+        setting: Sequence[str] | Mapping[str, Any],
+        packages: Sequence[str] = (),
+    ) -> None:
+        if not isinstance(setting, Mapping):
+            setting = {name: getattr(options, name) for name in setting}
+        self._setting = json.loads(json.dumps(setting, default=str))
+        self._path, self._device = options.json, device
+        budget = options.budget_minutes
+        self._end = None if budget is None else time.monotonic() + 60 * budget
+        self.result = new_result(suite, environment(device, packages, command=options.command), self._setting)
+        if self._path is not None and self._path.exists():
+            self._resume(suite)
+
+    def _resume(self, suite: str) -> None:
+        before = read_result(self._path, suite)
+        differs = [
+            f"{name} is {self._setting.get(name)!r} here and {before['setting'].get(name)!r} there"
+            for name in sorted({*self._setting, *before["setting"]})
+            if self._setting.get(name) != before["setting"].get(name)
+        ]
+        names = ("gpu", "cpu", "versions")
+        differs += [
+            f"{name} is not the same"
+            for name in names
+            if self.result["environment"][name] != before["environment"][name]
+        ]
+        if differs:
+            raise BenchmarkError(
+                f"{self._path}: holds another run ({'; '.join(differs)}); remove it or write to another file."
+            )
+        self.result = before
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget is spent."""
+        return self._end is not None and time.monotonic() > self._end
+
+    def do(
+        self,
+        parts: Sequence[Part],
+        measure: Callable[[Part], Mapping[str, Any] | None],
+        report: Callable[[dict[str, Any]], str] | None = None,
+    ) -> dict[str, Any]:
+        """Measure the parts that are not done yet.
+
+        Args:
+            parts: in order.
+            measure: the figures of a part; None: it stopped before its end, and so does the run.
+            report: the text that is printed about a part, from its figures and what tells it apart.
+
+        Returns:
+            The result with every part that is done.
+        """
+        for part in parts:
+            if any(all(done.get(key) == value for key, value in part.items()) for done in self.result["results"]):
+                continue
+            figures = None if self.spent else measure(part)
+            if figures is None:
+                what = ", ".join(f"{key} {value}" for key, value in part.items())
+                print(f"The budget is spent before the end of {what}; run the same command again to go on.")
+                break
+            measured = {**part, **figures, "clocks_at_end": clocks(self._device)}
+            self.result["results"].append(measured)
+            if self._path is not None:
+                write_result(self._path, self.result)
+            if report is not None:
+                print(report(measured), end="\n\n", flush=True)
+        return self.result

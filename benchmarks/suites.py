@@ -1,0 +1,43 @@
+"""The suites by name, each with the line that `diffcore bench` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from diffcore_gpu.benchmarks.errors import BenchmarkError
+
+SUITES = {
+    "overhead": ("overhead", "what every method adds to a training step: Table 6 of the paper"),
+    "batch-time": ("batch_time", "seconds that one batch takes under every method, by stages: Fig. 6"),
+    "peers": ("peers", "the mix alone against torchvision, kornia and timm"),
+    "bandwidth": ("bandwidth", "the mix on a GPU against the GPU's own copy"),
+    "host-overhead": ("host_overhead", "what one call of the mix costs the host"),
+    "geometry": ("geometry", "the fused crop and mix against torchvision's preprocessing"),
+    "residency": ("residency", "counterparts in device memory, in host memory and on disk"),
+    "generation": ("generation", "generation time and discards: Figs. 7 and 8"),
+    "store-access": ("store_access", "opening, writing and reading stores"),
+}
+"""The module of each suite, and what it measures."""
+
+
+def run_suite(name: str, arguments: Sequence[str]) -> None:
+    """Run a suite with its command line.
+
+    Args:
+        name: one of `SUITES`.
+        arguments: what follows the name.
+
+    Raises:
+        BenchmarkError: a package that the suite needs is not installed; and what the suite raises.
+        SystemExit: the suite refuses its command line, or has shown its help.
+    """
+    try:
+        module = import_module(f"diffcore_gpu.benchmarks.{SUITES[name][0]}")
+        module.main(arguments)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("diffcore_gpu"):
+            raise
+        raise BenchmarkError(
+            f"{name} needs {error.name}, which is not installed: pip install 'diffcore-gpu[bench,demo]' installs it."
+        ) from error

@@ -1,0 +1,253 @@
+"""Training steps with every method, by turns: what the suites `overhead` and `batch-time` measure.
+
+A step is: fetch a batch, mix, then forward, backward and SGD of one model that all methods share. Each turn runs a few
+steps in a row of every method, in a new order, and waits for the device only at the end of the row, as a training loop
+does; a sample is the mean step of a row. With real images the first steps of a row are not measured: they use up the
+batches that the loader's workers made while another method was training.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from diffcore_gpu import CounterpartStore, DiffCoreMix
+from diffcore_gpu.baselines import Batch, cross_entropy, make_baseline
+from diffcore_gpu.benchmarks.measure import summary
+from diffcore_gpu.benchmarks.models import paper_sgd
+from diffcore_gpu.benchmarks.paper import OURS, VANILLA
+from diffcore_gpu.benchmarks.random_data import MEAN, STD
+
+FAILURES = (RuntimeError, ValueError, ImportError, MemoryError, ArithmeticError)
+"""What a method may raise that concerns this method alone; running out of GPU memory is a RuntimeError."""
+
+
+class ToTrain(NamedTuple):
+    """What a model is trained on: images [M, C, H, W]; labels int64 [M] or class weights float32 [M, K]."""
+
+    images: Tensor
+    targets: Tensor
+    during_forward: AbstractContextManager[object]
+
+
+def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy, the mean over the batch, with the targets of `ToTrain`."""
+    if targets.dtype == torch.int64:
+        return nn.functional.cross_entropy(logits.float(), targets)
+    return cross_entropy(logits, targets)
+
+
+Mix = Callable[[Batch, nn.Module], ToTrain]
+
+
+class Batches(Protocol):
+    """Where batches come from.
+
+    Attributes:
+        ahead: batches that may lie ready when a row of steps begins.
+    """
+
+    ahead: int
+
+    def next(self) -> tuple[Batch, float]:
+        """A batch on the device, and the seconds that the host waited for the loader."""
+        ...
+
+
+class OneBatch:
+    """The same batch again and again: it lies on the device, so fetching costs nothing.
+
+    Args:
+        batch: on the device.
+    """
+
+    ahead = 0
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def next(self) -> tuple[Batch, float]:
+        """The batch, at once."""
+        return self._batch, 0.0
+
+
+def make_mix(name: str, num_classes: int, store: CounterpartStore, device: torch.device) -> Mix:
+    """A method as the training step calls it.
+
+    Args:
+        name: `VANILLA`, `OURS`, or a name of `diffcore_gpu.baselines`.
+        num_classes: K.
+        store: counterparts, for the methods that need them.
+        device: that trains.
+
+    Raises:
+        ImportError, ValueError: of `make_baseline`.
+    """
+    if name == VANILLA:
+        return lambda batch, model: ToTrain(batch.images, batch.labels, nullcontext())
+    if name == OURS:
+        mix = DiffCoreMix(store, mean=MEAN, std=STD).to(device)
+        return lambda batch, model: ToTrain(mix(batch.images, batch.index), batch.labels, nullcontext())
+    method = make_baseline(name, num_classes, mean=MEAN, std=STD, store=store)
+
+    def mixed(batch: Batch, model: nn.Module) -> ToTrain:
+        made = method(batch, model)
+        return ToTrain(made.images, made.targets, made.during_forward)
+
+    return mixed
+
+
+@dataclass
+class Row:
+    """Times of the steps of one row in seconds: from event to event on a GPU, by the clock on the CPU."""
+
+    load: float = 0.0
+    mix: float = 0.0
+    train: float = 0.0
+    waited: float = 0.0
+    steps: int = 0
+    step: float = field(default=0.0, init=False)
+
+
+class Trainer:
+    """One model and its optimizer, SGD as in the paper.
+
+    Args:
+        model: in training mode, on the device and in the memory format of its training.
+        device: where it is.
+        amp: autocast to bfloat16.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, *, amp: bool) -> None:
+        self.model, self.device = model, device
+        self._optimizer = paper_sgd(model)
+        self._amp = amp
+
+    def row(self, batches: Batches, mix: Mix, steps: int) -> Row:
+        """Train some steps, and wait for the device at the end.
+
+        Args:
+            batches: where they come from.
+            mix: the method.
+            steps: how many.
+        """
+        now, seconds = (_event, _between) if self.device.type == "cuda" else (time.perf_counter, _difference)
+        marks: list[tuple[Any, Any, Any, Any]] = []
+        waited = 0.0
+        for _ in range(steps):
+            start = now()
+            batch, wait = batches.next()
+            loaded = now()
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._amp):
+                made = mix(batch, self.model)
+                mixed = now()
+                with made.during_forward:
+                    logits = self.model(made.images)
+                loss = loss_of(logits, made.targets)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimizer.step()
+            marks.append((start, loaded, mixed, now()))
+            waited += wait
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        row = Row(waited=waited, steps=steps)
+        for start, loaded, mixed, end in marks:
+            row.load += seconds(start, loaded)
+            row.mix += seconds(loaded, mixed)
+            row.train += seconds(mixed, end)
+        row.step = seconds(marks[0][0], marks[-1][3]) / steps
+        return row
+
+
+def _event() -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def _between(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+    milliseconds: float = start.elapsed_time(end)
+    return milliseconds / 1e3
+
+
+def _difference(start: float, end: float) -> float:
+    return end - start
+
+
+def why(error: BaseException) -> str:
+    """The first line of an error, for a row that says what failed."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def by_turns(
+    trainer: Trainer, batches: Batches, mixes: Mapping[str, Mix], *, repeats: int, warmup: int, steps: int
+) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """Rows of every method, taking turns in an order that changes from turn to turn (the same in every run).
+
+    Args:
+        trainer: the model.
+        batches: for all methods.
+        mixes: the methods by name.
+        repeats: measured turns.
+        warmup: turns before them; a method that fails does so here, or later, and then takes no more turns.
+        steps: measured steps of a row.
+
+    Returns:
+        For each method its rows, and for those that failed, why.
+    """
+    rows: dict[str, list[Row]] = {name: [] for name in mixes}
+    failed: dict[str, str] = {}
+    order = list(mixes)
+    shuffle = random.Random(0).shuffle
+    for turn in range(-max(warmup, 1), repeats):
+        shuffle(order)
+        for name in [name for name in order if name not in failed]:
+            try:
+                if batches.ahead:
+                    trainer.row(batches, mixes[name], batches.ahead)
+                row = trainer.row(batches, mixes[name], steps)
+            except FAILURES as error:
+                failed[name] = why(error)
+                if trainer.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            if turn >= 0:
+                rows[name].append(row)
+    return {name: rows[name] for name in mixes if name not in failed}, failed
+
+
+def figures(rows: Mapping[str, list[Row]], *, real_input: bool) -> dict[str, Any]:
+    """The times of each method as a result holds them.
+
+    Args:
+        rows: of `by_turns`.
+        real_input: whether batches came from a loader, whose share is then told.
+
+    Returns:
+        `times`: the summary of a step. `stages`: medians of its stages in ms. `loader_share`: the median share of a
+        step in which the host waited for the loader.
+    """
+    found: dict[str, Any] = {
+        "times": {name: summary([row.step for row in of]) for name, of in rows.items()},
+        "stages": {
+            name: {
+                f"{stage}_ms": round(1e3 * median(getattr(row, stage) / row.steps for row in of), 5)
+                for stage in ("load", "mix", "train")
+            }
+            for name, of in rows.items()
+        },
+    }
+    if real_input:
+        found["loader_share"] = {
+            name: median(row.waited / row.steps / row.step for row in of) for name, of in rows.items()
+        }
+    return found

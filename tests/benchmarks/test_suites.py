@@ -1,0 +1,75 @@
+"""Every suite is there, tells its options, and says what is missing."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffcore_gpu.benchmarks.errors import BenchmarkError
+from diffcore_gpu.benchmarks.names import nearest
+from diffcore_gpu.benchmarks.result_file import read_result
+from diffcore_gpu.benchmarks.suites import SUITES, run_suite
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_shows_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run_suite(name, ["--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: diffcore bench {name} ")
+    assert f"    diffcore bench {name} " in shown  # an example of its use
+
+
+@pytest.mark.parametrize("name", ["bandwidth", "host-overhead", "overhead", "residency"])
+def test_without_a_gpu_one_plain_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BenchmarkError, match=r"^--device cuda measures a GPU, and torch finds none here"):
+        run_suite(name, [])
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffcore_gpu.benchmarks.peers", None)
+    with pytest.raises(ModuleNotFoundError):  # one of our own modules: a fault, not a package to install
+        run_suite("peers", [])
+    monkeypatch.undo()
+
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'timm'", name="timm")
+
+    monkeypatch.setattr("diffcore_gpu.benchmarks.suites.import_module", missing)
+    with pytest.raises(BenchmarkError, match=r"peers needs timm, which is not installed: pip install 'diffcore-gpu\[b"):
+        run_suite("peers", [])
+    importlib.import_module("diffcore_gpu.benchmarks.peers")
+
+
+def test_nearest_names() -> None:
+    assert nearest("resnet5O", ["resnet50", "vgg11", "resnet50"]) == "did you mean resnet50?"
+    assert nearest("x", ["aa", "bb"]) == "known are aa, bb."
+    assert nearest("x", ["aa", "bb"], "see the list.") == "see the list."
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("peers", ["--size", "16", "--repeats", "2"]),
+        ("bandwidth", ["--size", "16", "--repeats", "2", "--dtype", "float32", "uint8", "--format", "channels_last"]),
+        ("geometry", ["--model", "squeezenet1_1", "--raw", "40", "--size", "32", "--repeats", "2"]),
+        ("residency", ["--model", "squeezenet1_1", "--size", "32", "--steps", "2", "--rounds", "2"]),
+    ],
+)
+def test_suites_run_on_the_cpu(
+    name: str, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For real, at a tiny size; the other suites are run by their own tests."""
+    for package in ("torchvision", "timm", "kornia"):
+        pytest.importorskip(package, reason=f"the suites need {package}")
+    path = tmp_path / "result.json"
+    run_suite(name, ["--device", "cpu", "--batch", "2", *arguments, "--json", str(path)])
+    result = read_result(path, name)
+    assert {found["batch"] for found in result["results"]} == {2}
+    assert "samples_ms" in path.read_text()
+    assert capsys.readouterr().out
