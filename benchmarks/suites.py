@@ -12,6 +12,7 @@ SUITES = {
     "batch-time": ("batch_time", "seconds that one batch takes under every method, by stages: Fig. 6"),
     "batch-gallery": ("batch_gallery", "a picture of the same batch under every method: Figs. 10-15"),
     "loader": ("loader", "a store against the folder of PNG files that the published code trains from"),
+    "train": ("train", "accuracy of any method and model, by recipes: Tables 2-5, 7 and 8"),
     "peers": ("peers", "the mix alone against torchvision, kornia and timm"),
     "bandwidth": ("bandwidth", "the mix on a GPU against the GPU's own copy"),
     "host-overhead": ("host_overhead", "what one call of the mix costs the host"),

@@ -1,0 +1,1 @@
+"""Accuracy runs by recipes: datasets, arms, the training loop, and its checkpoints."""

@@ -1,0 +1,232 @@
+"""One run: a model trained with one arm and one seed, from its checkpoint on if there is one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from diffcore_gpu import PrefetchLoader
+from diffcore_gpu.baselines import Batch
+from diffcore_gpu.benchmarks.models import make_model
+from diffcore_gpu.benchmarks.training.arms import Method, Prepared, make_method
+from diffcore_gpu.benchmarks.training.checkpoint import Checkpoint
+from diffcore_gpu.benchmarks.training.data import Data
+from diffcore_gpu.benchmarks.training.draws import Use, seed_of
+from diffcore_gpu.benchmarks.training.evaluation import evaluate
+from diffcore_gpu.benchmarks.training.loading import (
+    EpochBatches,
+    EvaluationSet,
+    TrainingSet,
+    augmentation,
+    evaluation_loader,
+    preprocessing,
+    training_loader,
+)
+from diffcore_gpu.benchmarks.training.recipe import Training
+from diffcore_gpu.benchmarks.training_steps import loss_of
+
+AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How runs are executed.
+
+    Attributes:
+        device: that trains.
+        workers: of the loader.
+        amp: a key of `AMP`.
+        channels_last: memory format of model and images.
+        steps: at most so many steps of an epoch; None: all.
+        spent: whether to stop before the next epoch.
+    """
+
+    device: torch.device
+    workers: int = 0
+    amp: str = "off"
+    channels_last: bool = False
+    steps: int | None = None
+    spent: Callable[[], bool] = lambda: False
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of model and images."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """To be entered around forward passes."""
+        dtype = AMP[self.amp]
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What there is to say about a finished epoch.
+
+    Attributes:
+        number: from 1.
+        of: epochs of the run.
+        loss: mean of the steps.
+        lr: learning rate.
+        seconds: of its steps.
+        samples: that it trained on.
+        splits: accuracies by split, where it was evaluated.
+    """
+
+    number: int
+    of: int
+    loss: float
+    lr: float
+    seconds: float
+    samples: int
+    splits: dict[str, dict[str, float]] | None
+
+
+def make_trained(training: Training, num_classes: int, seed: int, execution: Execution) -> nn.Module:
+    """The model as it is before the first step.
+
+    Raises:
+        BenchmarkError: of `make_model`.
+    """
+    torch.manual_seed(seed_of(Use.MODEL, seed))
+    model = make_model(training.model, num_classes, pretrained=training.pretrained, **training.model_settings)
+    return model.to(execution.device, memory_format=execution.memory_format)  # type: ignore[call-overload, no-any-return]
+
+
+def train(
+    training: Training,
+    data: Data,
+    prepared: Prepared,
+    seed: int,
+    execution: Execution,
+    checkpoint: Checkpoint,
+    tell: Callable[[Epoch], None],
+) -> dict[str, Any] | None:
+    """Train and evaluate.
+
+    Everything that is drawn depends on seed and epoch alone, so a run that goes on from its checkpoint ends as one that
+    was never cut; on the CPU to the last bit.
+
+    Args:
+        training: what the recipe says.
+        data: the images.
+        prepared: the arm.
+        seed: of the run.
+        execution: device, workers, precision.
+        checkpoint: of this run.
+        tell: gets each epoch when it is finished.
+
+    Returns:
+        The figures of the run; None: it was stopped between two epochs, and its checkpoint is written.
+
+    Raises:
+        BenchmarkError: a file cannot be decoded.
+        StoreError: the store does not fit the samples.
+        RuntimeError, ValueError, ImportError: the method or the model cannot do this.
+    """
+    device, classes = execution.device, len(data.class_names)
+    state = checkpoint.load(device)
+    if state is not None and "figures" in state:
+        figures: dict[str, Any] = state["figures"]
+        return figures
+    model = make_trained(training, classes, seed, execution)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay
+    )
+    scaler = torch.amp.GradScaler(device.type, enabled=execution.amp == "fp16")
+    method = make_method(prepared, classes, seed, device)
+    history: list[dict[str, Any]] = []
+    seconds = 0.0
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scaler.load_state_dict(state["scaler"])
+        history, seconds = state["history"], state["seconds"]
+        del state
+    batches = EpochBatches(data.part, training.batch, seed, execution.steps)
+    samples = TrainingSet(data.train, augmentation(training.augmentation, training.size), seed)
+    loader = PrefetchLoader(training_loader(samples, batches, execution.workers, device), method.mix, device)
+    for epoch in range(len(history), training.epochs):
+        if execution.spent():
+            return None
+        start = time.perf_counter()
+        batches.epoch = epoch
+        lr = training.lr_at(epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        loss = _train_epoch(epoch, seed, model, method, loader, optimizer, scaler, execution) / len(batches)
+        took = time.perf_counter() - start
+        last = epoch + 1 == training.epochs
+        if not math.isfinite(loss):
+            return {"failed": f"diverged at epoch {epoch + 1}: the loss is {loss}", "history": history}
+        splits = None
+        if last or epoch == 0 or (epoch + 1) % training.evaluate_every == 0:
+            splits = _evaluate(model, training, data, execution)
+        seconds += time.perf_counter() - start
+        entry: dict[str, Any] = {"epoch": epoch + 1, "loss": loss, "lr": lr}
+        history.append(entry if splits is None else {**entry, "splits": splits})
+        tell(Epoch(epoch + 1, training.epochs, loss, lr, took, batches.samples, splits))
+        if last:
+            figures = {
+                "epochs": training.epochs,
+                "steps": training.epochs * len(batches),
+                "seconds": seconds,
+                "splits": splits,
+                "history": history,
+            }
+            checkpoint.finish({"figures": figures}, model.state_dict())
+            return figures
+        states = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
+        checkpoint.save({**states, "history": history, "seconds": seconds})
+    raise AssertionError("a checkpoint after the last epoch holds the figures")
+
+
+def _train_epoch(
+    epoch: int,
+    seed: int,
+    model: nn.Module,
+    method: Method,
+    loader: PrefetchLoader,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    execution: Execution,
+) -> float:
+    """The sum of the losses; the device is waited for at the end alone."""
+    model.train()
+    method.begin(epoch)
+    torch.manual_seed(seed_of(Use.LAYERS, seed, epoch))  # for dropout and the like
+    total = torch.zeros((), device=execution.device)
+    for batch in _moved(loader, execution):
+        with execution.autocast():
+            made = method(batch, model)
+            with made.during_forward:
+                logits = model(made.images)
+            loss = loss_of(logits, made.targets)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        total += loss.detach()
+    return float(total)
+
+
+def _moved(loader: PrefetchLoader, execution: Execution) -> Iterator[Batch]:
+    for images, labels, index in loader:
+        yield Batch(images.contiguous(memory_format=execution.memory_format), labels, index)
+
+
+def _evaluate(model: nn.Module, training: Training, data: Data, execution: Execution) -> dict[str, dict[str, float]]:
+    transform = preprocessing(training.augmentation, training.size)
+    found = {}
+    for name, dataset in data.splits.items():
+        images = EvaluationSet(dataset, transform)
+        loader = evaluation_loader(images, 2 * training.batch, execution.workers, execution.device)
+        found[name] = evaluate(model, loader, execution.device, execution.autocast(), execution.memory_format)
+    return found
