@@ -10,9 +10,11 @@ from diffcore_gpu.benchmarks.errors import BenchmarkError
 SUITES = {
     "overhead": ("overhead", "what every method adds to a training step: Table 6 of the paper"),
     "batch-time": ("batch_time", "seconds that one batch takes under every method, by stages: Fig. 6"),
+    "overhead-accuracy": ("overhead_accuracy", "overhead against accuracy of every method: Fig. 4"),
     "batch-gallery": ("batch_gallery", "a picture of the same batch under every method: Figs. 10-15"),
     "loader": ("loader", "a store against the folder of PNG files that the published code trains from"),
     "train": ("train", "accuracy of any method and model, by recipes: Tables 2-5, 7 and 8"),
+    "report": ("report", "an HTML page, plots and the README's tables from the results of any runs"),
     "peers": ("peers", "the mix alone against torchvision, kornia and timm"),
     "bandwidth": ("bandwidth", "the mix on a GPU against the GPU's own copy"),
     "host-overhead": ("host_overhead", "what one call of the mix costs the host"),

@@ -1,0 +1,95 @@
+"""The tables of a README, drawn from results between a line that names them and a line that ends them.
+
+    <!-- results: overhead -->
+    …
+    <!-- end of results -->
+
+The name is that of the result files without `.json`. There is a table for each device that has such a file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffcore_gpu.benchmarks.errors import BenchmarkError
+from diffcore_gpu.benchmarks.names import nearest
+from diffcore_gpu.benchmarks.reporting.collection import Loaded, complete
+from diffcore_gpu.benchmarks.reporting.markdown import code, markdown_table, plain
+from diffcore_gpu.benchmarks.reporting.provenance import where
+from diffcore_gpu.benchmarks.reporting.suite_tables import tables_of
+from diffcore_gpu.store.durable import replace_file
+
+_START = re.compile(r"^<!-- results: (\S+) -->\n", re.MULTILINE)
+_END = "<!-- end of results -->"
+
+
+def with_tables(readme: Path, text: str, results: Sequence[Loaded]) -> str:
+    """The text with its tables drawn anew.
+
+    Args:
+        readme: the file, for messages and links.
+        text: what it holds.
+        results: to draw from.
+
+    Raises:
+        BenchmarkError: it has no place for a table, one that does not end, or one without results.
+    """
+    drawn, rest = "", text
+    while start := _START.search(rest):
+        inside, end, after = rest[start.end() :].partition(_END)
+        if not end or _START.search(inside):
+            raise BenchmarkError(f"{readme}: no line {_END} follows {start[0].strip()}.")
+        drawn += rest[: start.end()] + _section(readme, start[1], results) + _END
+        rest = after
+    if not drawn:
+        raise BenchmarkError(f"{readme}: has no line <!-- results: NAME -->, so no table can be drawn into it.")
+    return drawn + rest
+
+
+def _section(readme: Path, name: str, results: Sequence[Loaded]) -> str:
+    """What stands between the two lines: the tables of every device, and where they come from."""
+    of_name = [loaded for loaded in results if loaded.path.stem == name]
+    if not of_name:
+        known = nearest(name, (loaded.path.stem for loaded in results))
+        raise BenchmarkError(f"{readme}: asks for results of {name!r}, and no file is called {name}.json; {known}")
+    parts = []
+    for loaded in of_name:
+        tables = [table for table in tables_of(loaded) if not table.details]
+        for table in tables:
+            title = f"**{plain(table.title)}**\n\n" if len(tables) > 1 else ""
+            parts.append(f"{title}{markdown_table(table)}")
+        source = Path(os.path.relpath(loaded.path.resolve(), readme.resolve().parent)).as_posix()
+        with complete(loaded.path, loaded.suite):
+            environment = loaded.result["environment"]
+            told = plain(where(environment))
+            parts.append(f"[{source}]({source}), {code(environment['command'])}: {told}\n")
+    return "\n".join(parts)
+
+
+def update(readme: Path, results: Sequence[Loaded], *, check: bool) -> bool:
+    """Draw the tables of a README anew.
+
+    Args:
+        readme: the file.
+        results: to draw from.
+        check: change nothing.
+
+    Returns:
+        Whether the file was changed.
+
+    Raises:
+        BenchmarkError: of `with_tables`; there is no such file; with `check`, its tables are not those of the results.
+    """
+    if not readme.is_file():
+        raise BenchmarkError(f"{readme}: there is no such file.")
+    text = readme.read_bytes().decode()
+    drawn = with_tables(readme, text, results)
+    if check and drawn != text:
+        raise BenchmarkError(f"{readme}: its tables are not those of the results; run the same without --check.")
+    if drawn == text:
+        return False
+    replace_file(readme, drawn.encode())
+    return True

@@ -1,0 +1,124 @@
+"""A table as data, whatever it is written as, and how its figures are put: medians, spreads, noise."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Name = TypeVar("Name", bound=Hashable)
+MISSING = "–"
+FAILED = "failed"
+"""In place of a figure; the note says why."""
+NOISE = " (noise)"
+"""Behind a difference that is no larger than the spread."""
+SPREAD = "p10–p90"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        title: what it shows.
+        header: one text for each column.
+        rows: a text for each column.
+        text_columns: so many columns from the left hold names, the others figures.
+        note: what a reader must know to read it.
+        details: whether it is for the page alone, not for the README.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text_columns: int = 1
+    note: str = ""
+    details: bool = False
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.header) for row in self.rows):
+            raise ValueError(f"{self.title}: a row does not have {len(self.header)} columns")
+
+
+def make_table(
+    title: str,
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    text_columns: int = 1,
+    note: str = "",
+    details: bool = False,
+) -> Table:
+    """A `Table` from any sequences."""
+    return Table(title, tuple(header), tuple(map(tuple, rows)), text_columns, note, details)
+
+
+def decimals(value: float) -> int:
+    """Decimals that show three digits of a value, two at least."""
+    return 2 if value == 0 else min(max(2, 2 - math.floor(math.log10(abs(value)))), 9)
+
+
+def with_spread(time: Mapping[str, Any], scale: float = 1.0) -> str:
+    """A summary as "median (p10–p90)".
+
+    Args:
+        time: of `diffcore_gpu.benchmarks.measure.summary`.
+        scale: by which its milliseconds are multiplied.
+    """
+    median, low, high = (time[key] * scale for key in ("median_ms", "p10_ms", "p90_ms"))
+    places = decimals(median)
+    return f"{median:.{places}f} ({low:.{places}f}–{high:.{places}f})"
+
+
+def figure(value: float) -> str:
+    """A number with three digits, two decimals at least."""
+    return f"{value:.{decimals(value)}f}"
+
+
+def quantiles(samples: Sequence[float]) -> tuple[float, float, float]:
+    """Median, 10th and 90th percentile; of one sample, that sample."""
+    if len(samples) == 1:
+        return (samples[0],) * 3
+    tenths = statistics.quantiles(samples, n=10, method="inclusive")
+    return statistics.median(samples), tenths[0], tenths[-1]
+
+
+def samples_with_spread(samples: Sequence[float], scale: float = 1.0, places: int | None = None) -> str:
+    """Samples as "median (p10–p90)", or the one sample alone."""
+    median, low, high = (value * scale for value in quantiles(samples))
+    places = decimals(median) if places is None else places
+    if len(samples) == 1:
+        return f"{median:.{places}f}"
+    return f"{median:.{places}f} ({low:.{places}f}–{high:.{places}f})"
+
+
+def signed(value: float | None) -> str:
+    """A figure in percent with its sign, or a dash."""
+    return MISSING if value is None else f"{value:+.1f}"
+
+
+def interval(found: Mapping[str, float]) -> str:
+    """An overhead with its interval of 95 %, marked where that holds 0."""
+    noise = NOISE if found["low"] <= 0 <= found["high"] else ""
+    return f"{found['percent']:+.1f} ({found['low']:+.1f} … {found['high']:+.1f}){noise}"
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation; of one value, that value."""
+    mean = statistics.fmean(values)
+    return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
+
+
+def shape_of(part: Mapping[str, Any]) -> str:
+    """A batch as "16×3×224×224 float32", with its memory format where that is not the usual one."""
+    size = part["size"]
+    memory_format = part.get("memory_format", "contiguous")
+    suffix = "" if memory_format == "contiguous" else f" {memory_format}"
+    return f"{part['batch']}×3×{size}×{size} {part['dtype']}{suffix}"
+
+
+def union(names: Iterable[Iterable[Name]]) -> list[Name]:
+    """All names, each once, in the order in which they come."""
+    return list(dict.fromkeys(name for group in names for name in group))

@@ -1,0 +1,163 @@
+"""Tables of the transform alone: beside its peers, beside a copy, with a crop, by residency, and on the host."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from diffcore_gpu.benchmarks.measure import within_noise
+from diffcore_gpu.benchmarks.reporting.tables import (
+    MISSING,
+    NOISE,
+    SPREAD,
+    Table,
+    make_table,
+    shape_of,
+    union,
+    with_spread,
+)
+
+_IN_PLACE = " (in place)"
+
+
+def peers_tables(result: dict[str, Any]) -> list[Table]:
+    """The default mix beside the fastest peer, out of place and in place; then every comparison and every time."""
+    parts = result["results"]
+    summary = make_table(
+        "The mix beside the fastest peer",
+        ("batch", "written", f"diffcore-gpu, ms ({SPREAD})", f"fastest peer, ms ({SPREAD})", "ratio"),
+        (_beside_fastest(part, in_place) for part in parts for in_place in (False, True)),
+        text_columns=2,
+        note="Ratio: ours over the peer's time; noise: each median lies within the other's spread.",
+    )
+    compared = make_table(
+        "Every comparison",
+        ("batch", "ours", "against", "the fastest is", "ours / fastest"),
+        (
+            (
+                shape_of(part),
+                row["ours"],
+                row["against"],
+                row["fastest"],
+                f"{row['ratio']:.2f}{NOISE if row['within_noise'] else ''}",
+            )
+            for part in parts
+            for row in part["comparisons"]
+        ),
+        text_columns=4,
+        details=True,
+    )
+    times = make_table(
+        "Every time",
+        ("batch", "what", f"ms ({SPREAD})"),
+        ((shape_of(part), name, with_spread(time)) for part in parts for name, time in part["times"].items()),
+        text_columns=2,
+        details=True,
+    )
+    return [summary, compared, times]
+
+
+def _beside_fastest(part: dict[str, Any], in_place: bool) -> tuple[str, ...]:
+    times = part["times"]
+    ours = times["diffcore default" + _IN_PLACE * in_place]
+    peers = [name for name in times if not name.startswith("diffcore") and (in_place or _IN_PLACE not in name)]
+    how = "in place" if in_place else "new images"
+    if not peers:
+        return shape_of(part), how, with_spread(ours), MISSING, MISSING
+    name = min(peers, key=lambda name: float(times[name]["median_ms"]))
+    ratio = f"{ours['median_ms'] / times[name]['median_ms']:.2f}{NOISE if within_noise(ours, times[name]) else ''}"
+    return shape_of(part), how, with_spread(ours), f"{name.removesuffix(_IN_PLACE)}: {with_spread(times[name])}", ratio
+
+
+def bandwidth_tables(result: dict[str, Any]) -> list[Table]:
+    """The share of the copy's rate that each kind of mix reaches; then every rate."""
+    parts = result["results"]
+    kinds = [kind for kind in union(part["rates"] for part in parts) if "copy" not in kind]
+    shares = make_table(
+        "Share of the rate of a copy",
+        ("batch", *(f"{kind}, of copy" for kind in kinds), *(f"{kind}, of large copy" for kind in kinds)),
+        (
+            (
+                shape_of(part),
+                *(f"{part['rates'][kind][share]:.2f}" for share in ("of_copy", "of_large_copy") for kind in kinds),
+            )
+            for part in parts
+        ),
+        note="Bytes that must move over time, over that of a device-to-device copy of the same batch, and of 256 MiB.",
+    )
+    rates = make_table(
+        "Every rate",
+        ("batch", "what", f"µs ({SPREAD})", "GB/s", "of copy", "of large copy"),
+        (
+            (
+                shape_of(part),
+                name,
+                with_spread(part["times"][name], 1e3),
+                f"{rate['gb_per_s']:.0f}",
+                f"{rate['of_copy']:.2f}",
+                f"{rate['of_large_copy']:.2f}",
+            )
+            for part in parts
+            for name, rate in part["rates"].items()
+        ),
+        text_columns=2,
+        details=True,
+    )
+    return [shares, rates]
+
+
+def geometry_tables(result: dict[str, Any]) -> list[Table]:
+    """Each preprocessing alone and in a training step, and its overhead over torchvision's."""
+    rows = []
+    for part in result["results"]:
+        alone, steps = part["times"]["alone"], part["times"]["in a training step"]
+        first = next(iter(steps))
+        for name, step in steps.items():
+            share = step["median_ms"] / steps[first]["median_ms"] - 1
+            noise = NOISE if name != first and within_noise(step, steps[first]) else ""
+            rows.append((str(part["batch"]), name, with_spread(alone[name]), with_spread(step), f"{share:+.1%}{noise}"))
+    header = ("batch", "what", f"alone, ms ({SPREAD})", f"step, ms ({SPREAD})", "overhead")
+    note = "Overhead: of the median step over the first one's; noise: each median lies within the other's spread."
+    return [make_table("Preprocessing alone and in a training step", header, rows, text_columns=2, note=note)]
+
+
+def residency_tables(result: dict[str, Any]) -> list[Table]:
+    """Training steps with each residency, and their overhead over no mix."""
+    rows = []
+    for part in result["results"]:
+        times = part["times"]
+        none = times["none"]
+        for name, time in times.items():
+            pairs = zip(time["samples_ms"], none["samples_ms"], strict=True)
+            noise = NOISE if name != "none" and within_noise(time, none) else ""
+            share = f"{statistics.median(a / b - 1 for a, b in pairs):+.1%}{noise}"
+            rows.append((str(part["batch"]), name, with_spread(time), share))
+    header = ("batch", "what", f"step, ms ({SPREAD})", "overhead")
+    note = "Overhead: the median over the rounds; noise: each median lies within the other's spread."
+    return [make_table("Where the counterparts lie", header, rows, text_columns=2, note=note)]
+
+
+def host_overhead_tables(result: dict[str, Any]) -> list[Table]:
+    """What each part of one call costs the host; then the times that this was computed from."""
+    parts = result["results"]
+    names = union(part["breakdown_us"] for part in parts)
+    breakdown = make_table(
+        "Host time of one call",
+        ("part", *(f"batch {part['batch']}, µs" for part in parts)),
+        (
+            (
+                name,
+                *(f"{part['breakdown_us'][name]:.1f}" if name in part["breakdown_us"] else MISSING for part in parts),
+            )
+            for name in names
+        ),
+        note="Differences of medians, so a small one may be noise.",
+    )
+    times = make_table(
+        "The calls that were measured",
+        ("batch", "what", f"µs ({SPREAD})"),
+        ((str(part["batch"]), name, with_spread(time, 1e3)) for part in parts for name, time in part["times"].items()),
+        text_columns=2,
+        details=True,
+    )
+    return [breakdown, times]

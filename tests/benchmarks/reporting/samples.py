@@ -1,0 +1,217 @@
+"""Small hand-made results of every suite."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from diffcore_gpu.benchmarks.reporting.collection import Loaded
+from diffcore_gpu.benchmarks.result_file import new_result, write_result
+
+ENVIRONMENT = {
+    "command": "diffcore bench something --json something.json",
+    "device": "cpu",
+    "cpu": "Some CPU",
+    "cpus": 8,
+    "gpu": None,
+    "gpu_memory_bytes": None,
+    "cuda": None,
+    "clocks_at_start": {"cpu_mhz": [2400.2, 2500.0]},
+    "threads": 2,
+    "load_at_start": 0.5,
+    "python": "3.12",
+    "versions": {"torch": "2.11", "triton": None},
+}
+
+
+def timing(median: float) -> dict[str, Any]:
+    """A summary of three samples, 10 % around the median."""
+    samples = [median * 0.9, median, median * 1.1]
+    return {"median_ms": median, "p10_ms": samples[0], "p90_ms": samples[2], "samples_ms": samples}
+
+
+def steps(batch: int) -> dict[str, Any]:
+    """Steps with four methods, one of which failed."""
+    times = {"vanilla": timing(100), "diffcore-mix": timing(103), "mixup": timing(101), "saliencymix": timing(450)}
+    stages = {
+        name: {"load_ms": 0.5, "mix_ms": time["median_ms"] - 90, "train_ms": 89.5} for name, time in times.items()
+    }
+    return {"batch": batch, "times": times, "stages": stages, "failed": {"puzzlemix": "there is no gco"}}
+
+
+OVERHEADS = {
+    "diffcore-mix": {"percent": 3.0, "low": -0.5, "high": 4.0},
+    "mixup": {"percent": 1.0, "low": 0.5, "high": 2.0},
+    "saliencymix": {"percent": 350.0, "low": 340.0, "high": 361.0},
+}
+_RATE = {"gb_per_s": 2000.0, "of_copy": 0.93, "of_large_copy": 0.81}
+_KINDS = ("copy", "large copy", "pixel", "patch", "default")
+_ACCURACY = {
+    "vanilla": (0.85, 0.86),
+    "diffcore-mix-100": (0.92, 0.93),
+    "diffcore-mix-50": (0.855, 0.863),
+    "mixup": (0.88,),
+}
+_STAGES = {"denoiser": 4.0, "vae": 0.5, "other": 0.1, "filter": 0.2, "write": 0.1, "wait": 0.3}
+
+PARTS: dict[str, list[dict[str, Any]]] = {
+    "overhead": [
+        {**steps(16), "overheads": OVERHEADS, "loader_share": {"vanilla": 0.1, "diffcore-mix": 0.2, "mixup": 0.1}},
+        {**steps(24), "overheads": {"mixup": OVERHEADS["mixup"]}},
+    ],
+    "batch-time": [steps(16), steps(64)],
+    "overhead-accuracy": [
+        {
+            "arm": arm,
+            "method": method,
+            "overhead": OVERHEADS[method],
+            "accuracy": {"mean": mean, "deviation": deviation, "seeds": 2},
+            "source": "measured",
+            "pareto_optimal": optimal,
+        }
+        for arm, method, mean, deviation, optimal in (
+            ("diffcore-mix-100", "diffcore-mix", 92.5, 0.5, True),
+            ("mixup", "mixup", 88.0, None, True),
+            ("saliencymix", "saliencymix", 90.0, 0.1, False),
+        )
+    ],
+    "batch-gallery": [
+        {"method": "mixup", "targets": [{"Auklet": 0.38, "Albatross": 0.62}], "sums": [1.0] * 6},
+        {"method": "diffcore-mix", "targets": [{"Albatross": 1.0}]},
+        {"method": "snapmix", "failed": "no such model"},
+    ],
+    "loader": [
+        {
+            "workers": workers,
+            "images": 32,
+            "bytes": {"png": 12_000_000, "store": 3_000_000},
+            "arms": {
+                name: {"images_per_second": [speed, 2 * speed], "cpu_seconds_per_image": [1 / speed, 2 / speed]}
+                for name, speed in (("real images alone", 200.0), ("folder of PNG files", 50.0), ("store", 180.0))
+            },
+        }
+        for workers in (0, 2)
+    ],
+    "train": [
+        {
+            "variant": "cars",
+            "arm": arm,
+            "seed": seed,
+            "epochs": 3,
+            "seconds": 1.5,
+            "splits": {split: {"top1": top1, "top5": 0.97} for split in ("val", "test")},
+        }
+        for arm, accuracies in _ACCURACY.items()
+        for seed, top1 in enumerate(accuracies)
+    ]
+    + [{"variant": "cars", "arm": "comixup", "seed": 0, "failed": "diverged at epoch 2"}],
+    "peers": [
+        {
+            "dtype": "float32",
+            "memory_format": memory_format,
+            "batch": 16,
+            "size": 224,
+            "times": {
+                "diffcore default": timing(4),
+                "diffcore default (in place)": timing(2.1),
+                "torchvision cutmix": timing(8),
+                "timm cutmix batch (in place)": timing(2),
+            },
+            "comparisons": [
+                {
+                    "ours": "diffcore default",
+                    "against": "all peers",
+                    "fastest": "timm cutmix batch (in place)",
+                    "ratio": 2.0,
+                    "within_noise": False,
+                }
+            ],
+        }
+        for memory_format in ("contiguous", "channels_last")
+    ],
+    "bandwidth": [
+        {
+            "size": 224,
+            "dtype": "bfloat16",
+            "memory_format": "channels_last",
+            "batch": 64,
+            "bytes": dict.fromkeys(_KINDS, 1000),
+            "rates": dict.fromkeys(_KINDS, _RATE),
+            "times": dict.fromkeys(_KINDS, timing(0.0213)),
+        }
+    ],
+    "host-overhead": [
+        {"batch": batch, "breakdown_us": {"module": 5.25, "call": 30.0}, "times": {"call": timing(0.03)}}
+        for batch in (16, 64)
+    ],
+    "geometry": [
+        {
+            "batch": 8,
+            "times": {
+                "alone": {"torchvision": timing(2), "diffcore, crop and mix": timing(1)},
+                "in a training step": {"torchvision": timing(10), "diffcore, crop and mix": timing(8)},
+            },
+        }
+    ],
+    "residency": [{"batch": 8, "times": {"none": timing(10), "device": timing(10.1), "disk": timing(15)}}],
+    "generation": [
+        {
+            "percent": percent,
+            "wanted": percent,
+            "generated": 2 * percent,
+            "discarded": percent // 2,
+            "never_passed": 0,
+            "wall_seconds": 5.0,
+            "seconds": _STAGES,
+        }
+        for percent in (50, 100)
+    ],
+    "store-access": [
+        {
+            "what": "opening",
+            "rows": 1_000_000,
+            "write_seconds": 17.2,
+            "verify_seconds": 2.0,
+            "open": timing(3),
+            "extra_resident_mb": 3.6,
+        },
+        {
+            "what": "reading",
+            "batch": 64,
+            "shards": 2,
+            "times": {"images": {**timing(0.6), "gb_per_s": 20.0}, "clone": {**timing(0.5), "gb_per_s": 25.0}},
+            "speed": {"images / clone": 0.83},
+        },
+    ],
+}
+"""The `results` of each suite."""
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "batch-gallery": {"batch": 1, "labels": ["Albatross"]},
+    "generation": {"model": "digits", "weights": "trained"},
+    "overhead-accuracy": {"batch": 16, "accuracies": "measured", "variant": None, "split": "val"},
+}
+_MORE: dict[str, dict[str, Any]] = {
+    "train": {"paper": {"vanilla": {"val": {"top1": 85.86, "top5": 91.19}}, "comixup": {"val": {"top1": 90.0}}}},
+    "overhead-accuracy": {"left_out": {"snapmix": "no accuracy", "genaug": "no overhead"}},
+}
+
+
+def sample(suite: str, **environment: Any) -> dict[str, Any]:
+    """A result of a suite; what is given differs in its environment."""
+    result = new_result(suite, {**deepcopy(ENVIRONMENT), **environment}, SETTINGS.get(suite, {"repeats": 3}))
+    result["results"] = [{**part, "clocks_at_end": {"cpu_mhz": [2300.0]}} for part in deepcopy(PARTS[suite])]
+    return {**result, **deepcopy(_MORE.get(suite, {}))}
+
+
+def loaded(suite: str, **environment: Any) -> Loaded:
+    """The same, as if read from a file."""
+    return Loaded(Path(f"device/{suite}.json"), f"device/{suite}.json", sample(suite, **environment))
+
+
+def write_samples(folder: Path) -> Path:
+    """A folder with a result of every suite."""
+    for suite in PARTS:
+        write_result(folder / "device" / f"{suite.replace('-', '_')}.json", sample(suite))
+    return folder
