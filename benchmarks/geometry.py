@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from diffcore_gpu import CounterpartStore, DiffCoreMix, RandomResizedCropMirror
 from diffcore_gpu.benchmarks.arguments import SuiteParser, device_of, positive
 from diffcore_gpu.benchmarks.measure import interleaved, summary, table, within_noise
-from diffcore_gpu.benchmarks.models import make_model, paper_sgd
+from diffcore_gpu.benchmarks.models import check_model, make_model, paper_sgd
 from diffcore_gpu.benchmarks.random_data import DTYPES, FORMATS, MEAN, ROWS, STD, random_images, random_store
 from diffcore_gpu.benchmarks.runs import Run
 
@@ -133,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON if asked."""
     options = parse(arguments)
     device = device_of(options)
+    check_model(make_model(options.model, 2), options.model, 2, options.size)
     setting = ("model", "raw", "size", "dtype", "format", "repeats")
     run = Run("geometry", options, device, setting, ("torchvision", "timm"))
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.names import nearest
@@ -52,6 +52,29 @@ def make_model(name: str, num_classes: int, *, pretrained: bool = False, **setti
     known = [*PREACT_RESNETS, *of_torchvision, *timm.list_models()]
     others = f"see those of torchvision and timm, and {', '.join(PREACT_RESNETS)}."
     raise BenchmarkError(f"there is no model {name!r}; {nearest(name, known, others)}")
+
+
+def check_model(model: nn.Module, name: str, num_classes: int, size: int) -> None:
+    """Run a model once, on the CPU, in training mode, on two images of zeros.
+
+    Args:
+        model: on the CPU.
+        name: for the message.
+        num_classes: K.
+        size: height and width.
+
+    Raises:
+        BenchmarkError: it does not take images of this size, or gives something else than logits.
+    """
+    try:
+        with torch.no_grad():
+            logits = model.train()(torch.zeros(2, 3, size, size))
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BenchmarkError(f"{name} cannot be trained on images of {size}×{size}: {reason}") from error
+    if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
+        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise BenchmarkError(f"{name} gives {got} in training, not logits [2, {num_classes}]; choose another model.")
 
 
 def paper_sgd(model: nn.Module) -> torch.optim.SGD:

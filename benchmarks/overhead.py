@@ -32,7 +32,7 @@ from diffcore_gpu.benchmarks import paper
 from diffcore_gpu.benchmarks.arguments import SuiteParser, device_of, one_of, positive
 from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.measure import table
-from diffcore_gpu.benchmarks.models import make_model
+from diffcore_gpu.benchmarks.models import check_model, make_model
 from diffcore_gpu.benchmarks.paper import OURS, VANILLA
 from diffcore_gpu.benchmarks.random_data import FORMATS
 from diffcore_gpu.benchmarks.runs import Run
@@ -148,11 +148,11 @@ def check_step_options(options: argparse.Namespace) -> None:
     """Refuse what cannot be measured before anything is prepared.
 
     Raises:
-        BenchmarkError: fewer than two turns; no such model.
+        BenchmarkError: fewer than two turns; no such model, or one that does not take such images.
     """
     if options.repeats < 2:
         raise BenchmarkError("--repeats must be 2 or more, so that there is a spread.")
-    make_model(options.model, 2)
+    check_model(make_model(options.model, 2), options.model, 2, options.size)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

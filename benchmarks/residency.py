@@ -25,7 +25,7 @@ from diffcore_gpu import CounterpartStore, DiffCoreMix, PrefetchLoader, draw_pla
 from diffcore_gpu.benchmarks.arguments import SuiteParser, device_of, positive
 from diffcore_gpu.benchmarks.geometry import training_step
 from diffcore_gpu.benchmarks.measure import summary, table, within_noise
-from diffcore_gpu.benchmarks.models import make_model
+from diffcore_gpu.benchmarks.models import check_model, make_model
 from diffcore_gpu.benchmarks.random_data import FORMATS, MEAN, ROWS, STD, random_store
 from diffcore_gpu.benchmarks.runs import Run
 from diffcore_gpu.store.residency import Residency
@@ -142,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON if asked."""
     options = parse(arguments)
     device = device_of(options)
+    check_model(make_model(options.model, 2), options.model, 2, options.size)
     setting = ("model", "size", "format", "steps", "rounds")
     run = Run("residency", options, device, setting, ("torchvision", "timm"))
     with tempfile.TemporaryDirectory() as folder:

@@ -35,7 +35,7 @@ from diffcore_gpu.benchmarks.training.checkpoint import Checkpoint
 from diffcore_gpu.benchmarks.training.data import Data, open_data
 from diffcore_gpu.benchmarks.training.loading import EpochBatches, plain
 from diffcore_gpu.benchmarks.training.loop import AMP, Epoch, Execution, train
-from diffcore_gpu.benchmarks.training.preparation import check_model, prepare_arms
+from diffcore_gpu.benchmarks.training.preparation import check_trained, prepare_arms
 from diffcore_gpu.benchmarks.training.recipe import AUGMENTATIONS, Training, Variant, overridden
 from diffcore_gpu.benchmarks.training.recipe_files import listing, load_recipe
 from diffcore_gpu.benchmarks.training.recipe_parsing import TRAINING_FIELDS
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "data": data.identity(),
     }
     run = Run("train", options, device, setting, PACKAGES)
-    check_model(training, len(data.class_names))
+    check_trained(training, len(data.class_names))
     beside = Path("train-runs") if options.json is None else options.json.with_name(f"{options.json.stem}-runs")
     work = (options.out or beside) / f"{recipe.name}-{variant.name}"
     prepared = prepare_arms(arms, data, training.size, options.store, work, options.allow_missing)

@@ -26,7 +26,7 @@ from diffcore_gpu.benchmarks.models import paper_sgd
 from diffcore_gpu.benchmarks.paper import OURS, VANILLA
 from diffcore_gpu.benchmarks.random_data import MEAN, STD
 
-FAILURES = (RuntimeError, ValueError, ImportError, MemoryError, ArithmeticError)
+FAILURES = (RuntimeError, ValueError, ImportError, MemoryError, ArithmeticError, AssertionError)
 """What a method may raise that concerns this method alone; running out of GPU memory is a RuntimeError."""
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from diffcore_gpu import CounterpartStore
 from diffcore_gpu.benchmarks.errors import BenchmarkError
+from diffcore_gpu.benchmarks.models import check_model
 from diffcore_gpu.benchmarks.training.arms import Prepared, check_settings
 from diffcore_gpu.benchmarks.training.coverage import restrict
 from diffcore_gpu.benchmarks.training.data import Data
@@ -19,24 +19,17 @@ from diffcore_gpu.benchmarks.training.recipe import Arm, Training
 from diffcore_gpu.benchmarks.training_steps import why
 
 
-def check_model(training: Training, num_classes: int) -> None:
-    """Run the model once, in training mode, on the CPU.
+def check_trained(training: Training, num_classes: int) -> None:
+    """Make the model, and run it once in training mode, on the CPU.
 
     Raises:
         BenchmarkError: it cannot be made, does not take images of this size, or gives something else than logits.
     """
-    size = training.size
     try:
         model = make_trained(training, num_classes, 0, Execution(torch.device("cpu")))
-        with torch.no_grad():
-            logits = model.train()(torch.zeros(2, 3, size, size))
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        raise BenchmarkError(f"{training.model} cannot be trained on images of {size}×{size}: {why(error)}") from error
-    if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
-        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise BenchmarkError(
-            f"{training.model} gives {got} in training, not logits [2, {num_classes}]; choose another model."
-        )
+        raise BenchmarkError(f"{training.model} cannot be made for {training.size} pixels: {why(error)}") from error
+    check_model(model, training.model, num_classes, training.size)
 
 
 def prepare_arms(

@@ -4,14 +4,15 @@ from typing import Any
 from urllib.error import URLError
 
 import pytest
-import timm
 import torch
-import torchvision
 from torch import nn
 
 from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.models import make_model, paper_sgd
 from diffcore_gpu.benchmarks.preact_resnet import PreActResNet
+
+timm = pytest.importorskip("timm", reason="models need timm")
+torchvision = pytest.importorskip("torchvision", reason="models need torchvision")
 
 
 def test_models_of_three_libraries() -> None:

@@ -15,7 +15,7 @@ from diffcore_gpu.benchmarks.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.training.arms import Method, Prepared, check_settings, make_method
 from diffcore_gpu.benchmarks.training.coverage import restrict
 from diffcore_gpu.benchmarks.training.data import Data, open_data
-from diffcore_gpu.benchmarks.training.preparation import check_model, prepare_arms
+from diffcore_gpu.benchmarks.training.preparation import check_trained, prepare_arms
 from diffcore_gpu.benchmarks.training.real_counterparts import real_store
 from diffcore_gpu.benchmarks.training.recipe import Arm, Training
 from diffcore_gpu.benchmarks.training.recipe_files import load_recipe
@@ -234,15 +234,15 @@ def test_stores_are_checked(store: CounterpartStore, data: Data, dataset: Path, 
 
 
 def test_the_model_is_tried_before_training() -> None:
-    check_model(Training("resnet18", size=32), 3)
+    check_trained(Training("resnet18", size=32), 3)
     with pytest.raises(BenchmarkError, match=r"^there is no model 'resnet81'; did you mean resnet18"):
-        check_model(Training("resnet81"), 3)
+        check_trained(Training("resnet81"), 3)
     with pytest.raises(BenchmarkError, match=r"^vit_b_16 cannot be trained on images of 32×32: .*224"):
-        check_model(Training("vit_b_16", size=32), 3)
-    with pytest.raises(BenchmarkError, match=r"^resnet18 cannot be trained on images of 32×32: .*'stem'"):
-        check_model(Training("resnet18", {"stem": "small"}, size=32), 3)
+        check_trained(Training("vit_b_16", size=32), 3)
+    with pytest.raises(BenchmarkError, match=r"^resnet18 cannot be made for 32 pixels: .*'stem'"):
+        check_trained(Training("resnet18", {"stem": "small"}, size=32), 3)
     with pytest.raises(
         BenchmarkError, match=r"^googlenet gives GoogLeNetOutputs in training, not logits \[2, 3\]; cho"
     ):
-        check_model(Training("googlenet", {"init_weights": False}, size=64), 3)
+        check_trained(Training("googlenet", {"init_weights": False}, size=64), 3)
     assert make_model("resnet18", 3).training
