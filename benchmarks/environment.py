@@ -80,5 +80,7 @@ def environment(device: torch.device, packages: Sequence[str] = (), *, command: 
         "threads": torch.get_num_threads(),
         "load_at_start": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        "versions": {name: version_of(name) for name in ("diffcore-gpu", "torch", "triton", "numpy", *packages)},
+        "versions": {
+            name: version_of(name) for name in ("diffcore-gpu", "torch", "triton", "numpy", "numba", *packages)
+        },
     }

@@ -7,6 +7,7 @@ kept, so that a reader can judge the spread.
 from __future__ import annotations
 
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,9 @@ def interleaved(
     prepare: Callable[[], object] | None = None,
     head_start: bool = False,
 ) -> dict[str, list[float]]:
-    """Seconds of each of `repeats` calls of every action, taking turns.
+    """Seconds of each of `repeats` calls of every action, taking turns in an order that is drawn anew for every round.
+
+    An action finds the caches as the one before it leaves them, and in a fixed order that would always be the same one.
 
     Args:
         actions: what is measured, by name. What an action returns is freed outside of the measured time.
@@ -42,8 +45,11 @@ def interleaved(
     """
     measure = _gpu_seconds if device.type == "cuda" else _cpu_seconds
     seconds: dict[str, list[float]] = {name: [] for name in actions}
+    order = list(actions.items())
+    shuffled = random.Random(0)
     for repeat in range(-warmup, repeats):
-        for name, action in actions.items():
+        shuffled.shuffle(order)
+        for name, action in order:
             if prepare is not None:
                 prepare()
             elapsed = measure(action, head_start)

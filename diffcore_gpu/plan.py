@@ -347,3 +347,18 @@ def check_index_range(index: Tensor, num_samples: int) -> None:
             f"index {int(index[outside][0])} is outside the store, which was made for {num_samples} samples; "
             "is this the dataset that the store was made for?"
         )
+
+
+def check_labels(index: Tensor, labels: Tensor, row: Tensor, row_label: Tensor) -> None:
+    """Refuse a sample whose counterpart is of another class; all tensors int64 [B] on the CPU.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    wrong = ((row >= 0) & (labels != row_label)).nonzero()
+    if len(wrong):
+        first = int(wrong[0])
+        raise ValueError(
+            f"sample {int(index[first])} has label {int(labels[first])}, but its counterpart, row {int(row[first])} of "
+            f"the store, is of class {int(row_label[first])}; was the store made for this dataset?"
+        )

@@ -11,10 +11,11 @@ from torch.profiler import record_function
 from diffcore_gpu.crops import RandomResizedCropMirror
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.geometry import CounterpartCrop, GeometryStage
-from diffcore_gpu.ops.drawing import check_labels
-from diffcore_gpu.ops.mixing import as_dense, check_images
+from diffcore_gpu.ops.cpu_compiled import CompiledMix
+from diffcore_gpu.ops.mixing import as_dense, can_mix_directly, check_images
 from diffcore_gpu.ops.normalization import affine_of
-from diffcore_gpu.plan import BoxPlacement, LamSpec, MixPlan, PlanConfig, RowChoice
+from diffcore_gpu.ops.output_cpu import empty_output_like
+from diffcore_gpu.plan import BoxPlacement, LamSpec, MixPlan, PlanConfig, RowChoice, check_labels
 from diffcore_gpu.prefetch import Draw, Handover, Prefetched
 from diffcore_gpu.store.residency import Residency, ResidentStore
 
@@ -108,6 +109,7 @@ class DiffCoreMix(nn.Module):
         # On the CPU the store stays mapped from its files until the module is moved, unless "device" asks for a copy.
         self._resident = ResidentStore(store, torch.device("cpu"), residency)
         self.handover = Handover()
+        self._compiled: CompiledMix | None = None
         self.register_buffer("round", torch.zeros((), dtype=torch.int64))
         self.register_buffer("status", torch.zeros(3, dtype=torch.int32), persistent=False)
 
@@ -142,6 +144,7 @@ class DiffCoreMix(nn.Module):
         if device != self._resident.device:
             self._resident = ResidentStore(self._store, device, self._residency)
             self.handover.clear()
+            self._compiled = None
             self._norm = self._norm.to(device)
             if self._geometry is not None:
                 self._geometry.to(device)
@@ -224,14 +227,16 @@ class DiffCoreMix(nn.Module):
             raise ValueError(f"index must be an int64 vector [B], got {index.dtype} {list(index.shape)}.")
         if index.shape[0] != images.shape[0]:
             raise ValueError(f"index has {index.shape[0]} entries, but the batch has {images.shape[0]} images.")
-        on = [("index", index.device), ("DiffCoreMix", self.round.device)]
+        device = images.device
+        if index.device != device:
+            raise _elsewhere("index", index.device, device)
+        if self._resident.device != device:
+            raise _elsewhere("DiffCoreMix", self._resident.device, device)
         if labels is not None:
             if labels.dtype != torch.int64 or labels.shape != index.shape:
                 raise ValueError(f"labels must be int64 {list(index.shape)}, got {labels.dtype} {list(labels.shape)}.")
-            on.append(("labels", labels.device))
-        for name, device in on:
-            if device != images.device:
-                raise ValueError(f"{name} is on {device}, but the images are on {images.device}; move it there.")
+            if labels.device != device:
+                raise _elsewhere("labels", labels.device, device)
 
     @overload
     def forward(
@@ -284,11 +289,14 @@ class DiffCoreMix(nn.Module):
             return self._mix_prefetched(images, index, labels, return_plan)  # type: ignore[no-any-return]
         # What the rows are read from is at hand as well, so a batch that was not prefetched is no mistake here, and a
         # compiled graph, to which the prefetched rows are unknown, draws for itself: the images are the same.
-        if not torch.compiler.is_compiling() and self.handover.batch is not None:
+        compiling = torch.compiler.is_compiling()
+        if not compiling and self.handover.batch is not None:
             found = self.handover.find(index, self.next_draw())
             if isinstance(found, Prefetched):
                 return self._mix_with(found, images, index, labels, return_plan)
         dense = as_dense(images)
+        if not compiling and not return_plan and self._geometry is None and can_mix_directly(dense):
+            return self._mix_directly(dense, images, index, labels)
         arguments = (
             index,
             labels,
@@ -321,6 +329,18 @@ class DiffCoreMix(nn.Module):
             ops.mix_store_(images, *arguments)
             return images
         return images.copy_(ops.mix_store(dense, *arguments))
+
+    def _mix_directly(self, dense: Tensor, images: Tensor, index: Tensor, labels: Tensor | None) -> Tensor:
+        """What `torch.ops.diffcore.mix_store` and `mix_store_` do on the CPU, without torch's dispatcher."""
+        if self._compiled is None:
+            held = self._resident
+            self._compiled = CompiledMix(
+                self.image_shape, held.shards, held.pairs, held.row_label, self._lam_table, self._norm,
+                self._parameters_of_draw,
+            )  # fmt: skip
+        out = dense if self.inplace else empty_output_like(dense)
+        self._compiled(dense, out, index, labels, self.round, self.seed, self._advance)
+        return images.copy_(out) if self.inplace and dense is not images else out
 
     @torch.compiler.disable(reason="The counterparts of a PrefetchLoader change with every batch.")  # type: ignore[untyped-decorator]
     def _mix_prefetched(
@@ -371,6 +391,10 @@ class DiffCoreMix(nn.Module):
             box=torch.zeros(index.shape[0], 4, dtype=torch.int32, device=index.device),
             inside_real=no,
         )
+
+
+def _elsewhere(name: str, device: torch.device, expected: torch.device) -> ValueError:
+    return ValueError(f"{name} is on {device}, but the images are on {expected}; move it there.")
 
 
 def _geometry_stage(

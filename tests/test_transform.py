@@ -365,7 +365,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         "import sys, diffcore_gpu as dc; assert 'torch' not in sys.modules; dc.DiffCoreMix; dc.CounterpartStore;"
         "bad = {'diffusers', 'open_clip', 'torchvision', 'triton.compiler'} & set(sys.modules);"
         "assert 'torchvision' not in sys.modules and 'diffusers' not in sys.modules, bad;"
-        "assert 'open_clip' not in sys.modules"
+        "assert 'open_clip' not in sys.modules and 'numba' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -416,3 +416,82 @@ def test_a_new_epoch_reports_what_the_last_one_met(store: dc.CounterpartStore) -
     with pytest.raises(dc.StoreError, match="4 samples had a label that differs from their counterpart's"):
         mix.set_epoch(1)
     mix.set_epoch(1)
+
+
+# On the CPU the operators are left out, and compiled code mixes, where nothing is lost by it.
+
+
+def results_of(mix: dc.DiffCoreMix, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Some batches, the last with labels."""
+    images, index = batch_of(dtype=dtype)
+    results = [mix(images.clone(), index) for _ in range(3)]
+    return [*results, mix(images.clone(), index, labels=index % 2)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("lam", [(0.0, 1.0), dc.Beta(0.5)])
+def test_every_way_on_the_cpu_gives_the_same(
+    store: dc.CounterpartStore, dtype: torch.dtype, inplace: bool, lam: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directly; by the operators; and in torch, as without numba."""
+    from diffcore_gpu import transform
+    from diffcore_gpu.ops import mixing
+
+    def mix() -> dc.DiffCoreMix:
+        return dc.DiffCoreMix(store, mean=MEAN, std=STD, inplace=inplace, lam=lam, seed=5)
+
+    directly, round = results_of(mix(), dtype), 4
+    monkeypatch.setattr(transform, "can_mix_directly", lambda images: False)
+    by_operators = results_of(mix(), dtype)
+    monkeypatch.setattr(mixing, "cpu_backend", lambda dtype: "torch")
+    in_torch = mix()
+    for one, other, third in zip(directly, by_operators, results_of(in_torch, dtype), strict=True):
+        assert torch.equal(one, other)
+        assert ulps_apart(one, third) <= (0 if dtype == torch.uint8 else 1)
+    assert int(in_torch.round) == round
+
+
+def test_modes_and_profilers_still_see_the_operator(store: dc.CounterpartStore) -> None:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Seen(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.names: set[str] = set()
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            self.names.add(str(func))
+            return func(*args, **(kwargs or {}))
+
+    images, index = batch_of()
+    mix = dc.DiffCoreMix(store)
+    with Seen() as seen:
+        mix(images, index)
+    assert "diffcore.mix_store.default" in seen.names
+    with torch.autograd.profiler.profile() as profiler:
+        mix(images, index)
+    assert {"diffcore::mix", "diffcore::mix_store"} <= {event.name for event in profiler.function_events}
+    assert int(mix.round) == 2
+
+
+def test_another_default_device_does_not_matter(store: dc.CounterpartStore) -> None:
+    images, index = batch_of()
+    expected = dc.DiffCoreMix(store)(images, index)
+    mix = dc.DiffCoreMix(store)
+    with torch.device("meta"):
+        assert torch.equal(mix(images, index), expected)
+
+
+def test_workers_of_a_loader_mix(store: dc.CounterpartStore) -> None:
+    """After a fork, where torch has one thread."""
+    images, index = batch_of()
+    mix = dc.DiffCoreMix(store, mean=MEAN, std=STD).train()
+    mix.set_epoch(3)
+    expected = mix(images, index)
+
+    def collate(samples: list[int]) -> Tensor:
+        return mix(images[samples], index[samples])
+
+    loader = torch.utils.data.DataLoader(range(12), batch_size=4, num_workers=2, collate_fn=collate)
+    assert torch.equal(torch.cat(list(loader)), expected)

@@ -82,10 +82,15 @@ def _values(store: Path, result: "TrainingProfile") -> dict[str, Any]:
 
 
 def _print(result: "TrainingProfile") -> None:
+    import torch
+
+    from diffcore_gpu.ops import cpu_backend
+
     shape = " x ".join(map(str, (result.batch_size, *result.image_shape)))
     kernels = "– (there are none on the CPU)" if result.mix_kernels is None else f"{result.mix_kernels:g}"
     waited = "yes" if result.waited else "no"
-    print(printable(f"{result.model} on {result.device}, batches of {shape} float32, amp {result.amp}"))
+    where = f"cpu (mixed by {cpu_backend(torch.float32)})" if result.device == "cpu" else result.device
+    print(printable(f"{result.model} on {where}, batches of {shape} float32, amp {result.amp}"))
     print_table(
         [
             ("time per step", f"{1e3 * result.step_seconds:.3f} ms, median of {result.steps}"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffcore_gpu.ops.draw_cpu import draw_cpu
-from diffcore_gpu.plan import DrawParameters, MixPlan, Pairs, check_index_range
+from diffcore_gpu.plan import DrawParameters, MixPlan, Pairs, check_index_range, check_labels
 
 if TYPE_CHECKING:
     from diffcore_gpu.kernels import Drawn
@@ -54,6 +54,11 @@ class DrawArguments(NamedTuple):
     parameters: Sequence[int]
     advance: bool
 
+    @property
+    def num_rows(self) -> int:
+        """Rows in all shards."""
+        return sum(shard.shape[0] for shard in self.shards)
+
     def draw(self, height: int, width: int) -> MixPlan:
         """The plan, on the CPU.
 
@@ -63,7 +68,7 @@ class DrawArguments(NamedTuple):
         check_index_range(self.indices, self.pair_ptr.shape[0] - 1)
         plan = draw_cpu(
             self.indices,
-            Pairs(self.pair_ptr, self.pair_row, sum(shard.shape[0] for shard in self.shards)),
+            Pairs(self.pair_ptr, self.pair_row, self.num_rows),
             DrawParameters(*self.parameters),
             self.lam_table,
             height=height,
@@ -88,21 +93,6 @@ class DrawArguments(NamedTuple):
         """Advance the round, if it is to be advanced."""
         if self.advance:
             self.round.add_(1)
-
-
-def check_labels(index: Tensor, labels: Tensor, row: Tensor, row_label: Tensor) -> None:
-    """Refuse a sample whose counterpart is of another class; all tensors int64 [B] on the CPU.
-
-    Raises:
-        ValueError: naming the first.
-    """
-    wrong = ((row >= 0) & (labels != row_label)).nonzero()
-    if len(wrong):
-        first = int(wrong[0])
-        raise ValueError(
-            f"sample {int(index[first])} has label {int(labels[first])}, but its counterpart, row {int(row[first])} of "
-            f"the store, is of class {int(row_label[first])}; was the store made for this dataset?"
-        )
 
 
 def empty_plan(index: Tensor) -> PlanTensors:

@@ -1,7 +1,8 @@
 """The mix as torch operators: registration with `torch.library`, dispatch by device, and the public batched op.
 
 The operators are `torch.ops.diffcore.mix_store` (draws the plan itself), `mix_store_plan` (and returns it),
-`mix_store_` (in place) and `mix_plan` (the plan is given). Triton runs them on GPUs, blocked torch code on the CPU.
+`mix_store_` (in place) and `mix_plan` (the plan is given). Triton runs them on GPUs; on the CPU
+compiled code does, or blocked torch code.
 """
 
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 
 from diffcore_gpu.ops.cpu import mix_cpu
+from diffcore_gpu.ops.cpu_compiled import CompiledMix, cpu_backend, mix_compiled
 from diffcore_gpu.ops.drawing import DRAW_SCHEMA, DrawArguments, PlanTensors, check_plan, empty_plan
 from diffcore_gpu.ops.normalization import affine_on
 from diffcore_gpu.ops.output_cpu import empty_output_like
-from diffcore_gpu.plan import MixPlan
+from diffcore_gpu.plan import MixPlan, Pairs
 
 SUPPORTED_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 
@@ -29,11 +31,19 @@ _LIBRARY.define(f"mix_store_(Tensor(a!) images, {DRAW_SCHEMA}) -> ()", tags=_TAG
 _LIBRARY.define(f"mix_plan(Tensor images, Tensor counterparts, Tensor norm, {_PLAN}) -> Tensor", tags=_TAGS)
 
 
-def _run_cpu(images: Tensor, out: Tensor, drawn: DrawArguments) -> MixPlan:
-    plan = drawn.draw(*images.shape[-2:])
-    mix_cpu(images, out, drawn.shards, drawn.norm, plan)
+def _run_cpu(images: Tensor, out: Tensor, drawn: DrawArguments) -> PlanTensors:
+    if cpu_backend(images.dtype) == "numba":
+        plan = empty_plan(drawn.indices)
+        pairs = Pairs(drawn.pair_ptr, drawn.pair_row, drawn.num_rows)
+        mix = CompiledMix(
+            images.shape[1:], drawn.shards, pairs, drawn.row_label, drawn.lam_table, drawn.norm, drawn.parameters
+        )
+        mix(images, out, drawn.indices, drawn.labels, drawn.round, drawn.seed, drawn.advance, plan)
+        return plan
+    drawn_plan = drawn.draw(*images.shape[-2:])
+    mix_cpu(images, out, drawn.shards, drawn.norm, drawn_plan)
     drawn.step()
-    return plan
+    return drawn_plan.row, drawn_plan.pixel, drawn_plan.lam, drawn_plan.box, drawn_plan.inside_real
 
 
 def _run_triton(images: Tensor, out: Tensor, drawn: DrawArguments, plan: PlanTensors | None = None) -> None:
@@ -56,8 +66,7 @@ def _mix_store_cpu(images: Tensor, *drawn: Any) -> Tensor:
 
 def _mix_store_plan_cpu(images: Tensor, *drawn: Any) -> tuple[Tensor, ...]:
     out = empty_output_like(images)
-    plan = _run_cpu(images, out, DrawArguments(*drawn))
-    return out, plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real
+    return out, *_run_cpu(images, out, DrawArguments(*drawn))
 
 
 def _mix_store_inplace_cpu(images: Tensor, *drawn: Any) -> None:
@@ -83,7 +92,8 @@ def _mix_store_inplace_cuda(images: Tensor, *drawn: Any) -> None:
 def _mix_plan_cpu(images: Tensor, counterparts: Tensor, norm: Tensor, row: Tensor, *rest: Tensor) -> Tensor:
     out = empty_output_like(images)
     row = torch.where(row < counterparts.shape[0], row, -1)  # the kernel does the same
-    mix_cpu(images, out, [counterparts], norm, MixPlan(row, *rest))
+    mix = mix_compiled if cpu_backend(images.dtype) == "numba" else mix_cpu
+    mix(images, out, [counterparts], norm, MixPlan(row, *rest))
     return out
 
 
@@ -121,6 +131,23 @@ def as_dense(images: Tensor) -> Tensor:
     if images.is_contiguous() or images.is_contiguous(memory_format=torch.channels_last):
         return images
     return images.contiguous()
+
+
+def can_mix_directly(images: Tensor) -> bool:
+    """Whether `CompiledMix` may mix these images, outside of torch's compiler, without the operators above.
+
+    The way through torch's dispatcher takes as long as to mix an image. It is needed where a profiler or a tracer looks
+    on, and where a subclass, a mode or a transform takes operators over.
+    """
+    return (
+        images.is_cpu
+        and type(images) is Tensor
+        and not torch.autograd.profiler._is_profiler_enabled
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and torch._C._get_tracing_state() is None
+        and cpu_backend(images.dtype) == "numba"
+    )
 
 
 def check_images(images: Tensor) -> None:

@@ -1,5 +1,8 @@
 """The measuring code that the benchmarks share."""
 
+from functools import partial
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
@@ -14,14 +17,17 @@ CPU = torch.device("cpu")
 def test_actions_take_turns_after_a_preparation_each() -> None:
     calls: list[str] = []
     seconds = measure.interleaved(
-        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")},
+        {name: partial(calls.append, name) for name in "abc"},
         device=CPU,
-        repeats=3,
-        warmup=2,
+        repeats=17,
+        warmup=3,
         prepare=lambda: calls.append("-"),
     )
-    assert "".join(calls) == "-a-b" * 5
-    assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
+    rounds = ["".join(calls[start : start + 6]) for start in range(0, 120, 6)]
+    assert "".join(rounds) == "".join(calls)
+    orders = {f"-{a}-{b}-{c}" for a, b, c in permutations("abc")}
+    assert set(rounds) == orders  # every action comes after every other, and none always after the same
+    assert {name: len(values) for name, values in seconds.items()} == dict.fromkeys("abc", 17)
     assert all(value >= 0 for values in seconds.values() for value in values)
 
 

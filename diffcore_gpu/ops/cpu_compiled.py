@@ -1,0 +1,245 @@
+"""Draw and mix on the CPU in compiled code: one pass over the pixels on torch's threads, without an operator of torch.
+
+An operator takes as long to start as to mix some ten thousand values, so `diffcore_gpu.ops.cpu` is bound by how many it
+calls; this is bound by memory. It needs numba (the extra "cpu") and mixes float32 and uint8 images, with the same
+result: the plan is the same bit for bit, and values are computed in float64 and rounded once.
+"""
+
+import ctypes
+import importlib
+import importlib.util
+import threading
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from types import ModuleType
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from diffcore_gpu.ops.openmp import run_on_threads
+from diffcore_gpu.plan import MixPlan, Pairs, check_index_range, check_labels
+
+CpuBackend: TypeAlias = Literal["numba", "torch"]
+
+_FUNCTIONS = {torch.float32: "mix_float", torch.uint8: "mix_byte"}
+
+_VALUES_PER_THREAD = 1 << 16
+"""A thread for each so many values: below, to wake another takes longer than it saves."""
+
+_PIECES_PER_THREAD = 4
+"""At the least: the more, the sooner all threads end."""
+
+_NUM_NEW = 17
+"""Arguments that are new in every call, the first of `cpu_kernels.Argument`."""
+
+_compiling = threading.Lock()
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    """`diffcore_gpu.ops.cpu_kernels`; None without numba, or with one that cannot be imported, which is said."""
+    if importlib.util.find_spec("numba") is None:
+        return None
+    try:
+        return importlib.import_module("diffcore_gpu.ops.cpu_kernels")
+    except ImportError as error:  # numba refuses a NumPy that is newer than it knows
+        warnings.warn(f"numba cannot be imported, so images on the CPU are mixed more slowly: {error}", stacklevel=2)
+        return None
+
+
+def cpu_backend(dtype: torch.dtype) -> CpuBackend:
+    """What mixes images of a dtype on the CPU here.
+
+    Args:
+        dtype: of the images.
+
+    Returns:
+        "numba": one compiled pass over the pixels, for float32 and uint8 where numba is installed. "torch": some torch
+        operators for each image, several times slower; for float16 and bfloat16 always.
+    """
+    return "numba" if dtype in _FUNCTIONS and _kernels() is not None else "torch"
+
+
+@cache
+def _function(name: str) -> Any:
+    """A compiled function, which has an `address`. The first call on a machine compiles it, for some seconds."""
+    from numba import cfunc
+
+    source = getattr(_kernels(), name)
+    with _compiling:
+        try:
+            return cfunc("void(voidptr)", cache=True)(source)
+        except RuntimeError:  # there is no folder to keep it in: compiled anew in each process
+            return cfunc("void(voidptr)")(source)
+
+
+def _division(images: Tensor) -> tuple[int, int]:
+    """How many threads mix these images, and the lines of an image that are one piece of work.
+
+    A piece is a whole image where there are enough of them: the longer a run through memory, the faster.
+    """
+    batch, _, height, _ = images.shape
+    threads = min(torch.get_num_threads(), 1 + images.numel() // _VALUES_PER_THREAD)
+    pieces = threads * _PIECES_PER_THREAD
+    return threads, max(1, height * batch // pieces) if threads > 1 and batch < pieces else max(1, height)
+
+
+def _shard_table(shards: Sequence[Tensor]) -> list[int]:
+    """The number of shards, and for each its address and the row that it begins with."""
+    table = [len(shards)]
+    first_row = 0
+    for shard in shards:
+        table += shard.data_ptr(), first_row
+        first_row += shard.shape[0]
+    return table
+
+
+def mix_compiled(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor, plan: MixPlan) -> None:
+    """`mix_cpu` for images of float32 or uint8."""
+    if not images.numel():
+        return
+    channels, height, width = images.shape[1:]
+    threads, lines = _division(images)
+    fields = [field.contiguous() for field in (plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real)]
+    values = (
+        *(field.data_ptr() for field in fields),
+        images.shape[0],
+        not images.is_contiguous(),
+        lines,
+        images.data_ptr(),
+        out.data_ptr(),
+        *(0,) * 7,
+        channels,
+        height,
+        width,
+        norm.data_ptr(),
+        *(0,) * 16,
+        *_shard_table(shards),
+    )
+    arguments = (ctypes.c_int64 * len(values))(*values)
+    run_on_threads(_function(_FUNCTIONS[images.dtype]).address, ctypes.addressof(arguments), threads)
+
+
+class CompiledMix:
+    """Draws and mixes with one store and one setting: what is the same for every batch is laid out once.
+
+    Immutable, so threads and copies of a module share it. It holds addresses: pickled it becomes None.
+
+    Args:
+        image_shape: (C, H, W) of the images and of the rows.
+        shards: contiguous uint8 [n_i, C, H, W] each; the pairs count through them.
+        pairs: which rows belong to which sample.
+        row_label: int64 [num_rows].
+        lam_table: `PlanConfig.lam_table`.
+        norm: float32 [2, C, 4] of `affine_of`.
+        parameters: the integers of `DrawParameters`.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        shards: Sequence[Tensor],
+        pairs: Pairs,
+        row_label: Tensor,
+        lam_table: Tensor | None,
+        norm: Tensor,
+        parameters: Sequence[int],
+    ) -> None:
+        pair_ptr, pair_row, row_label = pairs.pair_ptr.contiguous(), pairs.pair_row.contiguous(), row_label.contiguous()
+        self._held = shards, pair_ptr, pair_row, lam_table, norm  # as long as their addresses are used
+        self._row_label = row_label
+        self._num_samples = pair_ptr.shape[0] - 1
+        values = (
+            *(0,) * _NUM_NEW,
+            *image_shape,
+            norm.data_ptr(),
+            pair_ptr.data_ptr(),
+            self._num_samples,
+            pair_row.data_ptr(),
+            pair_row.shape[0],
+            pairs.num_rows,
+            row_label.data_ptr(),
+            0 if lam_table is None else lam_table.data_ptr(),
+            *parameters,
+            *_shard_table(shards),
+        )
+        self._layout = ctypes.c_int64 * len(values)
+        self._template = bytes(self._layout(*values))
+        self._num_bytes = len(self._template)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CompiledMix":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _none, ()
+
+    def __call__(
+        self,
+        images: Tensor,
+        out: Tensor,
+        index: Tensor,
+        labels: Tensor | None,
+        round: Tensor,
+        seed: int,
+        advance: bool,
+        plan: Sequence[Tensor] | None = None,
+    ) -> None:
+        """Draw the plan of a batch, write the mixed batch, and advance the round.
+
+        Args:
+            images: [B, C, H, W] float32 or uint8, contiguous or channels_last.
+            out: like images and of the same strides, or images itself.
+            index: int64 [B].
+            labels: int64 [B], to compare with those of the counterparts, or None.
+            round: int64, one element.
+            seed: 64-bit key; taken modulo 2⁶⁴.
+            advance: whether to add one to the round.
+            plan: memory that the plan is written into, of `empty_plan`; None: it is not kept.
+
+        Raises:
+            ValueError: an index is outside the store, or a label is not that of its counterpart; nothing has changed.
+        """
+        batch = index.shape[0]
+        threads, lines = _division(images)
+        index = index.contiguous()
+        labels = None if labels is None else labels.contiguous()
+        # One piece of memory for the arguments and, behind them, a plan that nobody wants to see.
+        memory = bytearray(self._num_bytes + 30 * batch)
+        memory[: self._num_bytes] = self._template
+        arguments = self._layout.from_buffer(memory)
+        address = ctypes.addressof(arguments)
+        row = address + self._num_bytes
+        if plan is None:
+            fields = [row, row + 28 * batch, row + 24 * batch, row + 8 * batch, row + 29 * batch]
+        else:
+            fields = [field.data_ptr() for field in plan]
+        arguments[:_NUM_NEW] = [
+            *fields,
+            batch,
+            not images.is_contiguous(),
+            lines,
+            images.data_ptr(),
+            out.data_ptr(),
+            index.data_ptr(),
+            0 if labels is None else labels.data_ptr(),
+            round.data_ptr(),
+            advance,
+            seed,
+            0,
+            0,
+        ]
+        run_on_threads(_function("draw").address, address, 1)
+        if arguments[_NUM_NEW - 1]:
+            rows = plan[0] if plan else torch.frombuffer(memory, dtype=torch.int64, count=batch, offset=self._num_bytes)
+            check_index_range(index, self._num_samples)
+            if labels is not None:
+                check_labels(index, labels, rows, self._row_label[rows.clamp(min=0)])
+            raise AssertionError("The compiled draw refused a batch that torch does not.")
+        if images.numel():
+            run_on_threads(_function(_FUNCTIONS[images.dtype]).address, address, threads)
+
+
+def _none() -> None:
+    """What a pickled `CompiledMix` becomes."""
