@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.profiler import record_function
 
 from diffcore_gpu.crops import RandomResizedCropMirror
@@ -275,21 +276,21 @@ class DiffCoreMix(nn.Module):
                 self._geometry.check(images, self.image_shape)
                 shown = self._geometry.evaluate(as_dense(images), self._norm)
             return (shown, self._no_plan(index)) if return_plan else shown
+        compiling = torch.compiler.is_compiling()
         # Entering a range costs 5 µs, even where nobody looks.
-        if not torch.compiler.is_compiling() and torch.autograd.profiler._is_profiler_enabled:
+        if not compiling and torch.autograd.profiler._is_profiler_enabled:
             with record_function("diffcore::mix"):
-                return self._mix(images, index, labels, return_plan)
-        return self._mix(images, index, labels, return_plan)
+                return self._mix(images, index, labels, return_plan, compiling)
+        return self._mix(images, index, labels, return_plan, compiling)
 
     def _mix(
-        self, images: Tensor, index: Tensor, labels: Tensor | None, return_plan: bool
+        self, images: Tensor, index: Tensor, labels: Tensor | None, return_plan: bool, compiling: bool
     ) -> Tensor | tuple[Tensor, MixPlan]:
         self._check(images, index, labels)
         if self._resident.prefetched:
             return self._mix_prefetched(images, index, labels, return_plan)  # type: ignore[no-any-return]
         # What the rows are read from is at hand as well, so a batch that was not prefetched is no mistake here, and a
         # compiled graph, to which the prefetched rows are unknown, draws for itself: the images are the same.
-        compiling = torch.compiler.is_compiling()
         if not compiling and self.handover.batch is not None:
             found = self.handover.find(index, self.next_draw())
             if isinstance(found, Prefetched):
@@ -325,8 +326,9 @@ class DiffCoreMix(nn.Module):
         if not self.inplace:
             return ops.mix_store(dense, *arguments)  # type: ignore[no-any-return]
         # Inductor may move the images to another layout and then mutate a copy of them; a plain copy_ it gets right.
-        if dense is images and not torch.compiler.is_compiling():
+        if dense is images and not compiling:
             ops.mix_store_(images, *arguments)
+            increment_version(images)
             return images
         return images.copy_(ops.mix_store(dense, *arguments))
 
@@ -340,7 +342,12 @@ class DiffCoreMix(nn.Module):
             )  # fmt: skip
         out = dense if self.inplace else empty_output_like(dense)
         self._compiled(dense, out, index, labels, self.round, self.seed, self._advance)
-        return images.copy_(out) if self.inplace and dense is not images else out
+        if not self.inplace:
+            return out
+        if dense is not images:
+            return images.copy_(out)
+        increment_version(images)
+        return images
 
     @torch.compiler.disable(reason="The counterparts of a PrefetchLoader change with every batch.")  # type: ignore[untyped-decorator]
     def _mix_prefetched(
