@@ -85,11 +85,11 @@ class Report:
     store_bytes: dict[int, int]
 
 
-def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224)):
+def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224), **other):
     """Compile a kernel for images of 3 × size pixels, as its launcher would specialize it.
 
     A crop reads contiguous uint8 images (and counterparts) of 3 × 256 × 256; `dtype` and `planar` are then those of
-    its output.
+    its output. `other` are constants in place of what is chosen here, such as C, the number of channels.
 
     Returns:
         triton's `CompiledKernel`.
@@ -111,7 +111,7 @@ def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tup
         sizes = {"H": size[0], "W": size[1]}
         tiles = {"BLOCK": BLOCK}
         num_warps = NUM_WARPS
-    constants = {**constants, **sizes, **tiles}
+    constants = {**constants, **sizes, **tiles, **other}
     constants = {name: value for name, value in constants.items() if name in function.arg_names}
     signature, attributes = {}, {}
     for position, name in enumerate(function.arg_names):

@@ -83,7 +83,6 @@ def _crop_mix_tiles(
         taps_y = tl.maximum(any_real * r_taps_y, any_generated * g_taps_y)
         taps_x = tl.maximum(any_real * r_taps_x, any_generated * g_taps_x)
         for first in tl.static_range(0, C, 4):
-            COUNT: tl.constexpr = min(4, C - first)
             zero = tl.zeros((BLOCK,), tl.int32)
             base = tl.where(generated, store + first * STORE_PLANE + zero, images + first * IN_PLANE + zero)
             v0, v1, v2, v3 = resample(
@@ -91,19 +90,19 @@ def _crop_mix_tiles(
                 tl.where(generated, STORE_PLANE, IN_PLANE), tl.where(generated, g_top, r_top),
                 tl.where(generated, g_left, r_left), tl.where(generated, g_height, r_height),
                 tl.where(generated, g_width, r_width), y, tl.where(generated, g_x, r_x), taps_y, taps_x, valid,
-                OUT_H, OUT_W, BLOCK, COUNT,
+                OUT_H, OUT_W, BLOCK, min(4, C - first),
             )  # fmt: skip
             if blend > 0:
                 g0, g1, g2, g3 = resample(
                     store + first * STORE_PLANE, STORE_W, 1, STORE_PLANE, g_top, g_left, g_height, g_width, y, g_x,
-                    g_taps_y, g_taps_x, valid, OUT_H, OUT_W, BLOCK, COUNT,
+                    g_taps_y, g_taps_x, valid, OUT_H, OUT_W, BLOCK, min(4, C - first),
                 )  # fmt: skip
                 rest = 1.0 - lam
                 v0 = lam * v0 + rest * g0
                 v1 = lam * v1 + rest * g1
                 v2 = lam * v2 + rest * g2
                 v3 = lam * v3 + rest * g3
-            write_channels(out, offsets * OUT_STEP, v0, v1, v2, v3, norm, first, valid, OUT_PLANE, COUNT)
+            write_channels(out, offsets * OUT_STEP, v0, v1, v2, v3, norm, first, valid, OUT_PLANE, min(4, C - first))
 
 
 @triton.jit(

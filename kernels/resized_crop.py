@@ -42,12 +42,11 @@ def resized_crop_kernel(
     images += sample.to(tl.int64) * (C * H * W)
     out += sample.to(tl.int64) * (C * OUT_H * OUT_W)
     for first in tl.static_range(0, C, 4):
-        COUNT: tl.constexpr = min(4, C - first)
         v0, v1, v2, v3 = resample(
             images + first * IN_PLANE, W * IN_STEP, IN_STEP, IN_PLANE, top, left, height, width, y, x,
-            taps_of(height, OUT_H), taps_of(width, OUT_W), valid, OUT_H, OUT_W, BLOCK, COUNT,
+            taps_of(height, OUT_H), taps_of(width, OUT_W), valid, OUT_H, OUT_W, BLOCK, min(4, C - first),
         )  # fmt: skip
-        write_channels(out, offsets * OUT_STEP, v0, v1, v2, v3, norm, first, valid, OUT_PLANE, COUNT)
+        write_channels(out, offsets * OUT_STEP, v0, v1, v2, v3, norm, first, valid, OUT_PLANE, min(4, C - first))
 
 
 def is_planar(tensor: Tensor) -> bool:

@@ -30,6 +30,25 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return json.loads(done.stdout)
 
 
+VARIANTS = """
+from diffcore_gpu.kernels.ahead_of_time import KERNELS, compile_kernel
+
+flags = dict.fromkeys(("INPLACE", "LAM_TABLE", "BOX_INSIDE", "BEST_ROW", "WRITE_PLAN", "SAME_CROP"), True)
+for kernel in KERNELS:
+    for other in ({"C": 1}, {"C": 4}, {"C": 5}, {"C": 9}, {**flags, "CHECK_LABELS": False}):
+        compile_kernel(kernel, "sm_90", "u8", False, **other)
+        print(kernel, other)
+"""
+
+
+def test_any_number_of_channels_and_every_flag_compile(tmp_path: Path) -> None:
+    """The interpreter takes more than the compiler does."""
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    program = [sys.executable, "-c", VARIANTS]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def name_of(report: dict[str, Any]) -> str:
     return "{kernel} {target} {dtype} planar={planar}".format(**report)
 
