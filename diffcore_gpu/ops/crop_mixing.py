@@ -256,7 +256,7 @@ def _crop_mix_plan_cuda(images: Tensor, counterparts: Tensor, norm: Tensor, *res
     out = empty_output(images, size[0], size[1], dtype, channels_last)
     with torch.cuda.device_of(images):
         if images.numel():
-            launch_crop_mix_plan(images, out, counterparts, norm, plan)
+            launch_crop_mix_plan(images, out, counterparts, norm, [field.contiguous() for field in plan])
     return out
 
 

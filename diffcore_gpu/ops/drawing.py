@@ -81,11 +81,12 @@ class DrawArguments(NamedTuple):
         return plan
 
     def for_kernel(self) -> "Drawn":
-        """The same for a Triton kernel."""
+        """The same for a Triton kernel, which reads index and labels as contiguous."""
         from diffcore_gpu.kernels import Drawn
 
+        labels = None if self.labels is None else self.labels.contiguous()
         return Drawn(
-            self.indices, self.labels, self.pair_ptr, self.pair_row, self.row_label, self.round, self.lam_table,
+            self.indices.contiguous(), labels, self.pair_ptr, self.pair_row, self.row_label, self.round, self.lam_table,
             self.status, self.seed, self.parameters,
         )  # fmt: skip
 

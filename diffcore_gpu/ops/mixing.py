@@ -103,7 +103,7 @@ def _mix_plan_cuda(images: Tensor, counterparts: Tensor, norm: Tensor, *plan: Te
     out = torch.empty_like(images)
     with torch.cuda.device_of(images):
         if images.numel():
-            launch_mix_plan(images, out, counterparts, norm, plan)
+            launch_mix_plan(images, out, counterparts, norm, [field.contiguous() for field in plan])
     return out
 
 

@@ -119,7 +119,7 @@ def _resized_crop_cuda(
     out = empty_output(images, height, width, dtype, channels_last)
     with torch.cuda.device_of(images):
         if out.numel():
-            launch_resized_crop(images, out, crop, mirror, norm)
+            launch_resized_crop(images, out, crop.contiguous(), mirror.contiguous(), norm)
     return out
 
 

@@ -1,12 +1,13 @@
 """The public op, its registration with torch, and what it refuses."""
 
 import dataclasses
+import os
 
 import pytest
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops import mix, mix_reference
+from diffcore_gpu.ops import mix, mix_reference, mixing
 from diffcore_gpu.ops.drawing import empty_plan
 from diffcore_gpu.ops.normalization import affine_of, affine_on
 from diffcore_gpu.plan import MixPlan, PlanConfig, draw_plan
@@ -52,6 +53,33 @@ def test_any_strides(images: Tensor, counterparts: Tensor, plan: MixPlan) -> Non
 def test_rows_beyond_the_counterparts_count_as_none(images: Tensor, counterparts: Tensor, plan: MixPlan) -> None:
     plan = dataclasses.replace(plan, row=torch.full_like(plan.row, ROWS))
     assert torch.equal(mix(images, counterparts, plan), images)
+
+
+def strided(value: Tensor) -> Tensor:
+    """The same values, not contiguous."""
+    return value.repeat_interleave(2, dim=-1)[..., ::2]
+
+
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="Triton's interpreter is off: a GPU runs it")
+def test_kernels_may_be_given_any_strides(images: Tensor, counterparts: Tensor, plan: MixPlan) -> None:
+    """Index, labels and plan of a GPU, by way of the interpreter."""
+    pairs, index, labels = pairs_of_counts(torch.tensor([1, 0, 2, 3, 1, 1]), ROWS), torch.arange(B), torch.arange(B) % 2
+    parameters, norm = list(PlanConfig().parameters()), affine_of(MEAN, STD, C)
+    fields = plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real
+
+    def results(index: Tensor, labels: Tensor, *fields: Tensor) -> list[Tensor]:
+        status = torch.zeros(3, dtype=torch.int32)
+        drawn = (
+            index, labels, [counterparts], pairs.pair_ptr, pairs.pair_row, torch.arange(ROWS) % 2, torch.tensor(3),
+            None, norm, status, 0, parameters, False,
+        )  # fmt: skip
+        mixed = mixing._mix_store_cuda(images, *drawn)
+        return [mixed, status, mixing._mix_plan_cuda(images, counterparts, norm, *fields)]
+
+    expected = results(index, labels, *fields)
+    found = results(strided(index), strided(labels), *map(strided, fields))
+    assert all(map(torch.equal, expected, found))
+    assert not torch.equal(expected[0], images)
 
 
 def test_an_empty_batch(counterparts: Tensor) -> None:
