@@ -161,7 +161,7 @@ def draw_crops(
     if height < 1 or width < 1:
         raise ValueError(f"height and width must be at least 1, got {height} × {width}.")
     if not isinstance(round, Tensor):
-        round = torch.tensor(round, dtype=torch.int64, device=index.device)
+        round = torch.full((), round, dtype=torch.int64, device=index.device)  # without a copy that waits for a GPU
     table = _side_table_on(*config.ratio, index.device)
     return draw_crops_from(
         index, config.parameters(), config.ratio, table, height=height, width=width, seed=seed, round=round,

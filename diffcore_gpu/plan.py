@@ -319,7 +319,7 @@ def draw_plan(
         raise ValueError(f"height and width must be at least 1, got {height} × {width}.")
     check_index_range(index, store.pair_ptr.shape[0] - 1)
     if not isinstance(round, Tensor):
-        round = torch.tensor(round, dtype=torch.int64, device=index.device)
+        round = torch.full((), round, dtype=torch.int64, device=index.device)  # without a copy that waits for a GPU
     table = config.lam_table()
     return draw(
         index,

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -226,7 +227,7 @@ class PrefetchLoader:
         return self._batches()
 
     def _batches(self) -> Iterator[Any]:
-        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        stream = _copy_stream(self.device) if self.device.type == "cuda" else None
         source = iter(self.loader)
         coming: deque[Future[_Ready]] = deque()
         more, failure = True, None
@@ -240,7 +241,9 @@ class PrefetchLoader:
                     except Exception as error:  # noqa: BLE001  the batches before it come first
                         more, failure = False, error
                     else:
-                        coming.append(background.submit(self._prepare, batch, self._draw_in(len(coming)), stream))
+                        made = _event_of(batch, self.device)
+                        draw = self._draw_in(len(coming))
+                        coming.append(background.submit(self._prepare, batch, draw, stream, made))
                         del batch
                 if not coming:
                     break
@@ -260,9 +263,13 @@ class PrefetchLoader:
         now = mix.next_draw()
         return now._replace(round=now.round + batches) if mix.counts_rounds else now
 
-    def _prepare(self, batch: Any, expected: Draw | None, stream: torch.cuda.Stream | None) -> _Ready:
+    def _prepare(
+        self, batch: Any, expected: Draw | None, stream: torch.cuda.Stream | None, made: torch.cuda.Event | None
+    ) -> _Ready:
         """Start the copies of a batch; in the background."""
         with record_function("diffcore::prefetch"), _on(stream):
+            if stream is not None and made is not None:
+                stream.wait_event(made)
             tensors: list[Tensor] = []
             moved = batch if stream is None else self._move(batch, tensors)
             prefetched = None if expected is None else self._fetch(batch, expected, tensors)
@@ -354,6 +361,22 @@ def _background_thread() -> Iterator[ThreadPoolExecutor]:
         yield executor
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all copies to a device: memory that was allocated on one stream is used again on that one alone."""
+    return torch.cuda.Stream(device)
+
+
+def _event_of(batch: Any, device: torch.device) -> torch.cuda.Event | None:
+    """When a batch that the loader made on a GPU will be there; None: it was made on the host, and is."""
+    if isinstance(batch, Tensor):
+        return torch.cuda.current_stream(device).record_event() if batch.is_cuda else None
+    if not isinstance(batch, dict | tuple | list):
+        return None
+    entries = batch.values() if isinstance(batch, dict) else batch
+    return next((event for entry in entries if (event := _event_of(entry, device)) is not None), None)
 
 
 def _on(stream: torch.cuda.Stream | None) -> contextlib.AbstractContextManager[Any]:
