@@ -21,5 +21,5 @@ run 200 bandwidth
 run 45 host-overhead --device cuda
 run 110 peers --device cuda --batch 16 64 128 256 --dtype float32 --repeats 30
 run 80 geometry --device cuda --batch 16 64 256 --repeats 20
-run 80 residency --device cuda --batch 64 256 --rounds 5
+run 80 residency --device cuda --batch 64 256 --rounds 3
 exit "$failed"

@@ -58,8 +58,8 @@ def test_forward_never_waits_for_the_device(store: dc.CounterpartStore) -> None:
     images, index = cuda_batch()
     mix(images, index)  # compiles the kernel
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         mixed = [mix(images, index, labels=index % 2) for _ in range(5)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -188,8 +188,8 @@ def test_a_prefetched_loop_never_waits_for_the_device(store: dc.CounterpartStore
     images, _, index = next(batches)  # reads the round
     mix(images, index)  # compiles the kernel
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         for _ in range(4):
             images, _, index = next(batches)
             mix(images, index)
@@ -296,8 +296,8 @@ def test_a_cropped_mix_never_waits_for_the_device(store: dc.CounterpartStore) ->
     mix(images, index, labels=index % 2)
     mix.eval()(images, index)
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         for _ in range(3):
             mix.train()(images, index, labels=index % 2)
             mix.eval()(images, index)

@@ -210,9 +210,9 @@ def test_on_a_gpu_no_method_waits_that_need_not_and_the_result_is_the_cpus(
     their_model, theirs = small_model().eval().cuda(), make(name)
     for call in range(2):
         expected = ours(batch, model)
-        if call and name not in WAITING:  # the first call looks the model over
-            torch.cuda.set_sync_debug_mode("error")
         try:
+            if call and name not in WAITING:  # the first call looks the model over
+                torch.cuda.set_sync_debug_mode("error")
             mixed = theirs(there, their_model)
         finally:
             torch.cuda.set_sync_debug_mode("default")

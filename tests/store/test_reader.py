@@ -168,7 +168,6 @@ class Rows(Dataset):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_data_loader_workers(store, method):
     context = multiprocessing.get_context(method)
     loader = DataLoader(Rows(store), batch_size=4, num_workers=1, multiprocessing_context=context)
@@ -199,7 +198,6 @@ def test_threads(store):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_large_reads_in_another_process(tmp_path, method):
     made = torch.randint(0, 256, (12, 3, 512, 512), dtype=torch.uint8)
     arguments = work.arguments(image_shape=(3, 512, 512), rows_per_shard=5)
