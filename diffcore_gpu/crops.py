@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffcore_gpu.beta import GRID, TABLE_BITS
 from diffcore_gpu.philox import philox4x32, split_words
+from diffcore_gpu.plan import round_for
 
 STREAM_MIRROR = 2
 """Philox stream of the mirror flags: (of the image, of its counterpart)."""
@@ -156,12 +157,7 @@ def draw_crops(
     Raises:
         ValueError: index is not an int64 vector, or a size is below 1.
     """
-    if index.dim() != 1 or index.dtype != torch.int64:
-        raise ValueError(f"index must be an int64 vector [B], got {index.dtype} {list(index.shape)}.")
-    if height < 1 or width < 1:
-        raise ValueError(f"height and width must be at least 1, got {height} × {width}.")
-    if not isinstance(round, Tensor):
-        round = torch.full((), round, dtype=torch.int64, device=index.device)  # without a copy that waits for a GPU
+    round = round_for(index, height, width, round)
     table = _side_table_on(*config.ratio, index.device)
     return draw_crops_from(
         index, config.parameters(), config.ratio, table, height=height, width=width, seed=seed, round=round,

@@ -313,13 +313,8 @@ def draw_plan(
             nothing) an index is outside the store. On a GPU such an index gives row −1.
     """
     config = PlanConfig(p, pixel_prob, lam, box_area, box_placement, real_patch_prob, row_choice)
-    if index.dim() != 1 or index.dtype != torch.int64:
-        raise ValueError(f"index must be an int64 vector [B], got {index.dtype} {list(index.shape)}.")
-    if height < 1 or width < 1:
-        raise ValueError(f"height and width must be at least 1, got {height} × {width}.")
+    round = round_for(index, height, width, round)
     check_index_range(index, store.pair_ptr.shape[0] - 1)
-    if not isinstance(round, Tensor):
-        round = torch.full((), round, dtype=torch.int64, device=index.device)  # without a copy that waits for a GPU
     table = config.lam_table()
     return draw(
         index,
@@ -331,6 +326,21 @@ def draw_plan(
         seed=seed,
         round=round,
     )
+
+
+def round_for(index: Tensor, height: int, width: int, round: int | Tensor) -> Tensor:
+    """The round of a draw as an int64 tensor on index's device, if index and size are fit to be drawn for.
+
+    Raises:
+        ValueError: index is not an int64 vector, or a size is below 1.
+    """
+    if index.dim() != 1 or index.dtype != torch.int64:
+        raise ValueError(f"index must be an int64 vector [B], got {index.dtype} {list(index.shape)}.")
+    if height < 1 or width < 1:
+        raise ValueError(f"height and width must be at least 1, got {height} × {width}.")
+    if isinstance(round, Tensor):
+        return round
+    return torch.full((), round, dtype=torch.int64, device=index.device)  # without a copy that waits for a GPU
 
 
 def check_index_range(index: Tensor, num_samples: int) -> None:
