@@ -241,7 +241,7 @@ class PrefetchLoader:
                     except Exception as error:  # noqa: BLE001  the batches before it come first
                         more, failure = False, error
                     else:
-                        made = _event_of(batch, self.device)
+                        made = _event_of(batch)
                         draw = self._draw_in(len(coming))
                         coming.append(background.submit(self._prepare, batch, draw, stream, made))
                         del batch
@@ -369,14 +369,14 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def _event_of(batch: Any, device: torch.device) -> torch.cuda.Event | None:
+def _event_of(batch: Any) -> torch.cuda.Event | None:
     """When a batch that the loader made on a GPU will be there; None: it was made on the host, and is."""
     if isinstance(batch, Tensor):
-        return torch.cuda.current_stream(device).record_event() if batch.is_cuda else None
+        return torch.cuda.current_stream(batch.device).record_event() if batch.is_cuda else None
     if not isinstance(batch, dict | tuple | list):
         return None
     entries = batch.values() if isinstance(batch, dict) else batch
-    return next((event for entry in entries if (event := _event_of(entry, device)) is not None), None)
+    return next((event for entry in entries if (event := _event_of(entry)) is not None), None)
 
 
 def _on(stream: torch.cuda.Stream | None) -> contextlib.AbstractContextManager[Any]:

@@ -1,8 +1,8 @@
-"""The mix on the CPU: a few operations for each image, on blocks that the cache holds, each value written once.
+"""The mix on the CPU in torch operators, where `cpu_compiled` cannot do it: without numba, and for 16-bit images.
 
-Values are computed in float64 and rounded once, as in the reference. The operations work on whole images where these
-fit a block, since an operation takes as long to start as to convert twenty thousand values. Nothing of the size of the
-batch is allocated.
+A few operations for each image, on blocks that the cache holds, each value written once. Values are computed in float64
+and rounded once, as in the reference. The operations work on whole images where these fit a block, since an operation
+takes as long to start as to convert twenty thousand values. Nothing of the size of the batch is allocated.
 """
 
 import threading

@@ -86,40 +86,55 @@ def _division(images: Tensor) -> tuple[int, int]:
     return threads, max(1, height * batch // pieces) if threads > 1 and batch < pieces else max(1, height)
 
 
-def _shard_table(shards: Sequence[Tensor]) -> list[int]:
-    """The number of shards, and for each its address and the row that it begins with."""
-    table = [len(shards)]
+def _new_arguments(
+    images: Tensor, out: Tensor, lines: int, plan: Sequence[int], drawing: Sequence[int] = (0,) * 5
+) -> list[int]:
+    """What is new in every call, in the order of `cpu_kernels.Argument`.
+
+    Args:
+        images: of the call.
+        out: likewise.
+        lines: of `_division`.
+        plan: addresses of the five fields.
+        drawing: addresses of index, labels and round, whether to advance it, and the seed.
+    """
+    return [
+        *plan, images.shape[0], not images.is_contiguous(), lines, images.data_ptr(), out.data_ptr(), *drawing, 0, 0,
+    ]  # fmt: skip
+
+
+def _same_arguments(
+    image_shape: Sequence[int], norm: Tensor, shards: Sequence[Tensor], drawing: Sequence[int] = (0,) * 16
+) -> list[int]:
+    """What is the same for every batch, in that order, the shards last.
+
+    Args:
+        image_shape: (C, H, W).
+        norm: of `affine_of`.
+        shards: of the store.
+        drawing: from the address of `pair_ptr` to the last of `DrawParameters`.
+    """
+    table: list[int] = []
     first_row = 0
     for shard in shards:
         table += shard.data_ptr(), first_row
         first_row += shard.shape[0]
-    return table
+    return [*image_shape, norm.data_ptr(), *drawing, len(shards), *table]
+
+
+def _run_mix(images: Tensor, arguments: int, threads: int) -> None:
+    if images.numel():
+        run_on_threads(_function(_FUNCTIONS[images.dtype]).address, arguments, threads)
 
 
 def mix_compiled(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor, plan: MixPlan) -> None:
     """`mix_cpu` for images of float32 or uint8."""
-    if not images.numel():
-        return
-    channels, height, width = images.shape[1:]
     threads, lines = _division(images)
     fields = [field.contiguous() for field in (plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real)]
-    values = (
-        *(field.data_ptr() for field in fields),
-        images.shape[0],
-        not images.is_contiguous(),
-        lines,
-        images.data_ptr(),
-        out.data_ptr(),
-        *(0,) * 7,
-        channels,
-        height,
-        width,
-        norm.data_ptr(),
-        *(0,) * 16,
-        *_shard_table(shards),
-    )
+    new = _new_arguments(images, out, lines, [field.data_ptr() for field in fields])
+    values = new + _same_arguments(images.shape[1:], norm, shards)
     arguments = (ctypes.c_int64 * len(values))(*values)
-    run_on_threads(_function(_FUNCTIONS[images.dtype]).address, ctypes.addressof(arguments), threads)
+    _run_mix(images, ctypes.addressof(arguments), threads)
 
 
 class CompiledMix:
@@ -151,10 +166,7 @@ class CompiledMix:
         self._held = shards, pair_ptr, pair_row, lam_table, norm  # as long as their addresses are used
         self._row_label = row_label
         self._num_samples = pair_ptr.shape[0] - 1
-        values = (
-            *(0,) * _NUM_NEW,
-            *image_shape,
-            norm.data_ptr(),
+        drawing = (
             pair_ptr.data_ptr(),
             self._num_samples,
             pair_row.data_ptr(),
@@ -163,8 +175,8 @@ class CompiledMix:
             row_label.data_ptr(),
             0 if lam_table is None else lam_table.data_ptr(),
             *parameters,
-            *_shard_table(shards),
         )
+        values = [0] * _NUM_NEW + _same_arguments(image_shape, norm, shards, drawing)
         self._layout = ctypes.c_int64 * len(values)
         self._template = bytes(self._layout(*values))
         self._num_bytes = len(self._template)
@@ -205,31 +217,19 @@ class CompiledMix:
         threads, lines = _division(images)
         index = index.contiguous()
         labels = None if labels is None else labels.contiguous()
-        # One piece of memory for the arguments and, behind them, a plan that nobody wants to see.
+        # One piece of memory for the arguments and, behind them, for a plan that nobody wants to see: row (8 bytes for
+        # each sample), box (16), λ (4), pixel and inside_real (1 each).
         memory = bytearray(self._num_bytes + 30 * batch)
         memory[: self._num_bytes] = self._template
         arguments = self._layout.from_buffer(memory)
         address = ctypes.addressof(arguments)
-        row = address + self._num_bytes
         if plan is None:
+            row = address + self._num_bytes
             fields = [row, row + 28 * batch, row + 24 * batch, row + 8 * batch, row + 29 * batch]
         else:
             fields = [field.data_ptr() for field in plan]
-        arguments[:_NUM_NEW] = [
-            *fields,
-            batch,
-            not images.is_contiguous(),
-            lines,
-            images.data_ptr(),
-            out.data_ptr(),
-            index.data_ptr(),
-            0 if labels is None else labels.data_ptr(),
-            round.data_ptr(),
-            advance,
-            seed,
-            0,
-            0,
-        ]
+        drawing = (index.data_ptr(), 0 if labels is None else labels.data_ptr(), round.data_ptr(), advance, seed)
+        arguments[:_NUM_NEW] = _new_arguments(images, out, lines, fields, drawing)
         run_on_threads(_function("draw").address, address, 1)
         if arguments[_NUM_NEW - 1]:
             rows = plan[0] if plan else torch.frombuffer(memory, dtype=torch.int64, count=batch, offset=self._num_bytes)
@@ -237,8 +237,7 @@ class CompiledMix:
             if labels is not None:
                 check_labels(index, labels, rows, self._row_label[rows.clamp(min=0)])
             raise AssertionError("The compiled draw refused a batch that torch does not.")
-        if images.numel():
-            run_on_threads(_function(_FUNCTIONS[images.dtype]).address, address, threads)
+        _run_mix(images, address, threads)
 
 
 def _none() -> None:

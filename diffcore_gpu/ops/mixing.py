@@ -1,8 +1,8 @@
 """The mix as torch operators: registration with `torch.library`, dispatch by device, and the public batched op.
 
 The operators are `torch.ops.diffcore.mix_store` (draws the plan itself), `mix_store_plan` (and returns it),
-`mix_store_` (in place) and `mix_plan` (the plan is given). Triton runs them on GPUs; on the CPU
-compiled code does, or blocked torch code.
+`mix_store_` (in place) and `mix_plan` (the plan is given). Triton runs them on GPUs; on the CPU compiled code does, or
+blocked torch code.
 """
 
 from collections.abc import Sequence

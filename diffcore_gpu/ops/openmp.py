@@ -15,16 +15,13 @@ import torch
 @cache
 def _gomp_parallel() -> Callable[[int, int, int, int], None] | None:
     """`GOMP_parallel` as torch itself finds it, or None where torch is built with other threads."""
-    for name in ("libtorch_cpu.so", "libtorch.so"):
-        path = Path(torch.__file__).parent / "lib" / name
-        try:
-            found = ctypes.CDLL(str(path)).GOMP_parallel
-        except (OSError, AttributeError):
-            continue
-        found.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-        found.restype = None
-        return found
-    return None
+    try:
+        found = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    found.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    found.restype = None
+    return found
 
 
 @cache

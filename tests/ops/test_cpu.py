@@ -12,17 +12,11 @@ from diffcore_gpu.ops.cpu import Shards, mix_cpu
 from diffcore_gpu.ops.normalization import affine_of
 from diffcore_gpu.ops.reference import mix_reference
 from diffcore_gpu.plan import MixPlan, draw_plan
+from tests.ops.cpu_cases import MEAN, STD, any_box, patched, random_images
 from tests.pairs import one_row_each, pairs_of_counts
 from tests.ulp import ulps_apart
 
-MEAN, STD = (0.485, 0.456, 0.406, 0.5), (0.229, 0.224, 0.225, 0.25)
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8)
-
-
-def random_images(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
-    if dtype == torch.uint8:
-        return torch.randint(0, 256, shape, generator=generator, dtype=dtype)
-    return torch.randn(shape, generator=generator).to(dtype)
 
 
 @given(
@@ -89,33 +83,12 @@ def test_lines_longer_than_a_block(memory_format: torch.memory_format, generator
     assert ulps_apart(out, mix_reference(images, rows, plan)) <= 1
 
 
-@given(
-    box=st.tuples(*[st.integers(-30, 60)] * 4),
-    inside_real=st.booleans(),
-    dtype=st.sampled_from([torch.float32, torch.uint8]),
-    channels_last=st.booleans(),
-    inplace=st.booleans(),
-)
+@any_box
 @settings(deadline=None)
 def test_boxes_of_given_plans_may_leave_the_image_or_be_empty(
     box: tuple[int, ...], inside_real: bool, dtype: torch.dtype, channels_last: bool, inplace: bool
 ) -> None:
-    generator = torch.Generator().manual_seed(0)
-    images, rows = (
-        random_images((1, 3, 20, 30), dtype, generator),
-        random_images((1, 3, 20, 30), torch.uint8, generator),
-    )
-    images = images.to(memory_format=torch.channels_last) if channels_last else images
-    plan = MixPlan(
-        row=torch.zeros(1, dtype=torch.int64),
-        pixel=torch.tensor([False]),
-        lam=torch.zeros(1),
-        box=torch.tensor([box], dtype=torch.int32),
-        inside_real=torch.tensor([inside_real]),
-    )
-    expected = mix_reference(images, rows, plan)
-    out = images if inplace else torch.empty_like(images)
-    mix_cpu(images, out, [rows], affine_of(None, None, 3), plan)
+    out, expected = patched(mix_cpu, box, inside_real, dtype, channels_last, inplace)
     assert ulps_apart(out, expected) <= (0 if dtype == torch.uint8 else 1)
 
 

@@ -23,9 +23,9 @@ from diffcore_gpu.ops.cpu_kernels import Argument
 from diffcore_gpu.ops.drawing import empty_plan
 from diffcore_gpu.ops.normalization import affine_of
 from diffcore_gpu.ops.reference import mix_reference
-from diffcore_gpu.plan import BoxPlacement, MixPlan, Pairs, PlanConfig, RowChoice, draw, draw_plan
-from tests.ops.test_cpu import MEAN, STD, random_images
-from tests.ops.test_draw_cpu import INT64, INTERVAL, SHARE, same
+from diffcore_gpu.plan import BoxPlacement, MixPlan, Pairs, PlanConfig, draw, draw_plan
+from tests.ops.cpu_cases import MEAN, STD, Drawing, any_box, drawings, many_boxes, patched, random_images
+from tests.ops.test_draw_cpu import same
 from tests.pairs import one_row_each, pairs_of_counts
 from tests.ulp import ulps_apart
 
@@ -71,46 +71,19 @@ def drawn_by_kernel(
     return MixPlan(*plan), bool(arguments[Argument.REFUSED])
 
 
-@given(
-    counts=st.lists(st.integers(0, 4), min_size=1, max_size=12),
-    num_rows=st.one_of(st.none(), st.integers(1, 9)),
-    index=st.lists(st.one_of(st.integers(-3, 15), INT64), max_size=20),
-    config=st.builds(
-        PlanConfig,
-        p=SHARE,
-        pixel_prob=SHARE,
-        lam=st.one_of(SHARE, INTERVAL, st.sampled_from([Beta(0.2), Beta(1.0)])),
-        box_area=st.one_of(SHARE, INTERVAL),
-        box_placement=st.sampled_from(BoxPlacement.__args__),
-        real_patch_prob=SHARE,
-        row_choice=st.sampled_from(RowChoice.__args__),
-    ),
-    size=st.tuples(st.integers(1, 700), st.integers(1, 700)),
-    seed=st.integers(-(2**63), 2**64 - 1),
-    round=st.integers(-1, 2**40),
-)
+@given(drawings)
 @settings(max_examples=300, deadline=None)
-def test_equals_the_plan_of_torch(
-    counts: list[int], num_rows: int | None, index: list[int], config: PlanConfig, size: tuple[int, int], seed: int,
-    round: int,
-) -> None:  # fmt: skip
-    fake = pairs_of_counts(torch.tensor(counts), num_rows)
-    pairs = Pairs(fake.pair_ptr, fake.pair_row, max(0, fake.num_rows - 1))  # the last row lies outside the store
-    samples = torch.tensor(index, dtype=torch.int64)
-    common: Any = {"height": size[0], "width": size[1], "seed": seed, "round": torch.tensor(round)}
-    plan, refused = drawn_by_kernel(samples, pairs, config, **common)
-    assert same(plan, draw(samples, pairs, config.parameters(), config.lam_table(), **common))
-    assert refused == any(not 0 <= sample < len(counts) for sample in index)
+def test_equals_the_plan_of_torch(drawing: Drawing) -> None:
+    index, pairs, config, common = drawing
+    plan, refused = drawn_by_kernel(index, pairs, config, **common)
+    assert same(plan, draw(index, pairs, config.parameters(), config.lam_table(), **common))
+    assert refused == any(not 0 <= sample < len(pairs.pair_ptr) - 1 for sample in index.tolist())
 
 
 @pytest.mark.parametrize("height", [1, 224, 4096])
 @pytest.mark.parametrize("placement", ["clipped", "inside"])
 def test_many_samples_equal_the_plan_of_torch(height: int, placement: BoxPlacement) -> None:
-    """A hundred thousand boxes: roots, products and roundings of all sizes."""
-    index = torch.arange(100_000)
-    fake = pairs_of_counts(torch.ones(100_000, dtype=torch.int64))
-    pairs, config = Pairs(fake.pair_ptr, fake.pair_row, fake.num_rows), PlanConfig(box_placement=placement)
-    common: Any = {"height": height, "width": 333, "seed": 5, "round": torch.tensor([7])}
+    index, pairs, config, common = many_boxes(height, placement)
     plan, _ = drawn_by_kernel(index, pairs, config, **common)
     assert same(plan, draw(index, pairs, config.parameters(), None, **common))
 
@@ -174,33 +147,12 @@ def test_any_number_of_threads_mixes_alike(
     assert ulps_apart(out, expected) <= int(dtype == torch.float32)
 
 
-@given(
-    box=st.tuples(*[st.integers(-30, 60)] * 4),
-    inside_real=st.booleans(),
-    dtype=st.sampled_from([torch.float32, torch.uint8]),
-    channels_last=st.booleans(),
-    inplace=st.booleans(),
-)
+@any_box
 @settings(deadline=None)
 def test_boxes_of_given_plans_may_leave_the_image_or_be_empty(
     box: tuple[int, ...], inside_real: bool, dtype: torch.dtype, channels_last: bool, inplace: bool
 ) -> None:
-    generator = torch.Generator().manual_seed(0)
-    images, rows = (
-        random_images((1, 3, 20, 30), dtype, generator),
-        random_images((1, 3, 20, 30), torch.uint8, generator),
-    )
-    images = images.to(memory_format=torch.channels_last) if channels_last else images
-    plan = MixPlan(
-        row=torch.zeros(1, dtype=torch.int64),
-        pixel=torch.tensor([False]),
-        lam=torch.zeros(1),
-        box=torch.tensor([box], dtype=torch.int32),
-        inside_real=torch.tensor([inside_real]),
-    )
-    expected = mix_reference(images, rows, plan)
-    out = images if inplace else torch.empty_like(images)
-    mix_compiled(images, out, [rows], affine_of(None, None, 3), plan)
+    out, expected = patched(mix_compiled, box, inside_real, dtype, channels_last, inplace)
     assert ulps_apart(out, expected) <= int(dtype == torch.float32)
 
 

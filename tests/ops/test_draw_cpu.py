@@ -9,17 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffcore_gpu.beta import Beta
 from diffcore_gpu.ops.draw_cpu import draw_cpu, draw_words
 from diffcore_gpu.philox import philox4x32, split_words
-from diffcore_gpu.plan import STREAM_BOX, STREAM_CHOICE, BoxPlacement, MixPlan, Pairs, PlanConfig, RowChoice, draw
+from diffcore_gpu.plan import STREAM_BOX, STREAM_CHOICE, BoxPlacement, MixPlan, Pairs, PlanConfig, draw
+from tests.ops.cpu_cases import INT64, Drawing, drawings, many_boxes
 from tests.pairs import pairs_of_counts
 
 EDGES = [3017665, 3547303, 3756951, 3972618, 9486399, 9535743, 9684543, 9734399, 16627753, 16711743, 16777215]
 """Areas at which a root that is wrong in its last bit gives a side that is wrong by a pixel, at 224 or 512 pixels."""
-INT64 = st.integers(-(2**63), 2**63 - 1)
-SHARE = st.floats(0, 1)
-INTERVAL = st.tuples(SHARE, SHARE).map(sorted).map(tuple)
 
 
 def same(one: MixPlan, other: MixPlan) -> bool:
@@ -49,45 +46,19 @@ def test_a_known_answer() -> None:
     assert words == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
 
 
-@given(
-    counts=st.lists(st.integers(0, 4), min_size=1, max_size=12),
-    num_rows=st.one_of(st.none(), st.integers(1, 9)),
-    index=st.lists(st.one_of(st.integers(-3, 15), INT64), max_size=20),
-    config=st.builds(
-        PlanConfig,
-        p=SHARE,
-        pixel_prob=SHARE,
-        lam=st.one_of(SHARE, INTERVAL, st.sampled_from([Beta(0.2), Beta(1.0)])),
-        box_area=st.one_of(SHARE, INTERVAL),
-        box_placement=st.sampled_from(BoxPlacement.__args__),
-        real_patch_prob=SHARE,
-        row_choice=st.sampled_from(RowChoice.__args__),
-    ),
-    size=st.tuples(st.integers(1, 700), st.integers(1, 700)),
-    seed=st.integers(-(2**63), 2**64 - 1),
-    round=st.integers(-1, 2**40),
-)
+@given(drawings)
 @settings(max_examples=300, deadline=None)
-def test_equals_the_plan_of_torch(
-    counts: list[int], num_rows: int | None, index: list[int], config: PlanConfig, size: tuple[int, int], seed: int,
-    round: int,
-) -> None:  # fmt: skip
-    fake = pairs_of_counts(torch.tensor(counts), num_rows)
-    pairs = Pairs(fake.pair_ptr, fake.pair_row, max(0, fake.num_rows - 1))  # the last row lies outside the store
-    arguments = torch.tensor(index, dtype=torch.int64), pairs, config.parameters(), config.lam_table()
-    common = {"height": size[0], "width": size[1], "seed": seed, "round": torch.tensor(round)}
+def test_equals_the_plan_of_torch(drawing: Drawing) -> None:
+    index, pairs, config, common = drawing
+    arguments = index, pairs, config.parameters(), config.lam_table()
     assert same(draw_cpu(*arguments, **common), draw(*arguments, **common))
 
 
 @pytest.mark.parametrize("height", [1, 224, 4096])
 @pytest.mark.parametrize("placement", ["clipped", "inside"])
 def test_many_samples_equal_the_plan_of_torch(height: int, placement: BoxPlacement) -> None:
-    """A hundred thousand boxes: roots, products and roundings of all sizes."""
-    index = torch.arange(100_000)
-    fake = pairs_of_counts(torch.ones(100_000, dtype=torch.int64))
-    config = PlanConfig(box_placement=placement)
-    arguments = index, Pairs(fake.pair_ptr, fake.pair_row, fake.num_rows), config.parameters(), None
-    common = {"height": height, "width": 333, "seed": 5, "round": torch.tensor([7])}
+    index, pairs, config, common = many_boxes(height, placement)
+    arguments = index, pairs, config.parameters(), None
     assert same(draw_cpu(*arguments, **common), draw(*arguments, **common))
 
 
