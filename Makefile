@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A process for each processor, with one thread; `make test PYTEST_ARGS=` runs all tests in one process.
+PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist loadgroup
 
 .PHONY: demo test test-all lint types check clean
 
@@ -16,10 +18,10 @@ demo: $(STAMP)
 	$(BIN)/diffcore demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

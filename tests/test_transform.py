@@ -274,10 +274,11 @@ def _mix_a_share(rank: int, world: int, path: str, rendezvous: str, results: str
 
 def test_one_rank_and_four_ranks_see_the_same_images(store: dc.CounterpartStore, tmp_path: Path) -> None:
     seen = {}
+    mp.set_forkserver_preload([__name__])  # torch is imported once, not in every rank
     for world in (1, 4):
         results = str(tmp_path / f"of-{world}.pt")
         arguments = world, str(store.path), str(tmp_path / f"rendezvous-{world}"), results
-        mp.spawn(_mix_a_share, arguments, nprocs=world)
+        mp.start_processes(_mix_a_share, arguments, nprocs=world, start_method="forkserver")
         seen[world] = torch.load(results, weights_only=True)
     assert seen[1].keys() == seen[4].keys()
     assert len(seen[1]) == 2 * NUM_SAMPLES

@@ -87,6 +87,7 @@ _INTERRUPTED = """
 import os, signal, sys
 import diffcore_gpu.packing.rows as rows
 from diffcore_gpu.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs inherit that it is ignored
 decode = rows.decode
 def slow(path, *rest):
     if path.name == "y.png":

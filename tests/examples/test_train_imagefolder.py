@@ -26,7 +26,7 @@ def run(*arguments: object) -> str:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        env={"OMP_NUM_THREADS": "2", **os.environ},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
