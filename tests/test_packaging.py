@@ -94,3 +94,38 @@ def test_the_description_has_no_relative_link(built):
     assert f"{repository}/blob/main/CONTRIBUTING.md" in links
     assert LINK.sub("", built.description) == LINK.sub("", readme)  # nothing else changes
     assert not re.search("(src|href)=", readme)  # which would have to be made absolute, too
+
+
+ONLY_THE_CORE = """
+import re, sys, tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+project = tomllib.loads(Path(sys.argv[1]).read_text())["project"]
+wanted = [name for extra in project["optional-dependencies"].values() for name in extra]
+names = {re.match("[A-Za-z0-9_-]+", name)[0].lower().replace("_", "-") for name in wanted}
+names -= {"diffcore-gpu", "setuptools"}  # torch itself needs setuptools
+for module, distributions in packages_distributions().items():
+    if not module.startswith("_") and {name.lower().replace("_", "-") for name in distributions} & names:
+        sys.modules[module] = None
+
+import diffcore_gpu as dc
+from diffcore_gpu.benchmarks.suites import SUITES, run_suite
+
+assert all(getattr(dc, name) is not None for name in dc.__all__)
+for arguments in [*([name, "--help"] for name in SUITES), ["train", "--list"]]:
+    try:
+        run_suite(arguments[0], arguments[1:])
+    except SystemExit as stop:
+        assert stop.code == 0, arguments
+print("good", sys.modules["torchvision"])
+"""
+
+
+def test_every_name_and_every_help_needs_core_dependencies_alone():
+    pytest.importorskip("torchvision", reason="what is not installed need not be hidden")
+    command = [sys.executable, "-W", "error", "-c", ONLY_THE_CORE, str(ROOT / "pyproject.toml")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.endswith("good None\n")
+    assert run.stderr == ""
