@@ -5,6 +5,7 @@ index shows it far from the files, so that there each is given the address of th
 """
 
 import re
+import warnings
 from pathlib import Path
 
 from setuptools import setup
@@ -27,5 +28,8 @@ def description() -> str:
 
     return re.sub(r"(?<=]\()(?!#|[a-z]+:)[^)\s]+(?=\))", absolute, (ROOT / "README.md").read_text("utf-8"))
 
+
+# setuptools warns so of every editable install whose folders are not named as its packages.
+warnings.filterwarnings("ignore", message="Editable installation")
 
 setup(long_description=description(), long_description_content_type="text/markdown")
