@@ -8,20 +8,40 @@ PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist loadgroup
 
 .PHONY: demo test test-all lint types check clean
 
-$(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-	touch $@
+# What $(PYTHON) lacks to make a .venv, in a sentence. (Debian keeps ensurepip, by which venv installs pip, in a package of
+# its own.)
+define CHECK
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("diffcore-gpu needs Python 3.11 or newer, and $(PYTHON) is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("$(PYTHON) cannot make virtual environments: install its package, as with apt install python3-venv")
+endef
+export CHECK
+
+$(STAMP): pyproject.toml setup.py
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo "There is no $(PYTHON): name a Python 3.11 or newer, as in make PYTHON=python3.11" >&2; exit 1; }
+	@test -x $(BIN)/pip || "$(PYTHON)" -c "$$CHECK"
+	@echo "Installing into $(VENV), once: about 5 GB with torch's CUDA build, some minutes …"
+	@test -x $(BIN)/pip || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/diffcore demo
+	@echo "Running the demo …"
+	@$(BIN)/diffcore demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@echo "Running the tests, without those that take minutes (make test-all) …"
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@echo "Running all tests …"
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torchvision
 
 from diffcore_gpu import IndexedDataset
 from diffcore_gpu.benchmarks.errors import BenchmarkError
@@ -130,7 +129,9 @@ def choose_per_class(names: Sequence[str], labels: Sequence[int], count: int, se
 def _image_folder(folder: Path) -> Any:
     if not any(entry.is_dir() for entry in folder.iterdir()):
         raise BenchmarkError(f"{folder} has no class folders; it must have one folder of images for each class.")
-    return torchvision.datasets.ImageFolder(str(folder), allow_empty=True)
+    from torchvision.datasets import ImageFolder  # here, so that recipes are listed without it
+
+    return ImageFolder(str(folder), allow_empty=True)
 
 
 def _names(dataset: Any) -> list[str]:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms import v2
 
 from diffcore_gpu import IndexedDataset
 from diffcore_gpu.baselines.own_draws import own_draws
@@ -31,6 +30,8 @@ _RESIZED = 8 / 7
 
 def augmentation(name: str, size: int) -> Any:
     """From a PIL image to float32 [3, size, size], normalized, at random: one of `recipe.AUGMENTATIONS`."""
+    from torchvision.transforms import v2
+
     if name == "imagenet":
         crop = [v2.RandomResizedCrop(size)]
     else:
@@ -40,11 +41,15 @@ def augmentation(name: str, size: int) -> Any:
 
 def preprocessing(name: str, size: int) -> Any:
     """The same for evaluation: resize and the central crop."""
+    from torchvision.transforms import v2
+
     resized = round(_RESIZED * size) if name == "imagenet" else size
     return v2.Compose([v2.Resize(resized), v2.CenterCrop(size), *_to_tensor()])
 
 
 def _to_tensor() -> list[Any]:
+    from torchvision.transforms import v2
+
     return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
 
 
