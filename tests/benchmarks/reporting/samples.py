@@ -144,6 +144,18 @@ PARTS: dict[str, list[dict[str, Any]]] = {
             "times": dict.fromkeys(_KINDS, timing(0.0213)),
         }
     ],
+    "smoke": [
+        {
+            "dtype": "uint8",
+            "memory_format": "contiguous",
+            "plan": True,
+            "strides": True,
+            "mix_last_places": 0.0,
+            "in_place_last_places": 0.0,
+            "crop_error": 0.5,
+            "right": True,
+        }
+    ],
     "host-overhead": [
         {"batch": batch, "breakdown_us": {"module": 5.25, "call": 30.0}, "times": {"call": timing(0.03)}}
         for batch in (16, 64)
