@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint types check clean
+.PHONY: demo test test-all lint types rehearsal check clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,7 +32,14 @@ types: $(STAMP)
 	cd $(VENV)/types && ../bin/mypy --config-file $(CURDIR)/pyproject.toml -p diffcore_gpu
 	$(BIN)/mypy examples
 
-check: lint types test
+# What benchmarks/on_gpu.sh does on a GPU, at toy size and, where that is allowed, without a network.
+rehearsal: $(STAMP)
+	rm -rf $(VENV)/rehearsal
+	alone=; for try in "unshare -n" "unshare -rn"; do $$try true 2>/dev/null && { alone=$$try; break; }; done; \
+	export DEVICE=cpu PYTHON=$(BIN)/python LIMIT_PERCENT=300; \
+	$$alone bash benchmarks/on_gpu.sh $(VENV)/rehearsal && $$alone bash benchmarks/on_gpu.sh --more $(VENV)/rehearsal
+
+check: lint types rehearsal test
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output

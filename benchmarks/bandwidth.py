@@ -201,26 +201,30 @@ def overview(result: Mapping[str, Any]) -> str:
     return table(("of large copy (of peak)", "large copy, GB/s", "copy", *KINDS), rows)
 
 
-def compile_case(part: tuple[int, str, str, Tile | None]) -> float:
+def compile_case(part: tuple[int, str, str, Tile | None, str]) -> float:
     """Compile the kernel that a case launches, by launching it on two images; the seconds that this took."""
-    size, dtype, memory_format, chosen = part
+    size, dtype, memory_format, chosen, device_type = part
     start = time.perf_counter()
-    device = torch.device("cuda")
+    device = torch.device(device_type)
     with tempfile.TemporaryDirectory() as folder:
         mix = DiffCoreMix(random_store(Path(folder) / "store", size, rows=2), mean=MEAN, std=STD).to(device)
         mix.set_epoch(0)
         with using(chosen):
             mix(random_images(2, size, dtype, memory_format, device), torch.arange(2, device=device))
-        torch.cuda.synchronize()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
 def compile_ahead(options: argparse.Namespace, device: torch.device) -> None:
-    """Compile what will be launched in several processes, which share Triton's cache on disk with this one."""
-    if device.type != "cuda" or options.compile_in == 1:
+    """Compile what will be launched in several processes, which share Triton's cache on disk with this one.
+
+    On the CPU nothing is compiled, but the same is done, to rehearse it.
+    """
+    if options.compile_in == 1:
         return
     parts = [
-        (size, dtype, memory_format, chosen)
+        (size, dtype, memory_format, chosen, device.type)
         for size in options.size
         for dtype in options.dtype
         for memory_format in options.format
@@ -228,8 +232,8 @@ def compile_ahead(options: argparse.Namespace, device: torch.device) -> None:
     ]
     start = time.perf_counter()
     each = shared(compile_case, parts, options.compile_in)
-    taken = time.perf_counter() - start
-    print(f"{len(parts)} kernels compiled in {taken:.1f} s ({sum(each):.1f} s of {options.compile_in} processes)\n")
+    taken = f"{time.perf_counter() - start:.1f} s ({sum(each):.1f} s of work in {options.compile_in} processes)"
+    print(f"{len(parts)} kernels compiled in {taken}\n")
 
 
 def cases(options: argparse.Namespace, size: int) -> Iterator[dict[str, Any]]:

@@ -28,14 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     index = torch.arange(options.batch, device=device) % ROWS
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder) / "store", size)
-        settings = {"mean": MEAN, "std": STD}
         for pixel_prob, memory_format in ((1.0, "contiguous"), (0.0, "channels_last")):
             images = random_images(options.batch, size, "bfloat16", memory_format, device)
-            mixed = DiffCoreMix(store, pixel_prob=pixel_prob, **settings).to(device)(images, index)
+            mixed = DiffCoreMix(store, pixel_prob=pixel_prob, mean=MEAN, std=STD).to(device)(images, index)
             print(f"mix of {memory_format}, sum {mixed.double().sum():.1f}")
         crop = RandomResizedCropMirror((size, size))
         fused = DiffCoreMix(
-            store, geometry=crop, dtype=torch.bfloat16, memory_format=torch.channels_last, **settings
+            store, geometry=crop, dtype=torch.bfloat16, memory_format=torch.channels_last, mean=MEAN, std=STD
         ).to(device)
         raw = random_images(options.batch, size, "uint8", "contiguous", device)
         print(f"crop and mix, sum {fused(raw, index).double().sum():.1f}")

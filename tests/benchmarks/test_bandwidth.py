@@ -142,7 +142,7 @@ def test_tiles_beside_the_kernels_own(tmp_path: Path, capsys: pytest.CaptureFixt
     pytest.importorskip("triton")
     path, mine = tmp_path / "variants.json", str(kernel_tiles.own())
     some = ["--size", "16", "--batch", "2", "--repeats", "2", "--dtype", "uint8", "--format", "contiguous"]
-    run_suite("bandwidth", ["--device", "cpu", *some, "--tiles", "1024:8", "--compile-in", "4", "--json", str(path)])
+    run_suite("bandwidth", ["--device", "cpu", *some, "--tiles", "1024:8", "--json", str(path)])
     (case,) = read_result(path)["results"]
     assert {f"pixel {mine}", "pixel 1024:8"} <= case["cold_rates"].keys()
     assert f"Rate over that of {mine}, the kernels' own: {mine} ×1.000, 1024:8 ×" in capsys.readouterr().out
