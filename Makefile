@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # A process for each processor, with one thread; `make test PYTEST_ARGS=` runs all tests in one process.
 PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist loadgroup
 
-.PHONY: demo test test-all lint types check clean
+.PHONY: demo test test-all lint types rehearsal check clean
 
 # What $(PYTHON) lacks to make a .venv, in a sentence. (Debian keeps ensurepip, by which venv installs pip, in a package of
 # its own.)
@@ -54,7 +54,14 @@ types: $(STAMP)
 	cd $(VENV)/types && ../bin/mypy --config-file $(CURDIR)/pyproject.toml -p diffcore_gpu
 	$(BIN)/mypy examples
 
-check: lint types test
+# What benchmarks/on_gpu.sh does on a GPU, at toy size and, where that is allowed, without a network.
+rehearsal: $(STAMP)
+	rm -rf $(VENV)/rehearsal
+	alone=; for try in "unshare -n" "unshare -rn"; do $$try true 2>/dev/null && { alone=$$try; break; }; done; \
+	export DEVICE=cpu PYTHON=$(BIN)/python LIMIT_PERCENT=300; \
+	$$alone bash benchmarks/on_gpu.sh $(VENV)/rehearsal && $$alone bash benchmarks/on_gpu.sh --more $(VENV)/rehearsal
+
+check: lint types rehearsal test
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output

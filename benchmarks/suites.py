@@ -22,6 +22,7 @@ SUITES = {
     "residency": ("residency", "counterparts in device memory, in host memory and on disk"),
     "generation": ("generation", "generation time and discards: Figs. 7 and 8"),
     "store-access": ("store_access", "opening, writing and reading stores"),
+    "smoke": ("smoke", "whether the mix is right on this device, in seconds"),
 }
 """The module of each suite, and what it measures."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from diffcore_gpu.benchmarks.kernel_tiles import split
 from diffcore_gpu.benchmarks.measure import within_noise
 from diffcore_gpu.benchmarks.reporting.tables import (
     MISSING,
@@ -70,40 +71,54 @@ def _beside_fastest(part: dict[str, Any], in_place: bool) -> tuple[str, ...]:
 
 
 def bandwidth_tables(result: dict[str, Any]) -> list[Table]:
-    """The share of the copy's rate that each kind of mix reaches; then every rate."""
+    """The share of the copies' rates and of the peak that each kind of mix reaches; then every rate."""
     parts = result["results"]
-    kinds = [kind for kind in union(part["rates"] for part in parts) if "copy" not in kind]
+    mixes = [split(name) for name in union(part["cold_rates"] for part in parts) if "copy" not in name]
+    kinds, tiles = (list(dict.fromkeys(values)) for values in zip(*mixes, strict=True)) if mixes else ([], [])
+    shown = {"of_copy": "of copy", "of_large_copy": "of large copy", "of_peak": "of peak"}
     shares = make_table(
         "Share of the rate of a copy",
-        ("batch", *(f"{kind}, of copy" for kind in kinds), *(f"{kind}, of large copy" for kind in kinds)),
+        (
+            "batch",
+            *(["tile"] if any(tiles) else []),
+            *(f"{kind}, {share}" for share in shown.values() for kind in kinds),
+        ),
         (
             (
                 shape_of(part),
-                *(f"{part['rates'][kind][share]:.2f}" for share in ("of_copy", "of_large_copy") for kind in kinds),
+                *([tile] if any(tiles) else []),
+                *(_share(part, f"{kind} {tile}".rstrip(), share) for share in shown for kind in kinds),
             )
             for part in parts
+            for tile in tiles
         ),
-        note="Bytes that must move over time, over that of a device-to-device copy of the same batch, and of 256 MiB.",
+        text_columns=2 if any(tiles) else 1,
+        note="Bytes that must move over time, with no warm cache, over that of a device-to-device copy of the same "
+        "batch, of one of 256 MiB, and over the peak of the GPU's memory by its data sheet.",
     )
     rates = make_table(
         "Every rate",
-        ("batch", "what", f"µs ({SPREAD})", "GB/s", "of copy", "of large copy"),
+        ("batch", "what", f"µs ({SPREAD})", "GB/s", *shown.values()),
         (
             (
                 shape_of(part),
                 name,
                 with_spread(part["times"][name], 1e3),
                 f"{rate['gb_per_s']:.0f}",
-                f"{rate['of_copy']:.2f}",
-                f"{rate['of_large_copy']:.2f}",
+                *(_share(part, name, share) for share in shown),
             )
             for part in parts
-            for name, rate in part["rates"].items()
+            for name, rate in part["cold_rates"].items()
         ),
         text_columns=2,
         details=True,
     )
     return [shares, rates]
+
+
+def _share(part: dict[str, Any], name: str, share: str) -> str:
+    value = part["cold_rates"].get(name, {}).get(share)
+    return MISSING if value is None else f"{value:.2f}"
 
 
 def geometry_tables(result: dict[str, Any]) -> list[Table]:

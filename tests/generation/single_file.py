@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
-from diffusers.loaders.single_file_utils import DIFFUSERS_TO_LDM_MAPPING
+import pytest
 from safetensors.torch import save_file
+
+from tests.generation.tiny_models import diffusers
+
+single_file_utils = pytest.importorskip("diffusers.loaders.single_file_utils", reason="a checkpoint needs diffusers")
 
 _RESNET = {
     "norm1": "in_layers.0",
@@ -18,7 +21,7 @@ _RESNET = {
 _ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def save_single_file(pipeline: StableDiffusionPipeline, path: Path) -> Path:
+def save_single_file(pipeline: "diffusers.StableDiffusionPipeline", path: Path) -> Path:
     """Write the checkpoint and return its path."""
     parts = (
         ("model.diffusion_model.", pipeline.unet, _unet_name),
@@ -39,7 +42,7 @@ def _text_name(name: str) -> str:
 
 
 def _unet_name(name: str) -> str:
-    outer = DIFFUSERS_TO_LDM_MAPPING["unet"]["layers"]
+    outer = single_file_utils.DIFFUSERS_TO_LDM_MAPPING["unet"]["layers"]
     if name in outer:
         return outer[name]
     if found := re.fullmatch(r"(down|up)_blocks\.(\d)\.(resnets|attentions)\.(\d)\.(.+)", name):
@@ -57,7 +60,7 @@ def _unet_name(name: str) -> str:
 
 
 def _vae_name(name: str) -> str:
-    outer = DIFFUSERS_TO_LDM_MAPPING["vae"]
+    outer = single_file_utils.DIFFUSERS_TO_LDM_MAPPING["vae"]
     if name in outer:
         return outer[name]
     name = re.sub(r"up_blocks\.(\d)", lambda found: f"up.{1 - int(found[1])}", name)

@@ -6,7 +6,6 @@ import shutil
 import huggingface_hub
 import pytest
 import torch
-from diffusers.loaders import single_file_utils
 
 from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.generation.model_loading import check_model, load_text_to_image
@@ -14,7 +13,7 @@ from diffcore_gpu.generation.model_options import ModelOptions, SchedulerOptions
 from diffcore_gpu.generation.presets import PRESETS
 from diffcore_gpu.generation.quiet import quiet_libraries
 from tests.generation import tiny_models
-from tests.generation.single_file import save_single_file
+from tests.generation.single_file import save_single_file, single_file_utils
 
 
 @pytest.fixture(autouse=True)

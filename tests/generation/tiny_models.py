@@ -1,38 +1,41 @@
-"""Genuine models of diffusers and open_clip, tiny and random; the pipelines' tokenizer knows single letters."""
+"""Genuine models of diffusers and open_clip, tiny and random; the pipelines' tokenizer knows single letters.
+
+Where one of these libraries is missing, the modules that import this one are skipped.
+"""
+
+from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import open_clip
+import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    EulerDiscreteScheduler,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+diffusers, open_clip, transformers = (
+    pytest.importorskip(package, reason=f"genuine models need {package}")
+    for package in ("diffusers", "open_clip", "transformers")
+)
 
 WIDTH = 32
 
 
-def tokenizer(folder: Path) -> CLIPTokenizer:
+def tokenizer(folder: Path) -> transformers.CLIPTokenizer:
     """One token for each letter, within and at the end of a word."""
     folder.mkdir(parents=True, exist_ok=True)
     letters = [chr(code) for code in range(33, 127)]
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=32)
+    return transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=32)
 
 
-def text_encoder(words: CLIPTokenizer, kind: type = CLIPTextModel) -> CLIPTextModel | CLIPTextModelWithProjection:
+def text_encoder(
+    words: transformers.CLIPTokenizer, kind: type = transformers.CLIPTextModel
+) -> transformers.CLIPTextModel | transformers.CLIPTextModelWithProjection:
     """Two layers."""
     return kind(
-        CLIPTextConfig(
+        transformers.CLIPTextConfig(
             vocab_size=len(words),
             hidden_size=WIDTH,
             intermediate_size=37,
@@ -47,9 +50,9 @@ def text_encoder(words: CLIPTokenizer, kind: type = CLIPTextModel) -> CLIPTextMo
     ).eval()
 
 
-def vae() -> AutoencoderKL:
+def vae() -> diffusers.AutoencoderKL:
     """From 4 x 4 to 8 x 8 pixels."""
-    return AutoencoderKL(
+    return diffusers.AutoencoderKL(
         block_out_channels=(8, 8),
         norm_num_groups=4,
         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -58,9 +61,9 @@ def vae() -> AutoencoderKL:
     ).eval()
 
 
-def unet(cross_attention_dim: int = WIDTH, **more: object) -> UNet2DConditionModel:
+def unet(cross_attention_dim: int = WIDTH, **more: object) -> diffusers.UNet2DConditionModel:
     """Two levels, one with cross-attention."""
-    made = UNet2DConditionModel(
+    made = diffusers.UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(8, 16),
         norm_num_groups=4,
@@ -77,30 +80,32 @@ def unet(cross_attention_dim: int = WIDTH, **more: object) -> UNet2DConditionMod
     return made
 
 
-def stable_diffusion(folder: Path, scheduler: object = None, **unet_changes: object) -> StableDiffusionPipeline:
+def stable_diffusion(
+    folder: Path, scheduler: object = None, **unet_changes: object
+) -> diffusers.StableDiffusionPipeline:
     """Of 16 x 16 pixels; random weights, the same in every call."""
     torch.manual_seed(0)
     words = tokenizer(folder / "words")
-    return StableDiffusionPipeline(
+    return diffusers.StableDiffusionPipeline(
         vae=vae(),
         text_encoder=text_encoder(words),
         tokenizer=words,
         unet=unet(**unet_changes),
-        scheduler=scheduler or DDIMScheduler(clip_sample=False, steps_offset=1),
+        scheduler=scheduler or diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
 
 
-def stable_diffusion_xl(folder: Path) -> StableDiffusionXLPipeline:
+def stable_diffusion_xl(folder: Path) -> diffusers.StableDiffusionXLPipeline:
     """Likewise, with the two text encoders of SDXL."""
     torch.manual_seed(0)
     words = tokenizer(folder / "words")
-    return StableDiffusionXLPipeline(
+    return diffusers.StableDiffusionXLPipeline(
         vae=vae(),
         text_encoder=text_encoder(words),
-        text_encoder_2=text_encoder(words, CLIPTextModelWithProjection),
+        text_encoder_2=text_encoder(words, transformers.CLIPTextModelWithProjection),
         tokenizer=words,
         tokenizer_2=words,
         unet=unet(
@@ -110,7 +115,7 @@ def stable_diffusion_xl(folder: Path) -> StableDiffusionXLPipeline:
             projection_class_embeddings_input_dim=6 * 8 + WIDTH,
             use_linear_projection=True,
         ),
-        scheduler=EulerDiscreteScheduler(),
+        scheduler=diffusers.EulerDiscreteScheduler(),
     )
 
 

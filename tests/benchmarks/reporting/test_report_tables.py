@@ -102,8 +102,25 @@ def test_the_transform_alone() -> None:
     assert rows("geometry")[1]["overhead"] == "-20.0%"
     assert [row["overhead"] for row in rows("residency")] == ["+0.0%", "+1.0% (noise)", "+50.0%"]
     assert rows("bandwidth")[0]["default, of large copy"] == "0.81"
+    assert rows("bandwidth")[0]["patch, of peak"] == "0.60"
     assert rows("bandwidth", 1)[2]["µs (p10–p90)"] == "21.30 (19.17–23.43)"
     assert rows("host-overhead")[0] == {"part": "module", "batch 16, µs": "5.2", "batch 64, µs": "5.2"}
+
+
+def test_tiles_are_rows_and_an_unknown_peak_is_a_dash() -> None:
+    result = loaded("bandwidth")
+    (part,) = result.result["results"]
+    rate = {**part["cold_rates"]["pixel"], "of_peak": None}
+    part["cold_rates"] = {
+        "copy": rate,
+        "large copy": rate,
+        "pixel 2048:4": rate,
+        "pixel 1024:8": {**rate, "of_copy": 1},
+    }
+    part["times"] = dict.fromkeys(part["cold_rates"], part["times"]["copy"])
+    shares, _ = tables_of(result)
+    assert shares.header == ("batch", "tile", "pixel, of copy", "pixel, of large copy", "pixel, of peak")
+    assert [row[1:] for row in shares.rows] == [("2048:4", "0.93", "0.81", "–"), ("1024:8", "1.00", "0.81", "–")]
 
 
 def test_what_comes_before_training() -> None:
