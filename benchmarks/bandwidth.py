@@ -29,6 +29,7 @@ from torch import Tensor
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix, draw_plan
 from diffcore_gpu.benchmarks.arguments import SuiteParser, device_of, positive
+from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.kernel_tiles import Tile, own, relative_rates, split, tile, using
 from diffcore_gpu.benchmarks.measure import interleaved, summary, table
 from diffcore_gpu.benchmarks.peaks import peak_of
@@ -116,6 +117,7 @@ def measure_case(setup: Setup, *, size: int, dtype: str, memory_format: str, bat
         mix.set_epoch(0)  # the same plan of a set in every turn
         plans = [draw_plan(chosen, setup.store, height=size, width=size, pixel_prob=pixel_prob) for chosen in on_host]
         counts = [bytes_to_move(plan, setup.store.image_shape, first.element_size()) for plan in plans]
+        check_tiles(mix, images, index, setup.tiles)
         for chosen_tile in setup.tiles or (None,):
             name = kind if chosen_tile is None else f"{kind} {chosen_tile}"
             actions[name] = Rotation(partial(mixed, mix, images, index, chosen_tile), sets)
@@ -155,6 +157,17 @@ def mixed(
     with using(chosen):
         result: Tensor = mix(images[which], index[which])
     return result
+
+
+def check_tiles(mix: DiffCoreMix, images: Sequence[Tensor], index: Sequence[Tensor], tiles: Sequence[Tile]) -> None:
+    """Refuse to measure tiles that do not give the same images, bit for bit.
+
+    Raises:
+        BenchmarkError: one does not.
+    """
+    for other in tiles[1:]:
+        if not torch.equal(mixed(mix, images, index, other, 0), mixed(mix, images, index, tiles[0], 0)):
+            raise BenchmarkError(f"the tile {other} gives other images than {tiles[0]}, the kernels' own.")
 
 
 def report(case: Mapping[str, Any]) -> str:

@@ -150,3 +150,15 @@ def test_tiles_beside_the_kernels_own(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.strip() in (mine, "1024:8")
     kernel_tiles.main(["run", "1024:8", "bandwidth", "--device", "cpu", *some])
     assert "2×3×16×16 uint8 contiguous" in capsys.readouterr().out
+
+
+def test_a_tile_that_mixes_otherwise_is_not_measured(
+    small_store: CounterpartStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton")
+    images = [random_images(2, 32, "uint8", "contiguous", CPU)]
+    monkeypatch.setattr(bandwidth, "mixed", lambda mix, images, index, chosen, which: images[which] + chosen.warps)
+    tiles = [Tile(2048, 4), Tile(1024, 8)]
+    with pytest.raises(BenchmarkError, match="the tile 1024:8 gives other images than 2048:4, the kernels' own"):
+        bandwidth.check_tiles(DiffCoreMix(small_store), images, [torch.arange(2)], tiles)
+    bandwidth.check_tiles(DiffCoreMix(small_store), images, [torch.arange(2)], tiles[:1])
