@@ -2,8 +2,9 @@
 
 Fetching a batch, mixing, forward, backward and SGD of one model; what a method adds to the vanilla step is its
 overhead. The methods take turns, so that drift hits all alike. A_O is the median over the turns of
-(T_aug − T_van) / T_van, with the interval that holds it with 95 % (order statistics of the median); where it holds 0,
-the difference is called noise. A method that fails, or does not fit into memory, is a row that says so.
+(T_aug − T_van) / T_van, with an interval of order statistics so wide that all intervals of the table hold their medians
+together with 95 %; where it holds 0, the difference is called noise. Beside it stands the method's own stage in percent
+of its step. A method that fails, or does not fit into memory, is a row that says so.
 
     diffcore bench overhead --amp --json benchmarks/results/DEVICE/overhead.json
     diffcore bench overhead --device cpu --model resnet18 --size 64 --batch 4 --repeats 3 --methods mixup cutmix
@@ -18,8 +19,6 @@ With --json a run that was cut off (by --budget-minutes too) goes on where it st
 from __future__ import annotations
 
 import argparse
-import math
-import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,30 +34,16 @@ from diffcore_gpu.benchmarks.measure import table
 from diffcore_gpu.benchmarks.models import check_model, make_model
 from diffcore_gpu.benchmarks.paper import OURS, VANILLA
 from diffcore_gpu.benchmarks.random_data import FORMATS
+from diffcore_gpu.benchmarks.reporting.step_notes import overhead_notes
+from diffcore_gpu.benchmarks.reporting.step_tables import OWN, WAITED, share_cell
+from diffcore_gpu.benchmarks.reporting.tables import NOISE
 from diffcore_gpu.benchmarks.runs import Run
 from diffcore_gpu.benchmarks.step_input import FolderBatches, Input, add_input_options, make_batches, make_input
+from diffcore_gpu.benchmarks.step_results import AtBatch, at_batches
 from diffcore_gpu.benchmarks.training_steps import FAILURES, Mix, Trainer, by_turns, figures, make_mix, why
 
 PACKAGES = ("torchvision", "timm", "kornia", "opencv-contrib-python-headless", "gco-wrapper")
 SETTING = ("model", "methods", "size", "format", "amp", "repeats", "warmup", "steps", "data", "store", "workers")
-
-
-def overhead(augmented: Sequence[float], vanilla: Sequence[float]) -> dict[str, float]:
-    """A_O of paired steps in percent: its median, and the interval that holds the median with 95 %.
-
-    Args:
-        augmented: seconds of the method's steps.
-        vanilla: seconds of the vanilla steps of the same turns.
-    """
-    values = sorted(100 * (a - v) / v for a, v in zip(augmented, vanilla, strict=True))
-    n = len(values)
-    # The k-th smallest and largest hold the median unless fewer than k values fall on one side of it.
-    k, below = 0, 0.0
-    while k < n // 2 and below + math.comb(n, k) / 2**n <= 0.025:
-        below += math.comb(n, k) / 2**n
-        k += 1
-    k = max(k - 1, 0)
-    return {"percent": statistics.median(values), "low": values[k], "high": values[n - 1 - k]}
 
 
 def measure_steps(options: argparse.Namespace, made: Input, batch_size: int, device: torch.device) -> dict[str, Any]:
@@ -88,41 +73,33 @@ def measure_steps(options: argparse.Namespace, made: Input, batch_size: int, dev
     return {**figures(rows, real_input=made.dataset is not None), "failed": {**failed, **failed_later}}
 
 
-def measure(options: argparse.Namespace, made: Input, batch_size: int, device: torch.device) -> dict[str, Any]:
-    """`measure_steps`, with the overhead of every method over the vanilla steps."""
-    found = measure_steps(options, made, batch_size, device)
-    seconds = {name: time["samples_ms"] for name, time in found["times"].items()}
-    overheads = {}
-    if VANILLA in seconds:
-        overheads = {name: overhead(of, seconds[VANILLA]) for name, of in seconds.items() if name != VANILLA}
-    return {**found, "overheads": overheads}
-
-
 def report(result: Mapping[str, Any]) -> str:
-    """The table of one batch size, with the paper's column where it has one."""
+    """A table for each batch size of a result, and how sure its figures are."""
+    found = at_batches(result["results"])
+    return "\n\n".join([*map(_table, found), "\n".join(overhead_notes(result, found))])
+
+
+def _table(at: AtBatch) -> str:
+    """The arms at one batch size, with the paper's column where it has one."""
     rows = []
-    if VANILLA in result["times"]:
-        rows.append((VANILLA, f"{result['times'][VANILLA]['median_ms']:.2f}", "", "", "", *_share(result, VANILLA)))
-    for name, found in result["overheads"].items():
-        noise = " (noise)" if found["low"] <= 0 <= found["high"] else ""
-        theirs = paper.at_batch(paper.OVERHEAD, name, result["batch"])
+    loader = any(arm.loader_share is not None for arm in at.arms.values())
+    for name, arm in at.arms.items():
+        one = arm.overhead
+        theirs = paper.at_batch(paper.OVERHEAD, name, at.batch)
         rows.append(
             (
                 name,
-                f"{result['times'][name]['median_ms']:.2f}",
-                f"{found['percent']:+.1f}{noise}",
-                f"{found['low']:+.1f} … {found['high']:+.1f}",
+                f"{arm.time['median_ms']:.2f}",
+                "" if one is None else f"{one.percent:+.1f}{NOISE if one.noise else ''}",
+                "" if one is None else f"{one.low:+.1f} … {one.high:+.1f}",
+                f"{arm.own_percent:.2f}",
                 "" if theirs is None else f"{theirs:+.1f}",
-                *_share(result, name),
+                *([share_cell(arm.loader_share)] if loader else []),
             )
         )
-    share = ("waited for loader",) if "loader_share" in result else ()
-    text = table((f"batch {result['batch']}", "step, ms", "A_O, %", "95 %", "paper, %", *share), rows)
-    return "\n".join([text, *(f"{name} failed: {reason}" for name, reason in result["failed"].items())])
-
-
-def _share(result: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    return (f"{result['loader_share'][name]:.1%}",) if "loader_share" in result else ()
+    header = (f"batch {at.batch}", "step, ms", "A_O, %", "interval", OWN, "paper, %")
+    text = table((*header, *([WAITED] if loader else [])), rows)
+    return "\n".join([text, *(f"{name} failed: {reason}" for name, reason in at.failed.items())])
 
 
 def add_step_options(parser: SuiteParser, methods: Sequence[str]) -> None:
@@ -167,8 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         made = make_input(options, Path(folder))
         run.do(
             [{"batch": batch} for batch in options.batch],
-            lambda part: measure(options, made, part["batch"], device),
-            report,
+            lambda part: measure_steps(options, made, part["batch"], device),
+            lambda _: report(run.result),
         )
 
 
