@@ -8,14 +8,17 @@ of its step. A method that fails, or does not fit into memory, is a row that say
 
     diffcore bench overhead --amp --json benchmarks/results/DEVICE/overhead.json
     diffcore bench overhead --device cpu --model resnet18 --size 64 --batch 4 --repeats 3 --methods mixup cutmix
-    diffcore bench overhead --data birds --store stores/birds --size 224
+    diffcore bench overhead --data birds --store stores/birds --size 224 --residency disk
 
 The vanilla steps take two turns of their own, as "vanilla" and "vanilla again". What stands in the row of the second is
 the error of all rows: there is no method in it. This library's method, mixup and cutmix take their turns first, at all
 batch sizes, and the other methods after that, with vanilla steps of their own.
 
-Without --data the batch is random and lies on the device. With it, batches come from the images through a loader, and
-the share of the step in which the loop waits for the loader is told too.
+Without --data the images are random and lie on the device; index and labels go through the whole store, so that
+counterparts are read as in training, and not out of the cache that the batch before left. With --data, batches come
+from the images through a loader, and the share of the step in which the loop waits for the loader is told too.
+--residency says where diffcore-mix finds its counterparts; with "host" and "disk" the batches of all methods, the
+vanilla ones too, come from the host through a PrefetchLoader, and those of diffcore-mix bring their counterparts.
 
 With --json every turn is written when it is over, so a run that was cut off, by whatever (--budget-minutes too), goes
 on with the next turn when it is started again. Tables can be drawn from the file at any time.

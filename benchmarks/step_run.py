@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from diffcore_gpu import DiffCoreMix
 from diffcore_gpu.baselines import BASELINES
 from diffcore_gpu.benchmarks.arguments import SuiteParser, device_of, one_of, positive
 from diffcore_gpu.benchmarks.errors import BenchmarkError
@@ -25,12 +26,15 @@ from diffcore_gpu.benchmarks.models import check_model, make_model
 from diffcore_gpu.benchmarks.paper import AGAIN, OURS, VANILLA
 from diffcore_gpu.benchmarks.random_data import FORMATS
 from diffcore_gpu.benchmarks.runs import Part, Run
-from diffcore_gpu.benchmarks.step_input import FolderBatches, Input, add_input_options, make_batches, make_input
-from diffcore_gpu.benchmarks.training_steps import FAILURES, Trainer, make_mix
-from diffcore_gpu.benchmarks.turns import Trainee, by_turns, figures, turns_of
+from diffcore_gpu.benchmarks.step_batches import Feed
+from diffcore_gpu.benchmarks.step_input import Input, add_input_options, make_feed, make_input, make_ours
+from diffcore_gpu.benchmarks.training_steps import FAILURES, Trainer, make_mix, mix_of
+from diffcore_gpu.benchmarks.turns import Trainee, Turns, by_turns, figures, turns_of
 
 PACKAGES = ("torchvision", "timm", "kornia", "opencv-contrib-python-headless", "gco-wrapper")
-SETTING = ("model", "methods", "size", "format", "amp", "repeats", "warmup", "steps", "data", "store", "workers")
+SETTING = (
+    "model", "methods", "size", "format", "amp", "repeats", "warmup", "steps", "data", "store", "workers", "residency",
+)  # fmt: skip
 PEERS = (OURS, "mixup", "cutmix")
 """The methods of the block "peers"."""
 
@@ -125,23 +129,42 @@ def measure_steps(
     """
     torch.backends.cudnn.benchmark = True  # as a loop with batches of one size is run on a GPU
     turns = turns_of(run.kept(part))
-    batches = make_batches(made, options, part["batch"], device)
+    names = blocks(options.methods)[part["block"]]
+    ours, prefetch = None, False
+    if OURS in names:
+        try:
+            ours, prefetch = make_ours(made, options.residency, device)
+        except FAILURES as error:
+            turns.fail(OURS, error)
+    where = {} if ours is None else {"residency": ours.residency}
+    feed = make_feed(made, options, part["batch"], device, prefetch=prefetch)
     try:
         model = make_model(options.model, made.num_classes).to(device).to(memory_format=FORMATS[options.format])
-        trainees: dict[str, Trainee] = {}
-        for name in blocks(options.methods)[part["block"]]:
-            try:
-                trainees[name] = Trainee(make_mix(name, made.num_classes, made.store, device), batches)
-            except FAILURES as error:
-                turns.fail(name, error)
         trainer = Trainer(model.train(), device, amp=options.amp)
+        trainees = _trainees(names, turns, made, feed, ours)
         how = {name: getattr(options, name) for name in ("repeats", "warmup", "steps")}
         for _ in by_turns(trainer, trainees, turns, **how):
             if turns.count < options.repeats:
-                run.keep(part, figures(turns, real_input=made.dataset is not None))
+                run.keep(part, {**where, **figures(turns, loader=feed.waits)})
                 if run.spent:
                     return None
     finally:
-        if isinstance(batches, FolderBatches):
-            batches.close()
-    return figures(turns, real_input=made.dataset is not None)
+        feed.close()
+    return {**where, **figures(turns, loader=feed.waits)}
+
+
+def _trainees(
+    names: Sequence[str], turns: Turns, made: Input, feed: Feed, ours: DiffCoreMix | None
+) -> dict[str, Trainee]:
+    """The methods that can be made; the others have failed."""
+    found: dict[str, Trainee] = {}
+    for name in names:
+        if name == OURS:
+            if ours is not None:
+                found[name] = Trainee(mix_of(ours), feed.batches(ours))
+            continue
+        try:
+            found[name] = Trainee(make_mix(name, made.num_classes, made.store), feed.batches())
+        except FAILURES as error:
+            turns.fail(name, error)
+    return found

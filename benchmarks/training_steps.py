@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from diffcore_gpu import CounterpartStore, DiffCoreMix
 from diffcore_gpu.baselines import Batch, cross_entropy, make_baseline
 from diffcore_gpu.benchmarks.models import paper_sgd
-from diffcore_gpu.benchmarks.paper import AGAIN, OURS, VANILLA
+from diffcore_gpu.benchmarks.paper import AGAIN, VANILLA
 from diffcore_gpu.benchmarks.random_data import MEAN, STD
 
 FAILURES = (RuntimeError, ValueError, ImportError, MemoryError, ArithmeticError, AssertionError)
@@ -55,40 +55,24 @@ class Batches(Protocol):
         ...
 
 
-class OneBatch:
-    """The same batch again and again: it lies on the device, so fetching costs nothing.
+def mix_of(ours: DiffCoreMix) -> Mix:
+    """This library's transform as the training step calls it."""
+    return lambda batch, model: ToTrain(ours(batch.images, batch.index), batch.labels, nullcontext())
+
+
+def make_mix(name: str, num_classes: int, store: CounterpartStore) -> Mix:
+    """Any other method as the training step calls it.
 
     Args:
-        batch: on the device.
-    """
-
-    ahead = 0
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-
-    def next(self) -> tuple[Batch, float]:
-        """The batch, at once."""
-        return self._batch, 0.0
-
-
-def make_mix(name: str, num_classes: int, store: CounterpartStore, device: torch.device) -> Mix:
-    """A method as the training step calls it.
-
-    Args:
-        name: `VANILLA`, `AGAIN`, `OURS`, or a name of `diffcore_gpu.baselines`.
+        name: `VANILLA`, `AGAIN`, or a name of `diffcore_gpu.baselines`.
         num_classes: K.
         store: counterparts, for the methods that need them.
-        device: that trains.
 
     Raises:
         ImportError, ValueError: of `make_baseline`.
     """
     if name in (VANILLA, AGAIN):
         return lambda batch, model: ToTrain(batch.images, batch.labels, nullcontext())
-    if name == OURS:
-        mix = DiffCoreMix(store, mean=MEAN, std=STD).to(device)
-        return lambda batch, model: ToTrain(mix(batch.images, batch.index), batch.labels, nullcontext())
     method = make_baseline(name, num_classes, mean=MEAN, std=STD, store=store)
 
     def mixed(batch: Batch, model: nn.Module) -> ToTrain:

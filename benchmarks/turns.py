@@ -89,12 +89,12 @@ def by_turns(
             yield turns
 
 
-def figures(turns: Turns, *, real_input: bool) -> dict[str, Any]:
+def figures(turns: Turns, *, loader: bool) -> dict[str, Any]:
     """The times of each method as a result holds them.
 
     Args:
         turns: one at least, unless all methods failed.
-        real_input: whether batches came from a loader, whose share is then told.
+        loader: whether batches came from one, whose share is then told.
 
     Returns:
         `turns`: how many. `times`: the summary of a step. `stages`: medians of its stages in ms. `stage_samples`: these
@@ -114,7 +114,7 @@ def figures(turns: Turns, *, real_input: bool) -> dict[str, Any]:
             for name, of in rows.items()
         },
     }
-    if real_input:
+    if loader:
         found["loader_share"] = {name: median(row.waited / row.step for row in of) for name, of in rows.items()}
     return {**found, "failed": dict(turns.failed)}
 

@@ -89,6 +89,16 @@ def test_real_images_come_through_a_loader(data: Path, tmp_path: Path, workers: 
             assert 0 <= found["loader_share"][name] < 1
 
 
+def test_real_images_and_their_counterparts_are_brought_ahead(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "batch.json"
+    arguments = [*TINY, "--batch", "4", "--data", str(data), "--workers", "1", "--residency", "disk"]
+    batch_time.main([*arguments, "--methods", "diffcore-mix", "--json", str(path)])
+    (found,) = read_result(path)["results"]
+    assert found["failed"] == {}
+    assert found["residency"] == "disk"
+    assert set(found["loader_share"]) == {"vanilla", "vanilla again", "diffcore-mix"}
+
+
 def test_what_does_not_fit_the_folder_is_refused(data: Path, tmp_path: Path) -> None:
     arguments = [*TINY, "--batch", "4", "--workers", "0"]
     other = write_store(tmp_path / "a", 24, CLASSES * EACH)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from diffcore_gpu import CounterpartStore
 from diffcore_gpu.benchmarks import overhead, step_run
 from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.result_file import read_result
@@ -110,6 +111,21 @@ def test_a_budget_ends_a_run_between_two_turns(tmp_path: Path, monkeypatch: pyte
     assert found["turns"] == 1
 
 
+@pytest.mark.parametrize(("residency", "found"), [("auto", "disk"), ("device", "device"), ("host", "host")])
+def test_counterparts_come_from_where_they_are_said_to_live(tmp_path: Path, residency: str, found: str) -> None:
+    path = tmp_path / "overhead.json"
+    arguments = [*TINY, "--json", str(path), "--batch", "4", "--methods", "diffcore-mix", "--residency", residency]
+    overhead.main(arguments)
+    result = read_result(path)
+    assert result["setting"]["residency"] == residency
+    (part,) = result["results"]
+    assert part["failed"] == {}
+    assert part["residency"] == found
+    assert ("loader_share" in part) == (residency == "host")  # all batches come by a PrefetchLoader then
+    with pytest.raises(BenchmarkError, match=f"residency is 'disk' here and '{residency}' there"):
+        overhead.main([*arguments, "--residency", "disk"])
+
+
 def test_the_quick_methods_come_first_at_every_batch_size() -> None:
     found = parts(["augmix", "cutmix", "diffcore-mix"], [16, 32])
     assert [(part["block"], part["batch"]) for part in found] == [
@@ -125,10 +141,10 @@ def test_the_quick_methods_come_first_at_every_batch_size() -> None:
 def test_a_slow_method_that_breaks_the_run_leaves_the_quick_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(name: str, *arguments: object) -> Mix:
+    def broken(name: str, num_classes: int, store: CounterpartStore) -> Mix:
         if name == "augmix":
             raise KeyError("a fault of the program")
-        return make_mix(name, *arguments)  # type: ignore[arg-type]
+        return make_mix(name, num_classes, store)
 
     monkeypatch.setattr(step_run, "make_mix", broken)
     path = tmp_path / "overhead.json"

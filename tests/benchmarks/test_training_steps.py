@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffcore_gpu import CounterpartStore
+from diffcore_gpu import CounterpartStore, DiffCoreMix
 from diffcore_gpu.baselines import Batch
 from diffcore_gpu.benchmarks.models import make_model
 from diffcore_gpu.benchmarks.random_data import random_store_for
-from diffcore_gpu.benchmarks.training_steps import OneBatch, Trainer, make_mix, why
+from diffcore_gpu.benchmarks.training_steps import Trainer, make_mix, mix_of, why
+from tests.benchmarks.batches import OneBatch
 
 CPU = torch.device("cpu")
 BATCH = Batch(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 3]), torch.arange(4))
@@ -21,8 +22,9 @@ def test_steps_train(name: str, amp: bool, small_store: CounterpartStore) -> Non
     pytest.importorskip("torchvision")
     torch.manual_seed(0)
     model = make_model("resnet18", 200)
+    mix = mix_of(DiffCoreMix(small_store)) if name == "diffcore-mix" else make_mix(name, 200, small_store)
     before = [part.detach().clone() for part in model.parameters()]
-    row = Trainer(model, CPU, amp=amp).row(OneBatch(BATCH), make_mix(name, 200, small_store, CPU), 3)
+    row = Trainer(model, CPU, amp=amp).row(OneBatch(BATCH), mix, 3)
     assert not any(torch.equal(part, old) for part, old in zip(model.parameters(), before, strict=True))
     assert all(torch.isfinite(part).all() for part in model.parameters())
     assert 0 < row.mix < row.mix + row.train <= row.step

@@ -12,20 +12,12 @@ import torch
 from torch import nn
 
 from diffcore_gpu.baselines import Batch
-from diffcore_gpu.benchmarks.training_steps import Mix, OneBatch, Row, ToTrain, Trainer
+from diffcore_gpu.benchmarks.training_steps import Mix, Row, ToTrain, Trainer
 from diffcore_gpu.benchmarks.turns import Trainee, Turns, by_turns, figures, turns_of
+from tests.benchmarks.batches import OneBatch, WaitedFor
 
 CPU = torch.device("cpu")
 BATCH = Batch(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3]), torch.arange(4))
-
-
-class Ahead(OneBatch):
-    """As a loader with three batches ready, each of which was waited for."""
-
-    ahead = 3
-
-    def next(self) -> tuple[Batch, float]:
-        return self._batch, 0.25
 
 
 def noting(name: str, calls: list[str], fails_at: int | None = None, error: type[Exception] = RuntimeError) -> Mix:
@@ -45,7 +37,7 @@ def train(
     """All turns, or those until one is over."""
     turns = Turns() if turns is None else turns
     trainer = Trainer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4)), CPU, amp=False)
-    trainees = {name: Trainee(mix, (Ahead if ahead else OneBatch)(BATCH)) for name, mix in mixes.items()}
+    trainees = {name: Trainee(mix, (WaitedFor if ahead else OneBatch)(BATCH)) for name, mix in mixes.items()}
     for _ in by_turns(trainer, trainees, turns, repeats=repeats, warmup=warmup, steps=steps):
         if turns.count == until:
             break
@@ -67,7 +59,7 @@ def test_methods_take_turns_in_changing_order_and_use_up_what_lay_ready() -> Non
         assert sorted(order) == sorted("abc" * 5)
         assert all(order[5 * k : 5 * k + 5] == order[5 * k] * 5 for k in range(3))
     assert len(set(orders)) > 1
-    found = figures(turns, real_input=True)
+    found = figures(turns, loader=True)
     for name in "abc":
         assert found["loader_share"][name] > 1  # a quarter of a second was said to be waited, which none took
 
@@ -90,10 +82,10 @@ def test_turns_that_were_cut_off_go_on_in_the_order_of_a_run_that_was_not() -> N
     train({name: noting(name, whole) for name in "abcd"}, 7, warmup=2)
     before: list[str] = []
     cut = train({name: noting(name, before, fails_at=3 if name == "b" else None) for name in "abcd"}, 7, until=4)
-    kept = json.loads(json.dumps(figures(cut, real_input=False)))
+    kept = json.loads(json.dumps(figures(cut, loader=False)))
     calls: list[str] = []
     resumed = train({name: noting(name, calls) for name in "abcd"}, 7, turns=turns_of(kept), warmup=2)
-    found = figures(resumed, real_input=False)
+    found = figures(resumed, loader=False)
     assert found["turns"] == 7
     assert found["failed"] == {"b": "CUDA out of memory. Tried to allocate"}
     assert set(found["times"]) == set("acd")
@@ -109,7 +101,7 @@ def test_turns_that_were_cut_off_go_on_in_the_order_of_a_run_that_was_not() -> N
 
 def test_figures_are_medians_of_steps() -> None:
     rows = [Row(load=k, mix=2 * k, train=5 * k, waited=k / 2, step=8 * k) for k in (1.0, 2.0, 6.0)]
-    found = figures(Turns({"some": rows}, {}, 3), real_input=True)
+    found = figures(Turns({"some": rows}, {}, 3), loader=True)
     assert found["times"]["some"]["median_ms"] == 16_000
     assert found["stages"]["some"] == {"load_ms": 2000, "mix_ms": 4000, "train_ms": 10_000}
     assert found["stage_samples"]["some"]["waited_ms"] == [500, 1000, 3000]
@@ -118,7 +110,7 @@ def test_figures_are_medians_of_steps() -> None:
 
 
 def test_the_figures_of_one_turn_are_complete() -> None:
-    found: dict[str, Any] = figures(Turns({"some": [Row(1, 2, 3, 4, 6)]}, {"other": "why"}, 1), real_input=False)
+    found: dict[str, Any] = figures(Turns({"some": [Row(1, 2, 3, 4, 6)]}, {"other": "why"}, 1), loader=False)
     assert found["times"]["some"] == {"median_ms": 6e3, "p10_ms": 6e3, "p90_ms": 6e3, "samples_ms": [6e3]}
     assert turns_of(found).count == 1
     assert turns_of(found).failed == {"other": "why"}
