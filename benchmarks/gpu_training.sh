@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The paper's Table 6 and Fig. 6 on a GPU: ResNet-50 at 224, batch 16, 32 and 64, in mixed precision and in float32. Each
-# of the four is cut off after its share of the minutes given; run it again to go on with the next batch size:
+# of the four is cut off after its share of the minutes given; run it again to go on with the next turn:
 #     bash benchmarks/gpu_training.sh benchmarks/results/DEVICE [MINUTES, default 9]
 # PYTHON names the interpreter (default: python) that has the package installed.
 set -uo pipefail

@@ -59,7 +59,7 @@ def _intervals(found: Sequence[AtBatch], overheads: Sequence[Overhead]) -> str:
     return (
         f"A_O is the median over {turns}, too few for intervals that hold the medians of all {compared} together with "
         f"{_percent(CONFIDENCE)} % ({_percent(wanted)} % each): where they are, the interval is the whole range, which "
-        f"holds its median with {_percent(reached)} %. Noise: it holds 0."
+        f"holds its median with {_percent(reached)} %. Noise: it holds 0; the others are no findings yet."
     )
 
 

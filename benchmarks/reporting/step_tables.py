@@ -7,7 +7,7 @@ from typing import Any
 
 from diffcore_gpu.benchmarks import paper
 from diffcore_gpu.benchmarks.paper import AGAIN, VANILLA
-from diffcore_gpu.benchmarks.reporting.step_notes import overhead_notes, unfinished
+from diffcore_gpu.benchmarks.reporting.step_notes import load, overhead_notes, unfinished
 from diffcore_gpu.benchmarks.reporting.tables import (
     FAILED,
     MISSING,
@@ -98,7 +98,7 @@ def _steps(result: dict[str, Any], found: Sequence[AtBatch], title: str, *, deta
         note=f"Medians; the stages are seconds, too. {VANILLA} is training without a method. The paper's seconds are "
         f"those that its text on Fig. 6 states, on CUB.{failures(found)}",
         details=details,
-        footnote=" ".join(unfinished(result, found)),
+        footnote="" if details else " ".join([*unfinished(result, found), load(result["environment"])]),
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.reporting import tables
 from diffcore_gpu.benchmarks.reporting.markdown import code, markdown_table, plain
-from diffcore_gpu.benchmarks.reporting.step_tables import overhead_tables
+from diffcore_gpu.benchmarks.reporting.step_tables import batch_time_tables, overhead_tables
 from diffcore_gpu.benchmarks.reporting.suite_tables import TABLES, tables_of
 from diffcore_gpu.benchmarks.reporting.tables import Table, make_table
 from diffcore_gpu.benchmarks.suites import SUITES
@@ -107,6 +107,16 @@ def test_fig_6_is_told_in_seconds_beside_the_papers() -> None:
         "failed",
         "failed",
     ]
+
+
+def test_a_batch_time_that_was_cut_off_says_so_and_what_the_load_was() -> None:
+    result = loaded("batch-time").result
+    result["results"][1] |= {"unfinished": True, "block": "peers"}
+    result["setting"] = {"repeats": 7}
+    (table,) = batch_time_tables(result)
+    assert table.footnote == (
+        "Unfinished: 3 of 7 turns at batch 64 (peers). Load of the machine at the start: 0.50 on 8 processors."
+    )
 
 
 def test_accuracies_are_means_with_deviations_beside_the_papers() -> None:
