@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+BUSY = 0.3
+"""Load for each processor above which other programs take a share of what is measured."""
 _GPU_CLOCKS = ("clocks.sm", "clocks.max.sm", "clocks.mem", "clocks.max.mem", "power.limit", "temperature.gpu")
 
 
@@ -62,6 +64,11 @@ def _gpu_clocks(device: torch.device) -> dict[str, str] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return dict(zip(_GPU_CLOCKS, map(str.strip, asked.stdout.splitlines()[0].split(",")), strict=False))
+
+
+def is_busy(load: float, cpus: int | None) -> bool:
+    """Whether a machine has so much to do that its times are not those of the measured program alone."""
+    return load > BUSY * (cpus or 1)
 
 
 def environment(device: torch.device, packages: Sequence[str] = (), *, command: str) -> dict[str, Any]:

@@ -84,9 +84,9 @@ def summary(seconds: Sequence[float]) -> dict[str, Any]:
     """Median, 10th and 90th percentile in milliseconds, and the samples behind them.
 
     Args:
-        seconds: two samples or more.
+        seconds: one sample or more.
     """
-    tenths = statistics.quantiles(seconds, n=10, method="inclusive")
+    tenths = statistics.quantiles(seconds, n=10, method="inclusive") if len(seconds) > 1 else seconds
     return {
         "median_ms": statistics.median(seconds) * 1e3,
         "p10_ms": tenths[0] * 1e3,

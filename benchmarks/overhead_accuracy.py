@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ from diffcore_gpu.benchmarks import paper
 from diffcore_gpu.benchmarks.arguments import SuiteParser, positive
 from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.measure import deviation, table
-from diffcore_gpu.benchmarks.paper import OURS, VANILLA
+from diffcore_gpu.benchmarks.paper import AGAIN, OURS, VANILLA
 from diffcore_gpu.benchmarks.reporting.accuracies import Reached, failures, reached
 from diffcore_gpu.benchmarks.reporting.accuracy_tables import trade_off_tables
 from diffcore_gpu.benchmarks.reporting.collection import complete
 from diffcore_gpu.benchmarks.reporting.trade_off import Point, to_json
 from diffcore_gpu.benchmarks.result_file import new_result, read_result, write_result
+from diffcore_gpu.benchmarks.step_results import Overhead, at_batches
 from diffcore_gpu.store.durable import replace_file
 
 PAPERS = "the paper's, CUB, DenseNet-121"
@@ -35,22 +36,29 @@ OF_OURS = (f"{OURS}-50", f"{OURS}-100")
 """Arms of this library's method by the coverage of the store: their steps cost the same."""
 
 
-def overheads(result: dict[str, Any], path: Path, batch: int) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
-    """The overhead of every method at a batch size, vanilla's 0 with them, and the part of the result that holds them.
+NONE = Overhead(0.0, 0.0, 0.0, 1.0)
+"""Vanilla's own, by definition."""
+
+
+def overheads(result: dict[str, Any], path: Path, batch: int) -> tuple[dict[str, Overhead], dict[str, str]]:
+    """The overhead of every method at a batch size, vanilla's 0 with them, and why the others have none.
+
+    The intervals are corrected for the methods of this batch size, which are those that stand side by side.
 
     Raises:
         BenchmarkError: the result does not have that batch size, or no overhead there.
     """
-    parts = {part["batch"]: part for part in result["results"]}
-    if batch not in parts:
-        known = ", ".join(map(str, sorted(parts))) or "none yet"
-        raise BenchmarkError(f"{path}: has no batch size {batch}; it has {known}. --batch picks one.")
-    found = parts[batch]["overheads"]
+    found = at_batches([part for part in result["results"] if part["batch"] == batch])
     if not found:
+        known = ", ".join(map(str, sorted({part["batch"] for part in result["results"]}))) or "none yet"
+        raise BenchmarkError(f"{path}: has no batch size {batch}; it has {known}. --batch picks one.")
+    (at,) = found
+    if not at.overheads:
         raise BenchmarkError(
             f"{path}: no method has an overhead at batch size {batch}; the vanilla steps failed there."
         )
-    return {VANILLA: {"percent": 0.0, "low": 0.0, "high": 0.0}, **found}, parts[batch]
+    of_methods = {name: one for name, one in at.overheads.items() if name not in at.again}
+    return {VANILLA: NONE, **of_methods}, {name: why for name, why in at.failed.items() if not name.startswith(AGAIN)}
 
 
 def chosen(result: dict[str, Any], path: Path, variant: str | None, split: str | None) -> list[Reached]:
@@ -72,13 +80,13 @@ def chosen(result: dict[str, Any], path: Path, variant: str | None, split: str |
     return found
 
 
-def measured_points(found: Sequence[Reached], overhead: dict[str, dict[str, float]]) -> list[Point]:
+def measured_points(found: Sequence[Reached], overhead: Mapping[str, Overhead]) -> list[Point]:
     """The arms whose method has an overhead."""
     return [
         Point(
             name=one.arm,
             method=method_of(one.arm),
-            **overhead[method_of(one.arm)],
+            **_coordinates(overhead[method_of(one.arm)]),
             accuracy=statistics.fmean(one.top1),
             deviation=deviation(one.top1),
             seeds=len(one.top1),
@@ -88,10 +96,14 @@ def measured_points(found: Sequence[Reached], overhead: dict[str, dict[str, floa
     ]
 
 
-def papers_points(overhead: dict[str, dict[str, float]]) -> list[Point]:
+def _coordinates(overhead: Overhead) -> dict[str, float]:
+    return {name: getattr(overhead, name) for name in ("percent", "low", "high")}
+
+
+def papers_points(overhead: Mapping[str, Overhead]) -> list[Point]:
     """The methods of the paper that have an overhead, with the paper's accuracies."""
     return [
-        Point(name=name, method=name, **overhead[name], accuracy=accuracy, deviation=None, seeds=None)
+        Point(name=name, method=name, **_coordinates(overhead[name]), accuracy=accuracy, deviation=None, seeds=None)
         for name, accuracy in paper.CUB_ACCURACY.items()
         if name in overhead
     ]
@@ -102,7 +114,7 @@ def method_of(arm: str) -> str:
     return OURS if arm in OF_OURS else arm
 
 
-def left_out(overhead: dict[str, dict[str, float]], arms: Sequence[str], failed: dict[str, str]) -> dict[str, str]:
+def left_out(overhead: Mapping[str, Overhead], arms: Sequence[str], failed: dict[str, str]) -> dict[str, str]:
     """The methods and arms that have only one of the two figures, or failed and have none, and why.
 
     Args:
@@ -129,8 +141,9 @@ def make_result(options: argparse.Namespace) -> dict[str, Any]:
     measured = read_result(options.overhead, "overhead")
     trained = None if options.train is None else read_result(options.train, "train")
     with complete(options.overhead, "overhead"):
-        overhead, part = overheads(measured, options.overhead, options.batch)
-        failed = {name: f"its steps failed: {why}" for name, why in part["failed"].items()}
+        overhead, failures_of_steps = overheads(measured, options.overhead, options.batch)
+        failed = {name: f"its steps failed: {why}" for name, why in failures_of_steps.items()}
+        at_end = [part.get("clocks_at_end") for part in measured["results"] if part["batch"] == options.batch]
         environment = {**measured["environment"], "command": options.command}
     if trained is None:
         points, arms, source = papers_points(overhead), list(paper.CUB_ACCURACY), PAPERS
@@ -156,7 +169,7 @@ def make_result(options: argparse.Namespace) -> dict[str, Any]:
     }
     result = new_result("overhead-accuracy", environment, setting)
     result["left_out"] = left_out(overhead, arms, failed)
-    result["results"] = [{**entry, "clocks_at_end": part.get("clocks_at_end")} for entry in to_json(points, source)]
+    result["results"] = [{**entry, "clocks_at_end": at_end[-1]} for entry in to_json(points, source)]
     return result
 
 

@@ -5,8 +5,8 @@ DiffCoRe-Mix (context-guided diffusion augmentation): Table 6, the sentences on 
 
 from __future__ import annotations
 
-VANILLA, OURS = "vanilla", "diffcore-mix"
-"""How the suites name training without a method, and this library's transform."""
+VANILLA, AGAIN, OURS = "vanilla", "vanilla again", "diffcore-mix"
+"""How the suites name training without a method, the same a second time in each turn, and this library's transform."""
 
 OVERHEAD = {
     "mixup": (0.9, 0.6, 0.4),

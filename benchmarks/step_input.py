@@ -1,34 +1,26 @@
-"""The batches that training steps are measured on: random ones on the device, or a folder of images and its loader."""
+"""What training steps are measured on: random images or a folder of them, with counterparts that live somewhere."""
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from diffcore_gpu import CounterpartStore, IndexedDataset
-from diffcore_gpu.baselines import Batch
+from diffcore_gpu import CounterpartStore, DiffCoreMix, IndexedDataset
 from diffcore_gpu.benchmarks.arguments import SuiteParser, not_negative
 from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.random_data import (
     CLASSES,
     FORMATS,
     MEAN,
-    ROWS,
     STD,
-    random_images,
     random_store,
     random_store_for,
 )
-from diffcore_gpu.benchmarks.training_steps import Batches, OneBatch
-
-_PREFETCH = 2
-"""Batches that each worker holds ready, torch's default."""
+from diffcore_gpu.benchmarks.step_batches import Feed, folder_feed, random_feed
+from diffcore_gpu.store.residency import RESIDENCIES, Residency
 
 
 class Input(NamedTuple):
@@ -46,11 +38,18 @@ class Input(NamedTuple):
 
 
 def add_input_options(parser: SuiteParser) -> None:
-    """``--data``, ``--store`` and ``--workers``."""
+    """``--data``, ``--store``, ``--workers`` and ``--residency``."""
     parser.add_argument("--data", type=Path, default=None, help="ImageFolder to train on instead of random images")
     parser.add_argument("--store", type=Path, default=None, help="its counterparts (default: random ones)")
     parser.add_argument(
         "--workers", type=not_negative, default=2, help="of the loader with --data (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--residency",
+        choices=RESIDENCIES,
+        default="auto",
+        help="where diffcore-mix finds its counterparts: in the device's memory, or in the host's or on disk, with a "
+        "PrefetchLoader for all methods; auto: in a GPU's memory if they fit, on the CPU mapped from disk",
     )
 
 
@@ -97,73 +96,31 @@ def _image_folder(data: Path, size: int) -> IndexedDataset:
         ) from None
 
 
-class FolderBatches:
-    """Batches of a dataset without end, shuffled, from a loader with workers.
+def make_feed(
+    made: Input, options: argparse.Namespace, batch_size: int, device: torch.device, *, prefetch: bool
+) -> Feed:
+    """Batches of one size: of the images that `made` holds, or of random numbers.
 
     Args:
-        dataset: yields image, label, index.
-        batch_size: of each batch; short ones are left out.
-        workers: processes; 0: the one that trains loads its batches itself.
-        device: where the batches go.
-        memory_format: theirs there.
+        made: what is trained on.
+        options: of `add_input_options`, with `size` and `format`.
+        batch_size: images of each.
+        device: that trains.
+        prefetch: bring them by a `PrefetchLoader`.
+    """
+    memory_format = FORMATS[options.format]
+    if made.dataset is None:
+        return random_feed(made.store, batch_size, options.size, device, memory_format, prefetch=prefetch)
+    return folder_feed(made.dataset, batch_size, options.workers, device, memory_format, prefetch=prefetch)
+
+
+def make_ours(made: Input, residency: Residency, device: torch.device) -> tuple[DiffCoreMix, bool]:
+    """This library's transform, and whether its batches must come through a `PrefetchLoader`.
+
+    They do where "host" or "disk" was asked for, and where "auto" found that a GPU's memory does not hold the store.
 
     Raises:
-        BenchmarkError: the dataset has fewer images than a batch.
+        StoreError: the store does not fit into the memory that `residency` asks for.
     """
-
-    def __init__(
-        self,
-        dataset: IndexedDataset,
-        batch_size: int,
-        workers: int,
-        device: torch.device,
-        memory_format: torch.memory_format,
-    ) -> None:
-        if len(dataset) < batch_size:
-            raise BenchmarkError(f"--data holds {len(dataset)} images, too few for a batch of {batch_size}.")
-        self.ahead = workers * _PREFETCH
-        self._device, self._format = device, memory_format
-        self._loader = torch.utils.data.DataLoader(
-            dataset,
-            batch_size,
-            shuffle=True,
-            num_workers=workers,
-            prefetch_factor=_PREFETCH if workers else None,
-            persistent_workers=workers > 0,
-            pin_memory=device.type == "cuda",
-            drop_last=True,
-            generator=torch.Generator().manual_seed(0),
-        )
-        self._batches = self._without_end()
-
-    def _without_end(self) -> Iterator[Any]:
-        while True:
-            yield from self._loader
-
-    def next(self) -> tuple[Batch, float]:
-        """The next batch on its way to the device, and the seconds that the host waited for the loader."""
-        start = time.perf_counter()
-        images, labels, index = next(self._batches)
-        waited = time.perf_counter() - start
-        return Batch(
-            self._sent(images).contiguous(memory_format=self._format), *map(self._sent, (labels, index))
-        ), waited
-
-    def _sent(self, values: Tensor) -> Tensor:
-        return values.to(self._device, non_blocking=True)
-
-    def close(self) -> None:
-        """End the workers."""
-        self._batches.close()  # type: ignore[attr-defined]
-        self._loader._iterator = None
-
-
-def make_batches(made: Input, options: argparse.Namespace, batch_size: int, device: torch.device) -> Batches:
-    """Batches of one size: of the images that `made` holds, or one of random numbers."""
-    memory_format = FORMATS[options.format]
-    if made.dataset is not None:
-        return FolderBatches(made.dataset, batch_size, options.workers, device, memory_format)
-    images = random_images(batch_size, options.size, "uint8", "contiguous", device).float() / 255
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
-    index = torch.arange(batch_size, device=device) % ROWS
-    return OneBatch(Batch(((images - mean) / std).contiguous(memory_format=memory_format), index % CLASSES, index))
+    mix = DiffCoreMix(made.store, residency=residency, mean=MEAN, std=STD).to(device)
+    return mix, mix.residency != "device" and (device.type == "cuda" or residency != "auto")

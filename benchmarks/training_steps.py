@@ -1,19 +1,13 @@
-"""Training steps with every method, by turns: what the suites `overhead` and `batch-time` measure.
+"""A training step with any method, and its stages: what the suites `overhead` and `batch-time` measure.
 
-A step is: fetch a batch, mix, then forward, backward and SGD of one model that all methods share. Each turn runs a few
-steps in a row of every method, in a new order, and waits for the device only at the end of the row, as a training loop
-does; a sample is the mean step of a row. With real images the first steps of a row are not measured: they use up the
-batches that the loader's workers made while another method was training.
+A step is: fetch a batch, mix, then forward, backward and SGD of one model that all methods share.
 """
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from statistics import median
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -21,9 +15,8 @@ from torch import Tensor, nn
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix
 from diffcore_gpu.baselines import Batch, cross_entropy, make_baseline
-from diffcore_gpu.benchmarks.measure import summary
 from diffcore_gpu.benchmarks.models import paper_sgd
-from diffcore_gpu.benchmarks.paper import OURS, VANILLA
+from diffcore_gpu.benchmarks.paper import AGAIN, VANILLA
 from diffcore_gpu.benchmarks.random_data import MEAN, STD
 
 FAILURES = (RuntimeError, ValueError, ImportError, MemoryError, ArithmeticError, AssertionError)
@@ -62,40 +55,24 @@ class Batches(Protocol):
         ...
 
 
-class OneBatch:
-    """The same batch again and again: it lies on the device, so fetching costs nothing.
+def mix_of(ours: DiffCoreMix) -> Mix:
+    """This library's transform as the training step calls it."""
+    return lambda batch, model: ToTrain(ours(batch.images, batch.index), batch.labels, nullcontext())
+
+
+def make_mix(name: str, num_classes: int, store: CounterpartStore) -> Mix:
+    """Any other method as the training step calls it.
 
     Args:
-        batch: on the device.
-    """
-
-    ahead = 0
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-
-    def next(self) -> tuple[Batch, float]:
-        """The batch, at once."""
-        return self._batch, 0.0
-
-
-def make_mix(name: str, num_classes: int, store: CounterpartStore, device: torch.device) -> Mix:
-    """A method as the training step calls it.
-
-    Args:
-        name: `VANILLA`, `OURS`, or a name of `diffcore_gpu.baselines`.
+        name: `VANILLA`, `AGAIN`, or a name of `diffcore_gpu.baselines`.
         num_classes: K.
         store: counterparts, for the methods that need them.
-        device: that trains.
 
     Raises:
         ImportError, ValueError: of `make_baseline`.
     """
-    if name == VANILLA:
+    if name in (VANILLA, AGAIN):
         return lambda batch, model: ToTrain(batch.images, batch.labels, nullcontext())
-    if name == OURS:
-        mix = DiffCoreMix(store, mean=MEAN, std=STD).to(device)
-        return lambda batch, model: ToTrain(mix(batch.images, batch.index), batch.labels, nullcontext())
     method = make_baseline(name, num_classes, mean=MEAN, std=STD, store=store)
 
     def mixed(batch: Batch, model: nn.Module) -> ToTrain:
@@ -105,16 +82,20 @@ def make_mix(name: str, num_classes: int, store: CounterpartStore, device: torch
     return mixed
 
 
-@dataclass
-class Row:
-    """Times of the steps of one row in seconds: from event to event on a GPU, by the clock on the CPU."""
+class Row(NamedTuple):
+    """The mean step of one row in seconds, from event to event on a GPU, by the clock on the CPU.
 
-    load: float = 0.0
-    mix: float = 0.0
-    train: float = 0.0
-    waited: float = 0.0
-    steps: int = 0
-    step: float = field(default=0.0, init=False)
+    Attributes:
+        load, mix, train: its stages.
+        waited: for the loader, by the host.
+        step: all of it.
+    """
+
+    load: float
+    mix: float
+    train: float
+    waited: float
+    step: float
 
 
 class Trainer:
@@ -159,13 +140,8 @@ class Trainer:
             waited += wait
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        row = Row(waited=waited, steps=steps)
-        for start, loaded, mixed, end in marks:
-            row.load += seconds(start, loaded)
-            row.mix += seconds(loaded, mixed)
-            row.train += seconds(mixed, end)
-        row.step = seconds(marks[0][0], marks[-1][3]) / steps
-        return row
+        load, mixing, train = (sum(seconds(mark[k], mark[k + 1]) for mark in marks) / steps for k in range(3))
+        return Row(load, mixing, train, waited / steps, seconds(marks[0][0], marks[-1][3]) / steps)
 
 
 def _event() -> torch.cuda.Event:
@@ -186,68 +162,3 @@ def _difference(start: float, end: float) -> float:
 def why(error: BaseException) -> str:
     """The first line of an error, for a row that says what failed."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def by_turns(
-    trainer: Trainer, batches: Batches, mixes: Mapping[str, Mix], *, repeats: int, warmup: int, steps: int
-) -> tuple[dict[str, list[Row]], dict[str, str]]:
-    """Rows of every method, taking turns in an order that changes from turn to turn (the same in every run).
-
-    Args:
-        trainer: the model.
-        batches: for all methods.
-        mixes: the methods by name.
-        repeats: measured turns.
-        warmup: turns before them; a method that fails does so here, or later, and then takes no more turns.
-        steps: measured steps of a row.
-
-    Returns:
-        For each method its rows, and for those that failed, why.
-    """
-    rows: dict[str, list[Row]] = {name: [] for name in mixes}
-    failed: dict[str, str] = {}
-    order = list(mixes)
-    shuffle = random.Random(0).shuffle
-    for turn in range(-max(warmup, 1), repeats):
-        shuffle(order)
-        for name in [name for name in order if name not in failed]:
-            try:
-                if batches.ahead:
-                    trainer.row(batches, mixes[name], batches.ahead)
-                row = trainer.row(batches, mixes[name], steps)
-            except FAILURES as error:
-                failed[name] = why(error)
-                if trainer.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                continue
-            if turn >= 0:
-                rows[name].append(row)
-    return {name: rows[name] for name in mixes if name not in failed}, failed
-
-
-def figures(rows: Mapping[str, list[Row]], *, real_input: bool) -> dict[str, Any]:
-    """The times of each method as a result holds them.
-
-    Args:
-        rows: of `by_turns`.
-        real_input: whether batches came from a loader, whose share is then told.
-
-    Returns:
-        `times`: the summary of a step. `stages`: medians of its stages in ms. `loader_share`: the median share of a
-        step in which the host waited for the loader.
-    """
-    found: dict[str, Any] = {
-        "times": {name: summary([row.step for row in of]) for name, of in rows.items()},
-        "stages": {
-            name: {
-                f"{stage}_ms": round(1e3 * median(getattr(row, stage) / row.steps for row in of), 5)
-                for stage in ("load", "mix", "train")
-            }
-            for name, of in rows.items()
-        },
-    }
-    if real_input:
-        found["loader_share"] = {
-            name: median(row.waited / row.steps / row.step for row in of) for name, of in rows.items()
-        }
-    return found

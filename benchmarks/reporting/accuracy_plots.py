@@ -92,10 +92,9 @@ def trade_off_plots(result: dict[str, Any]) -> list[Plot]:
     def draw(theme: Theme) -> Figure:
         return _trade_off(points, optimal, f"batch {batch}; accuracies: {sources}; filled: Pareto-optimal", theme)
 
-    caption = (
-        f"Overhead measured at batch {batch}, with its interval of 95 %; accuracies: {sources}. The closer to the "
-    )
-    caption += "upper left corner, the better; the line joins the Pareto-optimal methods, whose points are filled."
+    caption = f"Overhead measured at batch {batch}, with the interval of its median; accuracies: {sources}. "
+    caption += "The closer to the upper left corner, the better; the line joins the Pareto-optimal methods, whose "
+    caption += "points are filled."
     return [Plot("overhead-accuracy", caption, f"Overhead and accuracy of every method. {told}.", draw)]
 
 

@@ -102,10 +102,11 @@ def trade_off_tables(result: dict[str, Any]) -> list[Table]:
     return [
         make_table(
             f"Overhead and accuracy, batch {result['setting']['batch']}",
-            ("method", "accuracy is", "A_O, % (95 %)", "accuracy, %", "seeds", "Pareto-optimal"),
+            ("method", "accuracy is", "A_O, % (interval)", "accuracy, %", "seeds", "Pareto-optimal"),
             rows,
             text_columns=2,
-            note="Pareto-optimal, by medians and means: no other method has at most this overhead and at least this "
+            note="The intervals of A_O are corrected for the number of methods that were measured at this batch size. "
+            "Pareto-optimal, by medians and means: no other method has at most this overhead and at least this "
             f"accuracy.{left_out}",
         )
     ]

@@ -18,11 +18,12 @@ _SMALLEST = 0.68
 
 
 def html_table(table: Table) -> str:
-    """A table with its title and note; names to the left, figures to the right, ours, noise and failures marked."""
+    """A table with its title and notes; names to the left, figures to the right, ours, noise and failures marked."""
     kinds = [' class="name"' if column < table.text_columns else "" for column in range(len(table.header))]
     head = "".join(f'<th scope="col"{kind}>{escape(text)}</th>' for kind, text in zip(kinds, table.header, strict=True))
     body = "\n".join(_row(row, table.text_columns) for row in table.rows)
-    note = f'<p class="note">{escape(table.note)}</p>\n' if table.note else ""
+    told = " ".join(filter(None, (table.note, table.footnote)))
+    note = f'<p class="note">{escape(told)}</p>\n' if told else ""
     return (
         f"<h4>{escape(table.title)}</h4>\n"
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>\n'

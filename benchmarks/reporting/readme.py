@@ -60,7 +60,8 @@ def _section(readme: Path, name: str, results: Sequence[Loaded]) -> str:
         tables = [table for table in tables_of(loaded) if not table.details]
         for table in tables:
             title = f"**{plain(table.title)}**\n\n" if len(tables) > 1 else ""
-            parts.append(f"{title}{markdown_table(table)}")
+            footnote = f"\n{plain(table.footnote)}\n" if table.footnote else ""
+            parts.append(f"{title}{markdown_table(table)}{footnote}")
         source = Path(os.path.relpath(loaded.path.resolve(), readme.resolve().parent)).as_posix()
         with complete(loaded.path, loaded.suite):
             environment = loaded.result["environment"]

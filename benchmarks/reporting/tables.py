@@ -27,6 +27,7 @@ class Table:
         rows: a text for each column.
         text_columns: so many columns from the left hold names, the others figures.
         note: what a reader must know to read it.
+        footnote: how sure its figures are, as far as it must stand with them everywhere, in the README too.
         details: whether it is for the page alone, not for the README.
     """
 
@@ -36,6 +37,7 @@ class Table:
     text_columns: int = 1
     note: str = ""
     details: bool = False
+    footnote: str = ""
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.header) for row in self.rows):
@@ -50,9 +52,10 @@ def make_table(
     text_columns: int = 1,
     note: str = "",
     details: bool = False,
+    footnote: str = "",
 ) -> Table:
     """A `Table` from any sequences."""
-    return Table(title, tuple(header), tuple(map(tuple, rows)), text_columns, note, details)
+    return Table(title, tuple(header), tuple(map(tuple, rows)), text_columns, note, details, footnote)
 
 
 def decimals(value: float) -> int:
@@ -100,7 +103,7 @@ def signed(value: float | None) -> str:
 
 
 def interval(found: Mapping[str, float]) -> str:
-    """An overhead with its interval of 95 %, marked where that holds 0."""
+    """An overhead with its interval, marked where that holds 0."""
     noise = NOISE if found["low"] <= 0 <= found["high"] else ""
     return f"{found['percent']:+.1f} ({found['low']:+.1f} … {found['high']:+.1f}){noise}"
 

@@ -229,7 +229,7 @@ class CompiledMix:
         else:
             fields = [field.data_ptr() for field in plan]
         drawing = (index.data_ptr(), 0 if labels is None else labels.data_ptr(), round.data_ptr(), advance, seed)
-        arguments[:_NUM_NEW] = _new_arguments(images, out, lines, fields, drawing)
+        arguments[:_NUM_NEW] = _new_arguments(images, out, lines, fields, drawing)  # type: ignore[assignment]
         run_on_threads(_function("draw").address, address, 1)
         if arguments[_NUM_NEW - 1]:
             rows = plan[0] if plan else torch.frombuffer(memory, dtype=torch.int64, count=batch, offset=self._num_bytes)

@@ -152,7 +152,7 @@ def test_hostile_text_is_shown_as_text(tmp_path: Path) -> None:
     result["environment"]["versions"][evil] = evil
     result["setting"] = {evil: [evil]}
     for part in result["results"]:
-        part["overheads"][evil] = {"percent": 1.0, "low": 0.0, "high": 2.0}
+        part["times"][evil], part["stages"][evil] = part["times"]["vanilla"], part["stages"]["vanilla"]
         part["failed"][evil + "2"] = evil
         part["clocks_at_end"] = {"cpu_mhz": None, "gpu": {evil: evil}}
     write_result(tmp_path / "a<b>&\"'.json", result)

@@ -65,6 +65,46 @@ def test_a_part_that_stops_before_its_end_is_not_kept(tmp_path: Path) -> None:
     assert [found["batch"] for found in result["results"]] == [1]
 
 
+def test_what_a_part_keeps_is_written_at_once_and_told_when_the_run_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    run = begin(path)
+
+    def cut_off(part: dict[str, Any]) -> None:
+        for turns in (1, 2):
+            run.keep(part, {"turns": turns})
+            assert read_result(path)["results"] == [{"batch": 1, "turns": turns, "unfinished": True}]
+
+    run.do(PARTS, cut_off)
+    resumed = begin(path)
+    seen: list[Any] = []
+
+    def go_on(part: dict[str, Any]) -> dict[str, Any]:
+        seen.append(resumed.kept(part))
+        return {"turns": 3}
+
+    result = resumed.do(PARTS, go_on)
+    assert seen == [{"batch": 1, "turns": 2, "unfinished": True}, None, None]
+    assert [(part["batch"], part["turns"], "unfinished" in part) for part in result["results"]] == [
+        (1, 3, False), (2, 3, False), (3, 3, False),
+    ]  # fmt: skip
+    assert read_result(path) == result
+
+
+def test_the_load_of_every_start_is_kept_and_a_busy_machine_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.json"
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    for part, load in zip(PARTS, (1.1, 1.25, 0.3), strict=True):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 9.0, 9.0))
+        begin(path).do([part], counting([]))
+        told = capsys.readouterr().err
+        assert ("the load of this machine is 1.25 on 4 processors" in told) == (load == 1.25)
+        assert ("begin when the load is below 1.20" in told) == (load == 1.25)
+    found = read_result(path)["environment"]
+    assert (found["load_at_start"], found["load_when_resumed"]) == (1.1, [1.25, 0.3])
+
+
 def test_another_runs_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     begin(path).do(PARTS, counting([]))

@@ -30,7 +30,7 @@ def test_everything_is_told() -> None:
         "processor": "Some CPU, 8 CPUs, 2 threads",
         "load at start": "0.5",
         "clocks at start": "GPU cores 1980 MHz",
-        "clocks at the end of its 2 parts": "CPU 2300 MHz",
+        "clocks at the end of its 3 parts": "CPU 2300 MHz",
         "versions": "Python 3.12, torch 2.11",
         "setting": "amp: yes; methods: mixup cutmix; data: –; arms: {a: {p: 0.5}}",
     }

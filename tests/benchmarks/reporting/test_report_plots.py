@@ -62,7 +62,7 @@ def test_ours_has_a_colour_of_its_own() -> None:
     orange = np.array([int(LIGHT.ours[i : i + 2], 16) for i in (1, 3, 5)])
     with_ours = pixels(pictures_of(result)[0][1])
     for part in result.result["results"]:
-        part["overheads"].pop("diffcore-mix", None)
+        part["times"].pop("diffcore-mix", None)
     without = pixels(pictures_of(result)[0][1])
     assert (np.abs(with_ours - orange).max(-1) < 8).sum() > 50
     assert (np.abs(without - orange).max(-1) < 8).sum() == 0

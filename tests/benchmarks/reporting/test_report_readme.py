@@ -42,7 +42,7 @@ def test_tables_are_drawn_and_the_rest_stays(readme: Path, results: list[Loaded]
     text = readme.read_text()
     assert text.startswith("# Title\n\n<!-- results: peers -->\n| batch |")
     assert text.endswith("<!-- end of results -->\nend")
-    assert "old" not in text
+    assert "\nold\n" not in text
     assert "\n\ntext\n\n" in text
     assert (
         "| 16×3×224×224 float32 | new images | 4.00 (3.60–4.40) | torchvision cutmix: 8.00 (7.20–8.80) | 0.50 |" in text
@@ -52,6 +52,9 @@ def test_tables_are_drawn_and_the_rest_stays(readme: Path, results: list[Loaded]
         "\n[results/device/peers.json](results/device/peers.json), `diffcore bench something --json something.json`: "
         "Some CPU, 2 threads; Python 3.12, torch 2.11.\n<!-- end" in text
     )
+    below = text.partition("| puzzlemix |")[2].split("\n")
+    assert below[1] == below[3] == ""
+    assert below[2].startswith("Unfinished: 3 of 3 turns at batch 24.")  # how sure the figures are stands here, too
     assert not update(readme, results, check=False)
     assert not update(readme, results, check=True)
     assert readme.read_text() == text

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.reporting import tables
 from diffcore_gpu.benchmarks.reporting.markdown import code, markdown_table, plain
+from diffcore_gpu.benchmarks.reporting.step_tables import batch_time_tables, overhead_tables
 from diffcore_gpu.benchmarks.reporting.suite_tables import TABLES, tables_of
 from diffcore_gpu.benchmarks.reporting.tables import Table, make_table
 from diffcore_gpu.benchmarks.suites import SUITES
@@ -39,32 +40,83 @@ def test_the_samples_are_of_all_suites_that_write_results() -> None:
 
 def test_table_6_has_a_row_for_each_method_and_columns_for_each_batch() -> None:
     (table, steps) = tables_of(loaded("overhead"))
+    own = "own stage, % of step"
     assert table.header == (
-        "method", "batch 16: A_O, % (95 %)", "paper (GPU, ResNet-50), %", "batch 24: A_O, % (95 %)",
+        "method", "batch 16: A_O, % (interval)", own, "paper (GPU, ResNet-50), %", "batch 24: A_O, % (interval)", own,
     )  # fmt: skip
     assert table.rows == (
-        ("diffcore-mix", "+3.0 (-0.5 … +4.0) (noise)", "+68.2", "–"),
-        ("mixup", "+1.0 (+0.5 … +2.0)", "+0.9", "+1.0 (+0.5 … +2.0)"),
-        ("saliencymix", "+350.0 (+340.0 … +361.0)", "+353.3", "–"),
-        ("puzzlemix", "failed", "+138.5", "failed"),
+        ("vanilla again", "+0.5 (-1.0 … +2.0) (noise)", "10.45", "–", "–", "–"),
+        ("diffcore-mix", "+3.0 (-0.5 … +4.0) (noise)", "12.62", "+68.2", "–", "–"),
+        ("mixup", "+1.0 (+0.5 … +2.0)", "10.89", "+0.9", "+1.0 (+0.5 … +2.0)", "10.89"),
+        ("vanilla again (others)", "+0.5 (-1.0 … +2.0) (noise)", "10.45", "–", "–", "–"),
+        ("saliencymix", "+350.0 (+340.0 … +361.0)", "80.00", "+353.3", "–", "–"),
+        ("puzzlemix", "failed", "–", "+138.5", "failed", "–"),
     )
     assert table.note.endswith(" puzzlemix failed at batch 16, 24: there is no gco.")
-    assert steps.rows[1] == ("16", "diffcore-mix", "0.103 (0.093–0.113)", "0.0005", "0.0130", "0.0895",
+    assert [row[:2] for row in steps.rows if row[1].startswith("vanilla")] == [
+        ("16", "vanilla"), ("16", "vanilla again"), ("16", "vanilla (others)"), ("16", "vanilla again (others)"),
+        ("24", "vanilla"),
+    ]  # fmt: skip
+    assert steps.rows[2] == ("16", "diffcore-mix", "0.103 (0.090–0.114)", "0.0005", "0.0130", "0.0895",
                              "20.0%", "1.37")  # fmt: skip
     assert steps.rows[3][6] == "–"  # no share was told
+
+
+def test_how_sure_the_overheads_are_stands_below_them() -> None:
+    result = loaded("overhead").result
+    result["setting"] = {"repeats": 21, "methods": ["diffcore-mix", "mixup", "saliencymix", "puzzlemix"]}
+    result["environment"] |= {"load_at_start": 0.5, "cpus": 2}
+
+    def told() -> str:
+        return overhead_tables(result)[0].footnote
+
+    assert told().startswith(
+        "Unfinished: 3 of 21 turns at batch 24. Not measured yet at batch 24: diffcore-mix, saliencymix."
+    )
+    # Three turns hold the median with 1 − 2 / 2³; six intervals need 1 − 0.05 / 6 each.
+    assert (
+        "too few for intervals that hold the medians of all 6 comparisons together with 95 % (99.17 % each)" in told()
+    )
+    assert "the whole range, which holds its median with 75 %" in told()
+    again = "A/A (vanilla against vanilla): batch 16 +0.5 (-1.0 … +2.0) %, batch 16 (others) +0.5 (-1.0 … +2.0) %."
+    assert f"{again} It holds 0; differences below 2.0 % cannot be told from none." in told()
+    assert told().endswith("Load of the machine at the start: 0.50 on 2 processors.")
+    result["environment"] |= {"load_at_start": 0.1, "load_when_resumed": [0.7]}
+    assert told().endswith("Load of the machine at the start: 0.10, 0.70 on 2 processors: other programs ran beside.")
+
+    times = result["results"][1]["times"]
+    times["vanilla again"]["samples_ms"] = [value * 1.1 for value in times["vanilla"]["samples_ms"]]
+    assert "It does not hold 0 at batch 16 (others), where something else" in told()
+    for part in result["results"]:
+        part["times"].pop("vanilla again", None)
+        for time in part["times"].values():
+            time["samples_ms"] = time["samples_ms"] * 7
+    assert "over 21 turns, the interval of order statistics corrected for 4 comparisons (Bonferroni)" in told()
+    assert "each holds its median with 98.75 %, so all together with 95 %" in told()
+    assert "There is no A/A arm" in told()
 
 
 def test_fig_6_is_told_in_seconds_beside_the_papers() -> None:
     found = rows("batch-time")
     ours = [row for row in found if row["method"] == "diffcore-mix"]
     assert [(row["batch"], row["step, s (p10–p90)"], row["paper, s"]) for row in ours] == [
-        ("16", "0.103 (0.093–0.113)", "1.37"),
-        ("64", "0.103 (0.093–0.113)", "0.73"),
+        ("16", "0.103 (0.090–0.114)", "1.37"),
+        ("64", "0.103 (0.090–0.114)", "0.73"),
     ]
     assert [row["step, s (p10–p90)"] for row in found if row["method"] == "puzzlemix"] == [
         "failed",
         "failed",
     ]
+
+
+def test_a_batch_time_that_was_cut_off_says_so_and_what_the_load_was() -> None:
+    result = loaded("batch-time").result
+    result["results"][1] |= {"unfinished": True, "block": "peers"}
+    result["setting"] = {"repeats": 7}
+    (table,) = batch_time_tables(result)
+    assert table.footnote == (
+        "Unfinished: 3 of 7 turns at batch 64 (peers). Load of the machine at the start: 0.50 on 8 processors."
+    )
 
 
 def test_accuracies_are_means_with_deviations_beside_the_papers() -> None:
