@@ -32,6 +32,7 @@ class Run:
         device: that is measured.
         setting: names of the options that every part depends on, or a mapping.
         packages: whose versions the result names.
+        timed: the samples are times, so that a busy machine is warned of.
 
     Attributes:
         result: what the file holds, or will hold.
@@ -47,6 +48,8 @@ class Run:
         device: torch.device,
         setting: Sequence[str] | Mapping[str, Any],
         packages: Sequence[str] = (),
+        *,
+        timed: bool = True,
     ) -> None:
         if not isinstance(setting, Mapping):
             setting = {name: getattr(options, name) for name in setting}
@@ -55,7 +58,8 @@ class Run:
         budget = options.budget_minutes
         self._end = None if budget is None else time.monotonic() + 60 * budget
         self.result = new_result(suite, environment(device, packages, command=options.command), self._setting)
-        _warn_of_load(self.result["environment"])
+        if timed:
+            _warn_of_load(self.result["environment"])
         if self._path is not None and self._path.exists():
             self._resume(suite)
 

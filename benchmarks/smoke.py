@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     options = parse(arguments)
     device = device_of(options)
-    run = Run("smoke", options, device, ("size", "batch", "dtype", "format"))
+    run = Run("smoke", options, device, ("size", "batch", "dtype", "format"), timed=False)
     wanted = [(dtype, memory_format) for dtype in options.dtype for memory_format in options.format]
     parts = [Part(*which, options.size, options.batch, device.type) for which in wanted]
     found = dict(zip(wanted, shared(check, parts, options.processes), strict=True))

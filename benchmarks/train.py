@@ -212,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **{name: getattr(options, name) for name in ("amp", "channels_last", "steps")},
         "data": data.identity(),
     }
-    run = Run("train", options, device, setting, PACKAGES)
+    run = Run("train", options, device, setting, PACKAGES, timed=False)
     check_trained(training, len(data.class_names))
     beside = Path("train-runs") if options.json is None else options.json.with_name(f"{options.json.stem}-runs")
     work = (options.out or beside) / f"{recipe.name}-{variant.name}"
