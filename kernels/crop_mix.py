@@ -19,10 +19,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .mix import SCALARS, Drawn
+from .mix import Drawn
 from .plan import count_wrong, draw_crop, draw_mix, draw_words, read_box, write_box, write_mix
 from .resample import clip_box, resample, taps_of, write_channels
 from .resized_crop import is_planar
+from .specialization import batch_kernel
 
 CROP_MIX_BLOCK = 256
 CROP_MIX_STEPS = 8
@@ -106,12 +107,7 @@ def _crop_mix_tiles(
             )  # fmt: skip
 
 
-@triton.jit(
-    do_not_specialize=[
-        *SCALARS, "crop_area_low", "crop_area_span", "mirror_below", "real_top", "real_left", "real_bottom",
-        "real_right", "other_top", "other_left", "other_bottom", "other_right",
-    ]
-)  # fmt: skip
+@batch_kernel
 def crop_mix_store_kernel(
     images, out, index, labels, store, pair_ptr, pair_row, row_label, round, lam_table, side_table, norm, status,
     plan_row, plan_pixel, plan_lam, plan_box, plan_inside_real,
@@ -168,7 +164,7 @@ def crop_mix_store_kernel(
     )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["num_rows"])
+@batch_kernel
 def crop_mix_plan_kernel(
     images, out, store, norm, plan_row, plan_pixel, plan_lam, plan_box, plan_inside_real,
     plan_crop, plan_mirror, plan_counterpart_crop, plan_counterpart_mirror, num_rows,

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from .plan import read_box
 from .resample import clip_box, resample, taps_of, write_channels
+from .specialization import batch_kernel
 
 CROP_BLOCK = 512
 CROP_WARPS = 4
 
 
-@triton.jit
+@batch_kernel
 def resized_crop_kernel(
     images, out, crop, mirror, norm,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, OUT_H: tl.constexpr, OUT_W: tl.constexpr, BLOCK: tl.constexpr,
