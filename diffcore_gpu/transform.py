@@ -70,7 +70,6 @@ class DiffCoreMix(nn.Module):
     """
 
     round: Tensor
-    status: Tensor
 
     def __init__(
         self,
@@ -112,7 +111,9 @@ class DiffCoreMix(nn.Module):
         self.handover = Handover()
         self._compiled: CompiledMix | None = None
         self.register_buffer("round", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("status", torch.zeros(3, dtype=torch.int32), persistent=False)
+        # DistributedDataParallel writes the buffers of rank 0 over those of the others before each forward pass. Rounds
+        # are the same on all ranks; what was counted is not, so it is no buffer.
+        self.status = torch.zeros(3, dtype=torch.int32)
 
     @property
     def store(self) -> "CounterpartStore":
@@ -147,6 +148,7 @@ class DiffCoreMix(nn.Module):
             self.handover.clear()
             self._compiled = None
             self._norm = self._norm.to(device)
+            self.status = self.status.to(device)
             if self._geometry is not None:
                 self._geometry.to(device)
             self._lam_table = None if self._lam_table is None else self._lam_table.to(device)
@@ -184,7 +186,8 @@ class DiffCoreMix(nn.Module):
         """Raise if a forward pass met an index, a row or a label that does not fit the store; it waits for the device.
 
         On a GPU such samples are not mixed and are counted, since looking at each batch would stall the device. The
-        count starts anew. `set_epoch` and the end of a `PrefetchLoader` call this; in other loops, do so once an epoch.
+        count starts anew. Each rank counts what it met itself. `set_epoch` and the end of a `PrefetchLoader` call this;
+        in other loops, do so once an epoch.
 
         Raises:
             StoreError: naming how many.

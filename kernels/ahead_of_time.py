@@ -48,13 +48,19 @@ KERNELS = {
     "crop_mix_store": crop_mix_store_kernel,
     "crop_mix_plan": crop_mix_plan_kernel,
 }
-
+_WARPS = {
+    "mix_store": NUM_WARPS,
+    "mix_plan": NUM_WARPS,
+    "resized_crop": CROP_WARPS,
+    "crop_mix_store": CROP_MIX_WARPS,
+    "crop_mix_plan": CROP_MIX_WARPS,
+}
 _POINTERS = {
     "index": "i64", "labels": "i64", "store": "u8", "pair_ptr": "i64", "pair_row": "i64", "row_label": "i64",
     "round": "i64", "lam_table": "fp32", "side_table": "fp32", "norm": "fp32", "status": "i32",
-    "plan_row": "i64", "plan_pixel": "i1", "plan_lam": "fp32", "plan_box": "i32", "plan_inside_real": "i1",
-    "crop": "i32", "mirror": "i1", "plan_crop": "i32", "plan_mirror": "i1", "plan_counterpart_crop": "i32",
-    "plan_counterpart_mirror": "i1",
+    "plan_row": "i64", "plan_pixel": "u1", "plan_lam": "fp32", "plan_box": "i32", "plan_inside_real": "u1",
+    "crop": "i32", "mirror": "u1", "plan_crop": "i32", "plan_mirror": "u1", "plan_counterpart_crop": "i32",
+    "plan_counterpart_mirror": "u1",
 }  # fmt: skip
 
 
@@ -85,14 +91,11 @@ class Report:
     store_bytes: dict[int, int]
 
 
-def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224), **other):
-    """Compile a kernel for images of 3 × size pixels, as its launcher would specialize it.
+def specialize(kernel: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224), **other) -> ASTSource:
+    """What the launcher of a kernel specializes it for, given images of 3 × size pixels as torch allocates them.
 
     A crop reads contiguous uint8 images (and counterparts) of 3 × 256 × 256; `dtype` and `planar` are then those of
     its output. `other` are constants in place of what is chosen here, such as C, the number of channels.
-
-    Returns:
-        triton's `CompiledKernel`.
     """
     function = KERNELS[kernel]
     pointers = {**_POINTERS, "images": dtype, "out": dtype}
@@ -106,11 +109,9 @@ def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tup
         sizes = {"H": raw, "W": raw, "STORE_H": raw, "STORE_W": raw, "OUT_H": size[0], "OUT_W": size[1]}
         fused = kernel != "resized_crop"
         tiles = {"BLOCK": CROP_MIX_BLOCK if fused else CROP_BLOCK, "STEPS": CROP_MIX_STEPS}
-        num_warps = CROP_MIX_WARPS if fused else CROP_WARPS
     else:
         sizes = {"H": size[0], "W": size[1]}
         tiles = {"BLOCK": BLOCK}
-        num_warps = NUM_WARPS
     constants = {**constants, **sizes, **tiles, **other}
     constants = {name: value for name, value in constants.items() if name in function.arg_names}
     signature, attributes = {}, {}
@@ -119,14 +120,23 @@ def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tup
             signature[name] = "constexpr"
         elif name in pointers:
             signature[name] = "*" + pointers[name]
-            attributes[(position,)] = [["tt.divisibility", 16]]  # torch aligns allocations to far more
+            if not function.params[position].do_not_specialize:
+                attributes[(position,)] = [["tt.divisibility", 16]]
         else:
             signature[name] = "i64" if name == "seed" else "i32"
-    source = ASTSource(function, signature, constants, attributes)
-    options = {"num_warps": num_warps, "enable_fp_fusion": False}
-    if "STEPS" in constants and TARGETS[target].backend == "cuda":
+    return ASTSource(function, signature, constants, attributes)
+
+
+def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224), **other):
+    """Compile a kernel as `specialize` says.
+
+    Returns:
+        triton's `CompiledKernel`.
+    """
+    options = {"num_warps": _WARPS[kernel], "enable_fp_fusion": False}
+    if kernel.startswith("crop_mix") and TARGETS[target].backend == "cuda":
         options["maxnreg"] = CROP_MIX_REGISTERS
-    return triton.compile(source, target=TARGETS[target], options=options)
+    return triton.compile(specialize(kernel, dtype, planar, size, **other), target=TARGETS[target], options=options)
 
 
 _NVIDIA_TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"

@@ -19,10 +19,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .mix import SCALARS, Drawn
+from .mix import Drawn
 from .plan import count_wrong, draw_crop, draw_mix, draw_words, read_box, write_box, write_mix
 from .resample import clip_box, resample, taps_of, write_channels
 from .resized_crop import is_planar
+from .specialization import batch_kernel
 
 CROP_MIX_BLOCK = 256
 CROP_MIX_STEPS = 8
@@ -48,8 +49,6 @@ def _crop_mix_tiles(
     IN_STEP: tl.constexpr = 1 if PLANAR_IN else C
     IN_PLANE: tl.constexpr = H * W if PLANAR_IN else 1
     STORE_PLANE: tl.constexpr = STORE_H * STORE_W
-    OUT_STEP: tl.constexpr = 1 if PLANAR_OUT else C
-    OUT_PLANE: tl.constexpr = OUT_H * OUT_W if PLANAR_OUT else 1
     r_top, r_left, r_height, r_width = clip_box(real_top, real_left, real_bottom, real_right, H, W)
     g_top, g_left, g_height, g_width = clip_box(other_top, other_left, other_bottom, other_right, STORE_H, STORE_W)
     r_taps_y = taps_of(r_height, OUT_H)
@@ -69,7 +68,8 @@ def _crop_mix_tiles(
     one_source = has_row * (1 - blend)
 
     for step in range(STEPS):
-        offsets = (program * STEPS + step) * BLOCK + tl.arange(0, BLOCK)
+        start = (program * STEPS + step) * BLOCK
+        offsets = start + tl.arange(0, BLOCK)
         valid = offsets < OUT_H * OUT_W
         y = offsets // OUT_W
         x = offsets - y * OUT_W
@@ -102,15 +102,12 @@ def _crop_mix_tiles(
                 v1 = lam * v1 + rest * g1
                 v2 = lam * v2 + rest * g2
                 v3 = lam * v3 + rest * g3
-            write_channels(out, offsets * OUT_STEP, v0, v1, v2, v3, norm, first, valid, OUT_PLANE, min(4, C - first))
+            write_channels(
+                out, start, v0, v1, v2, v3, norm, first, OUT_H * OUT_W, PLANAR_OUT, C, BLOCK, min(4, C - first)
+            )  # fmt: skip
 
 
-@triton.jit(
-    do_not_specialize=[
-        *SCALARS, "crop_area_low", "crop_area_span", "mirror_below", "real_top", "real_left", "real_bottom",
-        "real_right", "other_top", "other_left", "other_bottom", "other_right",
-    ]
-)  # fmt: skip
+@batch_kernel
 def crop_mix_store_kernel(
     images, out, index, labels, store, pair_ptr, pair_row, row_label, round, lam_table, side_table, norm, status,
     plan_row, plan_pixel, plan_lam, plan_box, plan_inside_real,
@@ -167,7 +164,7 @@ def crop_mix_store_kernel(
     )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["num_rows"])
+@batch_kernel
 def crop_mix_plan_kernel(
     images, out, store, norm, plan_row, plan_pixel, plan_lam, plan_box, plan_inside_real,
     plan_crop, plan_mirror, plan_counterpart_crop, plan_counterpart_mirror, num_rows,

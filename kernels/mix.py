@@ -26,6 +26,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .plan import count_wrong, draw_mix, read_box, write_mix
+from .specialization import batch_kernel
 
 GROUP = tl.constexpr(16)
 BLOCK = 2048
@@ -188,13 +189,7 @@ def _mix_tile(
             )  # fmt: skip
 
 
-SCALARS = [
-    "num_samples", "num_rows", "seed", "mixed_below", "pixel_below", "real_patch_below",
-    "lam_low", "lam_span", "area_low", "area_span",
-]  # fmt: skip
-
-
-@triton.jit(do_not_specialize=SCALARS)
+@batch_kernel
 def mix_store_kernel(
     images, out, index, labels, store, pair_ptr, pair_row, row_label, round, lam_table, norm, status,
     plan_row, plan_pixel, plan_lam, plan_box, plan_inside_real,
@@ -225,7 +220,7 @@ def mix_store_kernel(
     )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["num_rows"])
+@batch_kernel
 def mix_plan_kernel(
     images, out, store, norm, plan_row, plan_pixel, plan_lam, plan_box, plan_inside_real, num_rows,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, BLOCK: tl.constexpr,

@@ -99,14 +99,34 @@ def write_channel(out, offsets, value, norm, channel, valid):
 
 
 @triton.jit
+def _group(value, BLOCK: tl.constexpr, WIDE: tl.constexpr):
+    return tl.reshape(value, (BLOCK // WIDE, WIDE)) if WIDE > 1 else value
+
+
+@triton.jit
 def write_channels(
-    out, offsets, v0, v1, v2, v3, norm, first, valid, plane_step: tl.constexpr, COUNT: tl.constexpr
+    out, start, v0, v1, v2, v3, norm, first, SIZE: tl.constexpr, PLANAR: tl.constexpr, C: tl.constexpr,
+    BLOCK: tl.constexpr, COUNT: tl.constexpr,
 ):  # fmt: skip
-    """`write_channel` for COUNT ≤ 4 channels, the first of which has number `first`."""
-    write_channel(out, offsets + first * plane_step, v0, norm, first, valid)
+    """`write_channel` for COUNT ≤ 4 channels, the first of which has number `first`, of BLOCK pixels from `start` on.
+
+    Planes are written as a matrix whose rows are the neighbours that one thread stores at once. A vector of them would
+    give the loads of `resample` the same layout, four neighbours a thread, and the weights another: each tap would pass
+    through shared memory, and a load of 32 threads would touch four times as many sectors.
+    """
+    WIDE: tl.constexpr = 4 if PLANAR else 1
+    PLANE: tl.constexpr = SIZE if PLANAR else 1
+    if PLANAR:
+        pixels = start + tl.arange(0, BLOCK // WIDE)[:, None] * WIDE + tl.arange(0, WIDE)[None, :]
+        offsets = pixels
+    else:
+        pixels = start + tl.arange(0, BLOCK)
+        offsets = pixels * C
+    valid = pixels < SIZE
+    write_channel(out, offsets + first * PLANE, _group(v0, BLOCK, WIDE), norm, first, valid)
     if COUNT > 1:
-        write_channel(out, offsets + (first + 1) * plane_step, v1, norm, first + 1, valid)
+        write_channel(out, offsets + (first + 1) * PLANE, _group(v1, BLOCK, WIDE), norm, first + 1, valid)
     if COUNT > 2:
-        write_channel(out, offsets + (first + 2) * plane_step, v2, norm, first + 2, valid)
+        write_channel(out, offsets + (first + 2) * PLANE, _group(v2, BLOCK, WIDE), norm, first + 2, valid)
     if COUNT > 3:
-        write_channel(out, offsets + (first + 3) * plane_step, v3, norm, first + 3, valid)
+        write_channel(out, offsets + (first + 3) * PLANE, _group(v3, BLOCK, WIDE), norm, first + 3, valid)

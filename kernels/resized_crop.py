@@ -13,12 +13,13 @@ from torch import Tensor
 
 from .plan import read_box
 from .resample import clip_box, resample, taps_of, write_channels
+from .specialization import batch_kernel
 
 CROP_BLOCK = 512
 CROP_WARPS = 4
 
 
-@triton.jit
+@batch_kernel
 def resized_crop_kernel(
     images, out, crop, mirror, norm,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, OUT_H: tl.constexpr, OUT_W: tl.constexpr, BLOCK: tl.constexpr,
@@ -28,10 +29,9 @@ def resized_crop_kernel(
     TILES: tl.constexpr = (OUT_H * OUT_W + BLOCK - 1) // BLOCK
     IN_STEP: tl.constexpr = 1 if PLANAR_IN else C
     IN_PLANE: tl.constexpr = H * W if PLANAR_IN else 1
-    OUT_STEP: tl.constexpr = 1 if PLANAR_OUT else C
-    OUT_PLANE: tl.constexpr = OUT_H * OUT_W if PLANAR_OUT else 1
     sample = tl.program_id(0) // TILES
-    offsets = tl.program_id(0) % TILES * BLOCK + tl.arange(0, BLOCK)
+    start = tl.program_id(0) % TILES * BLOCK
+    offsets = start + tl.arange(0, BLOCK)
     valid = offsets < OUT_H * OUT_W
     box_top, box_left, box_bottom, box_right = read_box(crop, sample)
     top, left, height, width = clip_box(box_top, box_left, box_bottom, box_right, H, W)
@@ -46,7 +46,9 @@ def resized_crop_kernel(
             images + first * IN_PLANE, W * IN_STEP, IN_STEP, IN_PLANE, top, left, height, width, y, x,
             taps_of(height, OUT_H), taps_of(width, OUT_W), valid, OUT_H, OUT_W, BLOCK, min(4, C - first),
         )  # fmt: skip
-        write_channels(out, offsets * OUT_STEP, v0, v1, v2, v3, norm, first, valid, OUT_PLANE, min(4, C - first))
+        write_channels(
+            out, start, v0, v1, v2, v3, norm, first, OUT_H * OUT_W, PLANAR_OUT, C, BLOCK, min(4, C - first)
+        )  # fmt: skip
 
 
 def is_planar(tensor: Tensor) -> bool:

@@ -66,6 +66,36 @@ def test_forward_never_waits_for_the_device(store: dc.CounterpartStore) -> None:
     assert len({image.sum().item() for image in mixed}) == 5
 
 
+@pytest.mark.parametrize("residency", ["device", "disk"])
+@pytest.mark.parametrize("geometry", [None, dc.RandomResizedCropMirror((48, 40))])
+def test_no_batch_compiles_a_kernel_again(
+    store: dc.CounterpartStore,
+    residency: str,
+    geometry: dc.RandomResizedCropMirror | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever its size is, and wherever its indices and labels lie."""
+    triton = pytest.importorskip("triton")
+    mix = dc.DiffCoreMix(store, residency=residency, geometry=geometry).cuda()
+    images = batch_of(range(NUM_SAMPLES), dtype=torch.uint8)[0]
+    numbers = torch.arange(NUM_SAMPLES)
+
+    def step(first: int, batch: int) -> None:
+        index = numbers[first : first + batch]
+        if residency == "device":  # the slice itself, at whatever address
+            where = numbers.cuda()[first : first + batch]
+            mix(images[:batch].cuda(), where, labels=(numbers % 2).cuda()[first : first + batch])
+        for given, labels, where in dc.PrefetchLoader([(images[:batch], index % 2, index)], mix, "cuda"):
+            mix(given, where, labels=labels)
+
+    step(0, 16)
+    compiled = []
+    monkeypatch.setattr(triton.knobs.runtime, "jit_cache_hook", lambda **given: compiled.append(given["repr"]))
+    for first, batch in ((0, 17), (0, 1), (1, 16), (1, 1), (3, 5)):
+        step(first, batch)
+    assert compiled == []
+
+
 def test_replays_of_a_graph_advance_the_round(store: dc.CounterpartStore) -> None:
     images, index = cuda_batch()
     eager = dc.DiffCoreMix(store).cuda()

@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,68 @@ def test_one_rank_and_four_ranks_see_the_same_images(store: dc.CounterpartStore,
     assert len(seen[1]) == 2 * NUM_SAMPLES
     for key, image in seen[1].items():
         assert torch.equal(image, seen[4][key]), key
+
+
+class _Mixed(nn.Module):
+    """A model that mixes its own batches."""
+
+    def __init__(self, store: dc.CounterpartStore) -> None:
+        super().__init__()
+        self.mix = dc.DiffCoreMix(store)
+        self.head = nn.Linear(SHAPE[0], 1)
+
+    def forward(self, images: Tensor, index: Tensor) -> Tensor:
+        return self.head(self.mix(images, index).mean(dim=(2, 3)))
+
+
+def _count_on_rank_1(process: int, rank: int, path: str, rendezvous: str, results: str) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2, timeout=timedelta(seconds=120)
+    )
+    try:
+        model = nn.parallel.DistributedDataParallel(_Mixed(dc.CounterpartStore.open(path)))
+        mix = model.module.mix
+        for _ in range(3):
+            mix.status[2].add_(rank)  # as a kernel counts a wrong label
+            model(*batch_of()).sum().backward()
+        said = ""
+        try:
+            mix.check()
+        except dc.StoreError as error:
+            said = str(error)
+        Path(f"{results}-{rank}").write_text(said)
+    finally:
+        torch.distributed.destroy_process_group()
+        torch.set_num_threads(threads)
+
+
+def test_every_rank_reports_what_it_met_itself(store: dc.CounterpartStore, tmp_path: Path) -> None:
+    """Within DistributedDataParallel, which gives every rank the buffers of rank 0 before each forward pass."""
+    arguments = str(store.path), str(tmp_path / "rendezvous"), str(tmp_path / "said")
+    other = mp.spawn(_count_on_rank_1, (1, *arguments), nprocs=1, join=False)
+    _count_on_rank_1(0, 0, *arguments)  # this process is the other rank: one fewer that imports torch
+    while not other.join():
+        pass
+    assert (tmp_path / "said-0").read_text() == ""
+    assert "3 samples had a label that differs" in (tmp_path / "said-1").read_text()
+
+
+def test_counts_are_moved_and_copied_but_not_saved(store: dc.CounterpartStore) -> None:
+    mix = dc.DiffCoreMix(store)
+    mix.status.copy_(torch.tensor([0, 0, 4]))
+    assert mix.state_dict().keys() == {"round", "_extra_state"}
+    before = mix.status
+    mix.to("cpu").half()
+    assert mix.status is before
+    assert mix.status.dtype == torch.int32
+    copied = copy.deepcopy(mix)
+    with pytest.raises(dc.StoreError, match="4 samples had a label"):
+        copied.check()
+    assert mix.status.tolist() == [0, 0, 4]
+    mix(*batch_of())
+    assert mix.status is before  # a CUDA graph writes to this very tensor
 
 
 def test_is_a_module_of_a_model(store: dc.CounterpartStore) -> None:

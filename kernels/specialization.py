@@ -1,0 +1,25 @@
+"""What a kernel is compiled for, and what it is not.
+
+Triton compiles a kernel anew for each combination of types and constants, and where nobody forbids it also for numbers
+that are 1 or divisible by 16, and for pointers that are divisible by 16. A slice of the indices, or a short last batch,
+would then stop a training run for seconds. Only where pixels are read and written does the alignment make the code
+better: there it allows loads of 16 bytes. torch aligns what it allocates, and a batch of images begins with its memory.
+"""
+
+import inspect
+from collections.abc import Callable
+
+import triton
+import triton.language as tl
+
+ALIGNED = ("images", "out", "store")
+
+
+def batch_kernel(function: Callable) -> triton.JITFunction:
+    """`triton.jit` for a kernel that is launched for every batch: its types and constants decide what is compiled.
+
+    Of all other arguments only the alignment of those in `ALIGNED` does.
+    """
+    parameters = inspect.signature(function).parameters.items()
+    names = [name for name, given in parameters if given.annotation is not tl.constexpr and name not in ALIGNED]
+    return triton.jit(do_not_specialize=names, do_not_specialize_on_alignment=names)(function)
