@@ -29,7 +29,7 @@ from diffcore_gpu.baselines.pairs import (
     to_device,
 )
 from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
-from diffcore_gpu.baselines.saliency import as_distribution, gradient_saliency, spectral_residual
+from diffcore_gpu.baselines.saliency import as_distribution, blurred, gradient_saliency, spectral_residual
 
 
 class GuidedMixup:
@@ -94,9 +94,7 @@ class GuidedMixup:
             permutation = greedy_cycle(squared_distances(maps))
         else:
             permutation = to_device(draw_permutation(self._rng, len(images)), images.device)
-        partners = maps[permutation]
-        both = maps + partners
-        weight = torch.where(both > 0, maps / both, 0.5)
+        weight = (maps / (maps + maps[permutation])).nan_to_num_(nan=0.5)  # 0 / 0; the maps are finite
         out = torch.lerp(take(images, permutation), images, weight[:, None].to(images.dtype))
         lam = weight.mean((1, 2))
         return Mixed(out, mixed_targets(batch.labels, permutation, lam, 1.0 - lam, self.num_classes))
@@ -107,8 +105,7 @@ class GuidedMixup:
             maps = gradient_saliency(model, batch.images, batch.labels)
         else:
             maps = spectral_residual(self._functional, batch.images, kernel_size=self.kernel_size, sigma=self.sigma)
-        side, sigma = [self.kernel_size, self.kernel_size], [self.sigma, self.sigma]
-        return as_distribution(self._functional.gaussian_blur(maps[:, None], side, sigma)[:, 0])
+        return as_distribution(blurred(self._functional, maps, kernel_size=self.kernel_size, sigma=self.sigma))
 
 
 class GuidedSR(GuidedMixup):

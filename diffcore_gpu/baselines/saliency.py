@@ -57,12 +57,32 @@ def spectral_residual(functional: ModuleType, images: Tensor, *, kernel_size: in
         amplitude = (spectrum.real.square() + spectrum.imag.square() + _TINY).sqrt()
         log = amplitude.log()
         smooth = avg_pool2d(pad(log, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
-        saliency = torch.fft.ifft2(spectrum * ((log - smooth).exp() / amplitude)).abs()
-        saliency = functional.gaussian_blur(saliency, [kernel_size, kernel_size], [sigma, sigma])
+        saliency = torch.fft.ifft2(spectrum * ((log - smooth).exp() / amplitude)).abs()[:, 0]
+        saliency = blurred(functional, saliency, kernel_size=kernel_size, sigma=sigma)
         if shrunk:
             saliency = functional.resize(saliency, list(images.shape[2:]), antialias=True)
-        result: Tensor = saliency[:, 0]
+        result: Tensor = saliency
         return result
+
+
+def blurred(functional: ModuleType, maps: Tensor, *, kernel_size: int, sigma: float) -> Tensor:
+    """Gaussian blur of maps, by torchvision.
+
+    The maps are handed over as the channels of one image, as GuidedMixup's authors do it, and not as images of one
+    channel. On the CPU that is the same, bit for bit, in a fraction of the time: torch has a kernel for a convolution
+    of each channel by itself.
+
+    Args:
+        functional: `torchvision.transforms.v2.functional`.
+        maps: float [B, H, W].
+        kernel_size: side of the kernel, pixels, odd.
+        sigma: pixels.
+
+    Returns:
+        As `maps`.
+    """
+    result: Tensor = functional.gaussian_blur(maps, [kernel_size, kernel_size], [sigma, sigma])
+    return result
 
 
 def gradient_saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

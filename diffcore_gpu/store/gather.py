@@ -20,7 +20,8 @@ def _note_fork() -> None:
     _threads_are_lost = True
 
 
-os.register_at_fork(after_in_child=_note_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 class ShardGather:

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.durable import named_os_errors
 
+try:
+    import fcntl
+except ImportError:  # as on Windows; reading a store does without
+    fcntl = None  # type: ignore[assignment]
+
 LOCK_NAME = "writer.lock"
+
+
+def require_locks(folder: Path) -> None:
+    """Refuse to write where the system has no `flock`.
+
+    Raises:
+        StoreError: it has none.
+    """
+    if fcntl is None:
+        raise StoreError(
+            f"{folder}: a store can be read on this system, but not written, for Python has no fcntl here; write it on "
+            "Linux and copy the folder"
+        )
 
 
 class WriterLock:

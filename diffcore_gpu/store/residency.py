@@ -1,5 +1,6 @@
 """Where the counterparts live while a model trains: in the memory of the device that mixes, or in the store's files."""
 
+import math
 import os
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -109,7 +110,7 @@ def _copy_to(store: "CounterpartStore", device: torch.device) -> Tensor:
 
 def _read_ahead(store: "CounterpartStore") -> None:
     """Ask the operating system to bring the files into the page cache; returns at once."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
     if image_bytes(store) > memory:
         raise StoreError(
             f"{store.path}: its images need {image_bytes(store) / 2**30:.1f} GiB of host memory, but this machine has "

@@ -19,7 +19,7 @@ from diffcore_gpu.store import arguments
 from diffcore_gpu.store.durable import named_os_errors, replace_file
 from diffcore_gpu.store.fingerprint import as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, FileEntry, Manifest, shard_name
-from diffcore_gpu.store.lock import WriterLock
+from diffcore_gpu.store.lock import WriterLock, require_locks
 from diffcore_gpu.store.publish import is_complete, publish, remove_leftovers
 from diffcore_gpu.store.reader import CounterpartStore
 from diffcore_gpu.store.shards import ShardStream
@@ -122,6 +122,7 @@ class CounterpartWriter:
 
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path}: is a file; a store is a folder")
+        require_locks(self.path)
         with named_os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         self._lock = WriterLock(self.path)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from diffcore_gpu.baselines.guided_mixup import GuidedAP, GuidedMixup, GuidedSR
 from diffcore_gpu.baselines.one_cycle import greedy_cycle
@@ -47,6 +48,31 @@ def test_guided_ap_maps_are_the_blurred_gradient() -> None:
     ours = GuidedAP(CLASSES, mean=MEAN, std=STD).saliency_maps(batch, model)
     raw = functional.gaussian_blur(gradient_saliency(model, batch.images, batch.labels), [7, 7], [3.0, 3.0])
     torch.testing.assert_close(ours, raw / raw.sum((1, 2), keepdim=True))
+
+
+@pytest.mark.parametrize("side", [32, 160])
+@pytest.mark.parametrize(("maker", "blurs"), [(GuidedSR, 2), (GuidedAP, 1)])
+def test_a_call_gives_the_bits_of_blurred_images_of_one_channel_and_blurs_no_more_than_the_equation(
+    maker: type[GuidedSR] | type[GuidedAP], blurs: int, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blur = functional.gaussian_blur
+    shapes: list[tuple[int, ...]] = []
+
+    def counted(images: Tensor, *settings: list[float]) -> Tensor:
+        shapes.append(tuple(images.shape))
+        return blur(images, *settings)
+
+    def as_images(images: Tensor, *settings: list[float]) -> Tensor:
+        return blur(images[:, None], *settings)[:, 0]
+
+    batch = normalized_batch(4, side, side)
+    mixed = []
+    for replacement in (counted, as_images):
+        monkeypatch.setattr(functional, "gaussian_blur", replacement)
+        mixed.append(maker(CLASSES, mean=MEAN, std=STD)(batch, small_model()))
+    assert torch.equal(mixed[0].images, mixed[1].images)
+    assert torch.equal(mixed[0].targets, mixed[1].targets)
+    assert shapes == [(4, min(side, 128), min(side, 128)), (4, side, side)][-blurs:]
 
 
 def test_a_pixel_comes_from_the_image_to_which_it_matters(monkeypatch: pytest.MonkeyPatch) -> None:

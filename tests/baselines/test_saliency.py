@@ -6,7 +6,7 @@ import scipy.ndimage
 import torch
 from torch import Tensor, nn
 
-from diffcore_gpu.baselines.saliency import as_distribution, gradient_saliency, spectral_residual
+from diffcore_gpu.baselines.saliency import as_distribution, blurred, gradient_saliency, spectral_residual
 from tests.baselines.small_models import CLASSES, normalized_batch, small_model
 
 functional = pytest.importorskip("torchvision.transforms.v2.functional", reason="torchvision is not installed")
@@ -40,6 +40,15 @@ def test_large_images_are_shrunk_to_128_and_the_map_brought_back() -> None:
     expected = functional.resize(spectral_residual(functional, small), [256, 256], antialias=True)
     correlation = np.corrcoef(ours.flatten().numpy(), expected.flatten().numpy())[0, 1]
     assert correlation > 0.9
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 40), (2, 128, 128), (5, 64, 64), (16, 33, 47), (3, 224, 224)])
+def test_blurring_maps_as_channels_gives_the_bits_of_blurring_them_as_images(shape: tuple[int, int, int]) -> None:
+    maps = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    for kernel_size, sigma in ((7, 3.0), (3, 0.5)):
+        ours = blurred(functional, maps, kernel_size=kernel_size, sigma=sigma)
+        expected = functional.gaussian_blur(maps[:, None], [kernel_size, kernel_size], [sigma, sigma])[:, 0]
+        assert torch.equal(ours, expected)
 
 
 def test_an_odd_one_out_is_salient() -> None:
