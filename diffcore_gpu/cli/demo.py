@@ -20,7 +20,8 @@ def demo(
         outcome = run(out, seeds, say, bar("Training", "runs"), bar("Generating", "counterparts"))
     if as_json:
         arms = {arm.name: {"coverage": arm.coverage, "accuracies": arm.accuracies} for arm in outcome.arms}
-        print_json({"arms": arms, "generation": outcome.report.as_json(), "page": str(outcome.page)})
+        generation = outcome.report.as_json()
+        print_json({"arms": arms, "caveat": outcome.caveat, "generation": generation, "page": str(outcome.page)})
         return
     print(
         f"Top-1 accuracy on {outcome.num_held_out} held-out digits after training on {outcome.num_training}, "
@@ -31,6 +32,7 @@ def demo(
         [heading]
         + [[a.name, f"{a.coverage:.0%}", f"{100 * a.mean:.2f}", f"{100 * a.spread:.2f}"] for a in outcome.arms]
     )
+    print(outcome.caveat)
     print(f"What was generated and what the filter discarded: {outcome.page}")
     print(f"What a training batch looks like: {outcome.sheet}")
     print(f"The accuracies of every run: {outcome.results}")

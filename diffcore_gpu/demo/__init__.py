@@ -1,1 +1,1 @@
-"""What `diffcore demo` shows: from a folder of real images to accuracies with and without counterparts, in a minute."""
+"""What `diffcore demo` shows, in a few minutes: from real images to accuracies with and without counterparts."""

@@ -54,15 +54,28 @@ class Arm:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the demo made: the arms, where its files are, and what the filter did for full coverage."""
+    """What the demo made: the arms, where its files are, and what the filter did for full coverage.
+
+    `num_fitted` real digits, on which no arm trains, are what generator and filter were fitted on.
+    """
 
     arms: list[Arm]
+    num_fitted: int
     num_training: int
     num_held_out: int
     sheet: Path
     results: Path
     page: Path
     report: GenerationReport
+
+    @property
+    def caveat(self) -> str:
+        """What must stand beside the accuracies."""
+        return (
+            f"The counterparts know more than these {self.num_training} digits: their generator and the filter were "
+            f"fitted on {self.num_fitted} other real ones, which the arm without never sees. No arm goes without the "
+            "filter, so what it adds is not shown."
+        )
 
 
 def _fresh(out: Path) -> None:
@@ -131,7 +144,7 @@ def run(
     """
     images, labels = digits.load_digits()
     _fresh(out)
-    _, training_index, held_out_index = digits.split(labels, PER_CLASS, SPLIT_SEED)
+    fitted_index, training_index, held_out_index = digits.split(labels, PER_CLASS, SPLIT_SEED)
     train_labels = labels[training_index]
 
     real = digits.write_real(out / "real", images[training_index], train_labels)
@@ -184,4 +197,6 @@ def run(
         json.dumps([{"name": a.name, "coverage": a.coverage, "accuracies": a.accuracies} for a in arms], indent=2)
         + "\n"
     )
-    return Outcome(arms, len(real), len(held_out_index), sheet, results, pages["100"], reports["100"])
+    return Outcome(
+        arms, len(fitted_index), len(real), len(held_out_index), sheet, results, pages["100"], reports["100"]
+    )

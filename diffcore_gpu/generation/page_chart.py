@@ -142,16 +142,6 @@ def stage_bar(shares: Mapping[str, float]) -> str:
     return "".join((*parts, "</svg>"))
 
 
-def range_bar(low: float, high: float, most: float, name: str) -> str:
-    """A bar from 0 to `low`, and fainter from there to `high`, on a scale from 0 to `most`."""
-    return (
-        '<svg class="range" aria-hidden="true" width="100%" height="12">'
-        '<rect class="track" x="0" y="0" width="100%" height="12"/>'
-        f'<rect class="{name} faint" x="0" y="0" width="{100 * high / most:.2f}%" height="12"/>'
-        f'<rect class="{name}" x="0" y="0" width="{100 * low / most:.2f}%" height="12"/></svg>'
-    )
-
-
 def _steps(counts: list[int], unit: float) -> str:
     """The area under the counts as a path, one run of non-empty bins after another."""
     path = []

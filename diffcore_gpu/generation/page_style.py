@@ -48,17 +48,11 @@ nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; m
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: .8rem;
   align-items: start; }
 .two h3 { margin-bottom: .6rem; }
-.compare { width: 100%; border-collapse: collapse; font-size: .9rem; }
-.compare th, .compare td { border: 0; padding: .25rem .5rem .25rem 0; font-weight: 400; text-align: left; }
-.compare td.value { white-space: nowrap; text-align: right; padding-right: 0; font-variant-numeric: tabular-nums; }
-.compare td.bar-cell { width: 45%; }
-.compare tr.own th, .compare tr.own td.value { font-weight: 650; }
 
 svg { display: block; }
 svg text { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
 .chart { overflow: visible; }
 .accepted { fill: var(--accepted); } .discarded { fill: var(--discarded); }
-.own-range { fill: var(--discarded); } .paper-range { fill: var(--s4); } .faint { opacity: .45; }
 .track { fill: var(--track); }
 .grid { stroke: var(--rule); } .ground { stroke: var(--soft); }
 line.threshold, path.threshold { stroke: var(--threshold); stroke-width: 2; fill: none; }
@@ -139,7 +133,6 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .85rem; }
   .settings div { grid-template-columns: 7.5rem 1fr; }
   .scroll th, .scroll td { padding: .4rem .55rem; }
   .scroll tbody th { min-width: 10rem; max-width: 12rem; font-size: .8rem; }
-  .compare td.bar-cell { width: 34%; }
   .multiples { grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .5rem; }
   .multiples .card { padding: .55rem .6rem .4rem; }
 }

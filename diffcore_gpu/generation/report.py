@@ -9,34 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from diffcore_gpu.generation.report_histogram import Histogram
 
 VERSION = 1
 """Of the report's JSON form."""
-
-
-class PublishedDiscards(NamedTuple):
-    """The share of generated images that the paper's filter discarded, in percent of those generated."""
-
-    dataset: str
-    low: float
-    high: float
-    source: str
-
-    @property
-    def text(self) -> str:
-        """``10.1–11.1 %`` or ``about 15 %``."""
-        return f"about {self.low:g} %" if self.low == self.high else f"{self.low:g}–{self.high:g} %"
-
-
-_PAPER = "Islam and Akhtar, Context-guided Responsible Data Augmentation with Diffusion Models"
-PAPER_DISCARDS = (
-    PublishedDiscards("CUB-Birds", 10.1, 11.1, f"{_PAPER}, Fig. 7: steady from 10 % to 100 % augmentation"),
-    PublishedDiscards("Stanford Cars", 15.0, 15.0, f"{_PAPER}, Fig. 8(b): steady from 10 % to 100 % augmentation"),
-)
-"""What the paper published, to stand beside a run's own share."""
 
 
 @dataclass(frozen=True)
@@ -289,7 +267,7 @@ class GenerationReport:
 
     @property
     def discarded_percent(self) -> float:
-        """Discarded images in percent of those generated, to compare with `PAPER_DISCARDS`; NaN where none was."""
+        """Discarded images in percent of those generated; NaN where none was."""
         return _percent(self.discarded, self.generated)
 
     @property
@@ -339,7 +317,6 @@ class GenerationReport:
             "accepted": self.accepted,
             "discarded": self.discarded,
             "discarded_percent": _rounded(self.discarded_percent, 3),
-            "paper_discarded_percent": {known.dataset: [known.low, known.high] for known in PAPER_DISCARDS},
             "coverage": _rounded(self.coverage, 6),
             "images_per_second": _rounded(self.images_per_second, 4),
             "stage_shares": {stage: round(share, 6) for stage, share in self.stage_shares.items()},

@@ -59,7 +59,7 @@ def test_report_for_a_person(run: Run, real: Path, models: Models, tmp_path: Pat
     assert {prompt.split(",")[0] for prompt in store.prompts} == {"an 8", "a [b]3"}
     assert store.metadata["text_to_image"]["gamma"] == 6.5
     assert store.metadata["text_to_image"]["w"] == 7.5
-    assert "CUB-Birds 10.1–11.1 %, Stanford Cars about 15 %" in outcome.out
+    assert "about half of all pairs of real images lie below a measured τ too" in outcome.out
     assert "[b]3" in outcome.out
     page = tmp_path / "out.report" / "index.html"
     assert f"Report: {page}" in outcome.out

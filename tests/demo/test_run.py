@@ -26,6 +26,8 @@ def test_the_whole_demo_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert all(0 <= accuracy <= 1 for arm in outcome.arms for accuracy in arm.accuracies)
     assert ticks == [(1, 3), (2, 3), (3, 3)]
     assert len(said) == 3
+    assert outcome.num_fitted + outcome.num_training + outcome.num_held_out == len(digits.load_digits()[1])
+    assert f"fitted on {outcome.num_fitted} other real ones, which the arm without never sees" in outcome.caveat
     assert outcome.report.discarded > 0
     assert outcome.report.generated == outcome.report.accepted + outcome.report.discarded
     assert "handwritten digit" in outcome.page.read_text()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diffcore_gpu.generation.report import PAPER_DISCARDS, Candidate, ClassReport, GenerationReport
+from diffcore_gpu.generation.report import Candidate, ClassReport, GenerationReport
 from tests.generation.reports import make_run
 
 
@@ -75,11 +75,3 @@ def test_contradicting_counts_are_refused() -> None:
         ClassReport("a", samples=3, wanted=3, covered=1, generated=2, discarded=3, threshold=0.5)
     with pytest.raises(ValueError, match="negative"):
         ClassReport("a", samples=-1, wanted=0, covered=0, generated=0, discarded=0, threshold=0.5)
-
-
-def test_the_papers_figures() -> None:
-    assert {known.dataset: known.text for known in PAPER_DISCARDS} == {
-        "CUB-Birds": "10.1–11.1 %",
-        "Stanford Cars": "about 15 %",
-    }
-    assert all("Fig" in known.source for known in PAPER_DISCARDS)
