@@ -1,5 +1,8 @@
 """The comparison methods: each mixes a batch as its paper says, behind one small protocol.
 
+Where one differs from its authors' code, its module says so. It is not promised that they are as fast as that code:
+Mixup and ResizeMix cost more than it where batch and images are small, CutMix and SaliencyMix on larger ones too.
+
 They exist so that a benchmark can put DiffCoRe-Mix beside them; `make_baseline` makes one by name.
 """
 
@@ -48,7 +51,7 @@ def make_baseline(
     store: "CounterpartStore | None" = None,
     **settings: Any,
 ) -> Baseline:
-    """Make a comparison method with its published defaults.
+    """Make a comparison method with its published defaults, but for what its module says.
 
     Args:
         name: one of `BASELINES`.

@@ -6,8 +6,10 @@ Robustness and Uncertainty", ICLR 2020.
 with three chains of one to three operations each. The label stays. It is `torchvision.transforms.v2.AugMix`, called for
 each image, since each draws its own chains, on 8-bit pixels on the images' device.
 
-Defaults are those of the authors' code: width 3, depth drawn, α 1, severity 3, and without the operations that occur in
-ImageNet-C (brightness, colour, contrast, sharpness), which torchvision has by default.
+Width 3, depth drawn, α 1, severity 3, and the operations without those that occur in ImageNet-C (brightness, colour,
+contrast, sharpness), which torchvision has by default, are as in the authors' code. The magnitudes are torchvision's,
+and they are weaker: at severity 3 it draws one of {0, 1/9, 2/9} of an operation's range for each operation, where the
+authors' code draws uniformly from (0.1, 3)/10.
 
 Left out: the Jensen-Shannon loss between three views of a batch, which changes the training rather than the batch.
 """
@@ -25,7 +27,7 @@ from diffcore_gpu.baselines.protocol import Batch, Mixed, Need, one_hot
 
 
 class AugMix:
-    """AugMix by torchvision, with the authors' defaults.
+    """AugMix by torchvision, with its magnitudes and otherwise the authors' defaults.
 
     Args:
         num_classes: K.

@@ -10,6 +10,9 @@ and diverse. The saliency is the size of the loss gradient (`gradient_saliency`)
 Defaults are those of the authors' code: b 4, β 0.32, γ 1, threshold τ 0.83 (hard), η 0.05, ω 0.001, Dirichlet α 2, 4
 rounds, outputs with the same inputs driven apart.
 
+Of inputs that are shown equally often, the first counts as shown more; the authors' code takes them in no given order,
+so from the second round on the labelings may differ.
+
 Everything small (the labeling of 20 × 16 blocks) happens on the CPU, for which the device is waited for once; the
 published code goes back and forth for each of the 80 graph cuts. The images are mixed on the device, as one matrix
 product per block.

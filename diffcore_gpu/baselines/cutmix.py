@@ -7,8 +7,9 @@ M is 0 inside a box whose sides are sqrt(1 − λ) of the image's, λ ~ Beta(α,
 borders; λ' = 1 − (area of the clipped box)/(H·W). One λ and one box for the batch.
 
 The mixing is `torchvision.transforms.v2.CutMix` with α = 1, the paper's default too. Image i is mixed with its
-neighbour i − 1, which is a random partner in a shuffled batch. Left out: the probability of mixing (1 for ImageNet, 0.5
-for CIFAR in the paper), which is 1 here.
+neighbour i − 1: a random partner in a shuffled batch, but one that is never the image itself, where the authors' code
+draws a permutation. To find the neighbours torchvision copies the whole batch, where the authors' code copies boxes.
+Left out: the probability of mixing (1 for ImageNet, 0.5 for CIFAR in the paper), which is 1 here.
 """
 
 import torch

@@ -6,9 +6,12 @@ Models", CVPR 2024.
 g is a generated image made from x, f a fractal, and M shows x in one half of the image: left, right, top or bottom,
 each as often. Between the halves M goes from 1 to 0 along a seam of 20 pixels. The label stays.
 
-Defaults are those of the paper and the authors' code: λ 0.2, a seam of 20 pixels. The generated images are the
-counterparts of this project's store, drawn anew for each image from its rows; the fractals are ours (`fractals`). The
-authors write the mixed images to files before training; here they are mixed in each batch, on the device.
+λ 0.2 and the seam of 20 pixels are those of the paper and of the authors' code. Otherwise that code differs: it shows x
+on the left or on top alone, where the paper has all four halves; it mixes images of 256 × 256, where here the seam has
+20 pixels at any size; and it writes the mixed images to files before training. Here they are mixed in each batch, on
+the device, a cost in each step that the authors' training does not have. The generated images are the counterparts of
+this project's store, drawn anew for each image from its rows, and need not have been made from x as the authors' are;
+the fractals are ours (`fractals`).
 
 A sample without a counterpart stays as it is.
 """
@@ -29,7 +32,7 @@ from diffcore_gpu.store.residency import Residency, ResidentStore
 
 
 class DiffuseMix:
-    """DiffuseMix with the authors' defaults.
+    """DiffuseMix as in its paper, in each batch.
 
     Args:
         num_classes: K.

@@ -3,7 +3,8 @@
     x̃_i = λ·x_i + (1 − λ)·x_j,   ỹ_i = λ·y_i + (1 − λ)·y_j,   λ ~ Beta(α, α), one λ for the batch
 
 The mixing is `torchvision.transforms.v2.MixUp`, with its default α = 1, which fine-grained work uses too (the paper has
-0.2 for ImageNet). Image i is mixed with its neighbour i − 1, which is a random partner in a shuffled batch.
+0.2 for ImageNet). Image i is mixed with its neighbour i − 1: a random partner in a shuffled batch, but never the image
+itself, where the authors' code draws a permutation.
 """
 
 import torch

@@ -54,7 +54,7 @@ class Mixed:
 
 
 class Baseline(Protocol):
-    """A comparison method with its published defaults.
+    """A comparison method with its published defaults, but for what its module says.
 
     A method is made as ``Method(num_classes, mean=…, std=…, seed=…, **its own settings)`` and draws its random numbers
     from a generator of its own, so that it repeats from run to run.

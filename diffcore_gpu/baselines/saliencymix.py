@@ -10,8 +10,9 @@ contrib, on the CPU; rounded down to 256 levels, the first of the most salient p
 
 OpenCV's detector reads 8-bit images. The authors' training code hands it the normalized float image, whose bytes it
 then reads as if they were pixels: the place that it finds has little to do with the image. The default here is what the
-paper describes, the saliency of the 8-bit grey image; `saliency_of="normalized"` repeats the authors' call. The default
-sends one byte per pixel to the CPU, a twelfth of what the authors' code sends.
+paper describes, the saliency of the 8-bit grey image, so its boxes lie elsewhere than those of the authors' code;
+`saliency_of="normalized"` repeats the authors' call. The default sends one byte per pixel to the CPU, a twelfth of what
+the authors' code sends.
 
 Left out: the probability of mixing (1 for ImageNet, 0.5 for CIFAR in the paper), which is 1 here.
 """
@@ -40,7 +41,7 @@ _LUMA = {1: (1.0,), 3: (0.299, 0.587, 0.114)}
 
 
 class SaliencyMix:
-    """SaliencyMix with the authors' defaults.
+    """SaliencyMix with the authors' defaults, but the saliency of the pixels.
 
     Args:
         num_classes: K.
