@@ -17,7 +17,7 @@ class IndexedDataset(Dataset[Any]):
     of the whole, which the store knows. `IndexedDataset(Subset(dataset, part))` counts from 0 in the part.
 
     Attributes that this class does not have (`targets`, `classes`, `samples`, `root`, …) are those of the wrapped
-    dataset.
+    dataset. That is so for reading alone: to change its `transform`, set that of `dataset`.
 
     Args:
         dataset: anything with `__getitem__` by integer and `__len__`. An item that is not a tuple or list becomes

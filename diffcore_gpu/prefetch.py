@@ -163,6 +163,7 @@ class PrefetchLoader:
     Like a `DataLoader` it can be iterated any number of times, and every iteration starts anew. An exception of the
     loader is raised in the place of the batch that it stopped. Batches are taken from the loader `depth` batches ahead
     and by the caller's own thread, so that a dataset which uses torch's global random numbers repeats from run to run.
+    It does not share batches among ranks: where a trainer does that to loaders, wrap the loader that it has prepared.
 
     Args:
         loader: yields tuples or lists (images, …, index) whose last entry is an int64 vector [B] of dataset indices,

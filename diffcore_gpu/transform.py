@@ -28,15 +28,20 @@ class DiffCoreMix(nn.Module):
     """Mix every image of a batch with a generated counterpart of its class (DiffCoRe-Mix, eqs. 6–8).
 
     The label of a sample does not change, since its counterpart is of the same class. On a GPU the whole transform is
-    one kernel launch, without synchronization; it works under ``torch.compile(fullgraph=True)``, inside a CUDA graph
-    and under autocast. In ``eval()`` it returns its input. With `geometry` it takes the loader's raw bytes, and the
-    same launch also crops, resizes, mirrors and normalizes; in ``eval()`` it then takes the central crop. What happens
-    to a sample depends on `seed`, the round and the sample's dataset index alone (see `diffcore_gpu.plan`), so not on
-    batch size, workers, ranks or device.
+    one kernel launch, and where forward passes advance the round a second, tiny one that adds one to it; neither waits
+    for the device. Images of other strides than contiguous and channels_last are copied before. It works under
+    ``torch.compile(fullgraph=True)``, inside a CUDA graph and under autocast. In ``eval()`` it returns its input. With
+    `geometry` it takes the loader's raw bytes, and the same launch also crops, resizes, mirrors and normalizes; in
+    ``eval()`` it then takes the central crop. What happens to a sample depends on `seed`, the round and the sample's
+    dataset index alone (see `diffcore_gpu.plan`), so not on batch size, workers, ranks or device.
 
     The round is a buffer on the device. Unless told otherwise, every forward pass in training mode advances it by one,
     also when it is replayed in a CUDA graph. After `set_epoch(epoch)` the round is the epoch and stays until the next
-    call: then a run on 4 ranks sees exactly the images that a run on 1 rank sees.
+    call: then a run on 4 ranks sees exactly the images that a run on 1 rank sees. A sample that is drawn twice in such
+    an epoch, as by a sampler that draws with replacement, is mixed alike both times.
+
+    Call it in the process that trains, not in a `DataLoader`'s workers: each of them advances a round of its own, which
+    is lost with it, so that every epoch would mix as the first; and workers that persist do not hear of `set_epoch`.
 
     Args:
         store: an open counterpart store.

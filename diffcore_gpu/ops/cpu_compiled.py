@@ -57,7 +57,7 @@ def cpu_backend(dtype: torch.dtype) -> CpuBackend:
 
     Returns:
         "numba": one compiled pass over the pixels, for float32 and uint8 where numba is installed. "torch": some torch
-        operators for each image, several times slower; for float16 and bfloat16 always.
+        operators for each image, in a multiple of the time; for float16 and bfloat16 always.
     """
     return "numba" if dtype in _FUNCTIONS and _kernels() is not None else "torch"
 
