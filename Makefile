@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # A process for each processor, with one thread; `make test PYTEST_ARGS=` runs all tests in one process.
-PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist loadgroup
+PYTEST_ARGS ?= -n auto --maxprocesses 8
 
 .PHONY: demo test test-all lint types rehearsal check clean
 

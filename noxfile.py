@@ -19,7 +19,7 @@ CORNERS = [
     ("3.11", "middle"), ("3.13", "middle"),
     ("3.11", "newest"), ("3.13", "newest"),
 ]  # fmt: skip
-IN_PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "loadgroup")
+IN_PARALLEL = ("-n", "auto", "--maxprocesses", "8")
 """As `make test` has it."""
 
 
