@@ -20,8 +20,8 @@ def printable(text: str) -> str:
 
 
 def say(message: str) -> None:
-    """A remark for a person, on stderr."""
-    print(printable(message), file=sys.stderr)
+    """A remark for a person, on stderr; a line in one write, which Ctrl-C cannot cut from its end."""
+    sys.stderr.write(printable(message) + "\n")
 
 
 def print_json(value: Mapping[str, Any]) -> None:
