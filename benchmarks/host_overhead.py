@@ -23,8 +23,8 @@ from diffcore_gpu.benchmarks.arguments import SuiteParser, device_of, positive
 from diffcore_gpu.benchmarks.measure import interleaved, summary, table
 from diffcore_gpu.benchmarks.random_data import DTYPES, FORMATS, MEAN, ROWS, STD, random_images, random_store
 from diffcore_gpu.benchmarks.runs import Run
-from diffcore_gpu.ops import mixing
-from diffcore_gpu.ops.drawing import DrawArguments
+from diffcore_gpu.ops.mix import op as mixing
+from diffcore_gpu.ops.runtime.drawing import DrawArguments
 
 
 class Recorder(TorchDispatchMode):

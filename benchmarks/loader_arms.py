@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from diffcore_gpu import DiffCoreMix, IndexedDataset, PrefetchLoader
 from diffcore_gpu.benchmarks.loader_data import Chosen, LoaderData
 from diffcore_gpu.benchmarks.random_data import MEAN, STD
-from diffcore_gpu.crops import RandomResizedCropMirror
+from diffcore_gpu.plan.crops import RandomResizedCropMirror
 from diffcore_gpu.store.residency import Residency
 
 FLOOR = "real images alone"

@@ -11,24 +11,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffcore_gpu.beta import Beta as Beta
-    from diffcore_gpu.crops import CropPlan as CropPlan
-    from diffcore_gpu.crops import RandomResizedCropMirror as RandomResizedCropMirror
-    from diffcore_gpu.crops import center_crop as center_crop
-    from diffcore_gpu.crops import draw_crops as draw_crops
-    from diffcore_gpu.crops import whole_image as whole_image
     from diffcore_gpu.data import IndexedDataset as IndexedDataset
     from diffcore_gpu.errors import DiffcoreError as DiffcoreError
     from diffcore_gpu.errors import StoreError as StoreError
-    from diffcore_gpu.ops import crop_mix as crop_mix
-    from diffcore_gpu.ops import crop_mix_reference as crop_mix_reference
-    from diffcore_gpu.ops import mix as mix
-    from diffcore_gpu.ops import mix_reference as mix_reference
-    from diffcore_gpu.ops import normalize_counterparts as normalize_counterparts
-    from diffcore_gpu.ops import resized_crop as resized_crop
+    from diffcore_gpu.ops.crop_mix.op import crop_mix as crop_mix
+    from diffcore_gpu.ops.crop_mix.op import crop_mix_reference as crop_mix_reference
+    from diffcore_gpu.ops.mix.op import mix as mix
+    from diffcore_gpu.ops.mix.reference import mix_reference as mix_reference
+    from diffcore_gpu.ops.mix.reference import normalize_counterparts as normalize_counterparts
+    from diffcore_gpu.ops.resized_crop.op import resized_crop as resized_crop
     from diffcore_gpu.plan import MixPlan as MixPlan
     from diffcore_gpu.plan import PlanConfig as PlanConfig
     from diffcore_gpu.plan import draw_plan as draw_plan
+    from diffcore_gpu.plan.beta import Beta as Beta
+    from diffcore_gpu.plan.crops import CropPlan as CropPlan
+    from diffcore_gpu.plan.crops import RandomResizedCropMirror as RandomResizedCropMirror
+    from diffcore_gpu.plan.crops import center_crop as center_crop
+    from diffcore_gpu.plan.crops import draw_crops as draw_crops
+    from diffcore_gpu.plan.crops import whole_image as whole_image
     from diffcore_gpu.prefetch import PrefetchLoader as PrefetchLoader
     from diffcore_gpu.store import CounterpartStore as CounterpartStore
     from diffcore_gpu.store import CounterpartWriter as CounterpartWriter
@@ -39,29 +39,29 @@ __version__ = "0.1.0"
 
 # Each name is imported when it is first used, so that `diffcore --help` need not wait for torch.
 _HOMES = {
-    "Beta": "beta",
+    "Beta": "plan.beta",
     "CounterpartStore": "store",
     "CounterpartWriter": "store",
-    "CropPlan": "crops",
+    "CropPlan": "plan.crops",
     "DiffCoreMix": "transform",
     "DiffcoreError": "errors",
     "IndexedDataset": "data",
     "MixPlan": "plan",
     "PlanConfig": "plan",
     "PrefetchLoader": "prefetch",
-    "RandomResizedCropMirror": "crops",
+    "RandomResizedCropMirror": "plan.crops",
     "StoreError": "errors",
-    "center_crop": "crops",
-    "crop_mix": "ops",
-    "crop_mix_reference": "ops",
+    "center_crop": "plan.crops",
+    "crop_mix": "ops.crop_mix.op",
+    "crop_mix_reference": "ops.crop_mix.op",
     "dataset_fingerprint": "store",
-    "draw_crops": "crops",
+    "draw_crops": "plan.crops",
     "draw_plan": "plan",
-    "mix": "ops",
-    "mix_reference": "ops",
-    "normalize_counterparts": "ops",
-    "resized_crop": "ops",
-    "whole_image": "crops",
+    "mix": "ops.mix.op",
+    "mix_reference": "ops.mix.reference",
+    "normalize_counterparts": "ops.mix.reference",
+    "resized_crop": "ops.resized_crop.op",
+    "whole_image": "plan.crops",
 }
 
 __all__ = sorted(_HOMES)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from diffcore_gpu.ops import mix_reference
+from diffcore_gpu.ops.mix.reference import mix_reference
 from diffcore_gpu.plan import LamSpec, MixPlan, draw_plan
 from diffcore_gpu.store import CounterpartStore
 

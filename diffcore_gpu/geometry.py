@@ -5,10 +5,10 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from diffcore_gpu.crops import RandomResizedCropMirror, center_crop
-from diffcore_gpu.ops.crop_mixing import plan_tensors, with_crops
-from diffcore_gpu.ops.resized_crop import check_bytes, check_output
+from diffcore_gpu.ops.crop_mix.op import plan_tensors, with_crops
+from diffcore_gpu.ops.resized_crop.op import check_bytes, check_output
 from diffcore_gpu.plan import MixPlan
+from diffcore_gpu.plan.crops import RandomResizedCropMirror, center_crop
 
 CounterpartCrop: TypeAlias = Literal["own", "same"]
 

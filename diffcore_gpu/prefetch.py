@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from diffcore_gpu.ops.draw_cpu import draw_cpu
+from diffcore_gpu.ops.runtime.draw_cpu import draw_cpu
 from diffcore_gpu.plan import MixPlan, Pairs, check_index_range
 
 if TYPE_CHECKING:

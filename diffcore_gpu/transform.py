@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.profiler import record_function
 
-from diffcore_gpu.crops import RandomResizedCropMirror
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.geometry import CounterpartCrop, GeometryStage
-from diffcore_gpu.ops.cpu_compiled import CompiledMix
-from diffcore_gpu.ops.mixing import as_dense, can_mix_directly, check_images
-from diffcore_gpu.ops.normalization import affine_of
-from diffcore_gpu.ops.output_cpu import empty_output_like
+from diffcore_gpu.ops.mix.cpu_numba import CompiledMix
+from diffcore_gpu.ops.mix.op import as_dense, can_mix_directly, check_images
+from diffcore_gpu.ops.runtime.normalization import affine_of
+from diffcore_gpu.ops.runtime.output_cpu import empty_output_like
 from diffcore_gpu.plan import BoxPlacement, LamSpec, MixPlan, PlanConfig, RowChoice, check_labels
+from diffcore_gpu.plan.crops import RandomResizedCropMirror
 from diffcore_gpu.prefetch import Draw, Handover, Prefetched
 from diffcore_gpu.store.residency import Residency, ResidentStore
 

@@ -28,7 +28,7 @@ CROP_ATTEMPTS = 10
 """Crops that are drawn for a sample until one fits."""
 
 GRID_BITS = 24
-"""Probabilities, areas and λ are multiples of 2⁻²⁴: λ and 1 − λ are then exact in float32, and bytes mix in integers."""
+"""Probabilities, areas and λ are multiples of 2⁻²⁴: λ and 1 − λ are exact in float32, and bytes mix in integers."""
 TABLE_BITS = 16
 """The upper bits of a word choose an entry of a table (quantiles of λ, aspect ratios)."""
 
@@ -59,4 +59,4 @@ CONSTANTS = (
     "crop_area_span",
     "mirror_below",
 )
-"""What is the same for every batch, packed into one int64 vector in this order, so that a launch takes few arguments."""
+"""What is the same for every batch, packed into one int64 vector in this order: a launch takes few arguments."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
 
 import diffcore_gpu as dc
-from diffcore_gpu.ops.reference import real_weight
+from diffcore_gpu.ops.mix.reference import real_weight
 from diffcore_gpu.profiling import ProfileError, bytes_to_move, copy_speed, profile_training
 from tests.pairs import pairs_of_counts
 from tests.stores import write_store

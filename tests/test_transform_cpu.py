@@ -30,7 +30,7 @@ def test_every_way_on_the_cpu_gives_the_same(
 ) -> None:
     """Directly; by the operators; and in torch, as without numba."""
     from diffcore_gpu import transform
-    from diffcore_gpu.ops import mixing
+    from diffcore_gpu.ops.mix import op as mixing
 
     def mix() -> dc.DiffCoreMix:
         return dc.DiffCoreMix(store, mean=MEAN, std=STD, inplace=inplace, lam=lam, seed=5)

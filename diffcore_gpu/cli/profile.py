@@ -84,7 +84,7 @@ def _values(store: Path, result: "TrainingProfile") -> dict[str, Any]:
 def _print(result: "TrainingProfile") -> None:
     import torch
 
-    from diffcore_gpu.ops import cpu_backend
+    from diffcore_gpu.ops.mix.cpu_numba import cpu_backend
 
     shape = " x ".join(map(str, (result.batch_size, *result.image_shape)))
     kernels = "– (there are none on the CPU)" if result.mix_kernels is None else f"{result.mix_kernels:g}"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diffcore_gpu.philox import philox4x32, split_words
+from diffcore_gpu.plan.philox import philox4x32, split_words
 
 STREAM_COVERAGE = 64
 """Philox stream of (order of the samples of a class: high word, low word); the mixing plan uses streams below."""

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffcore_gpu.beta import Beta
 from diffcore_gpu.plan import Pairs
+from diffcore_gpu.plan.beta import Beta
 
 COUNTS = (1, 0, 2, 5, 1, 1, 3, 0, 4, 1, 2, 1, 5, 1, 1, 2)
 """Counterparts of each sample of the store that the plans are drawn for."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from diffcore_gpu.crops import RandomResizedCropMirror, draw_crops
 from diffcore_gpu.kernels.spec import GRID_BITS, STREAM_VERSION
-from diffcore_gpu.plan import PlanConfig, draw
+from diffcore_gpu.plan import PlanConfig, draw_mix
+from diffcore_gpu.plan.crops import RandomResizedCropMirror, draw_crops
 from tests.golden.cases import CROPS, PLANS, CropCase, PlanCase, crop_index, pairs, plan_index
 
 
@@ -25,7 +25,7 @@ def path_of(version: int = STREAM_VERSION) -> Path:
 def plan_of(case: PlanCase) -> dict[str, Any]:
     """A plan as torch draws it; λ in units of 2⁻²⁴, so that JSON holds it exactly."""
     config = PlanConfig(**case.settings)
-    plan = draw(
+    plan = draw_mix(
         plan_index(), pairs(), config.parameters(), config.lam_table(), height=case.size[0], width=case.size[1],
         seed=case.seed, round=torch.tensor(case.round),
     )  # fmt: skip

@@ -14,10 +14,10 @@ from torch import Tensor
 from triton.compiler import make_backend
 from triton.runtime.jit import create_function_from_signature
 
-from diffcore_gpu.crops import RandomResizedCropMirror
 from diffcore_gpu.kernels import crop_mix, mix, resized_crop
 from diffcore_gpu.kernels.ahead_of_time import KERNELS, TARGETS, specialize
 from diffcore_gpu.plan import PlanConfig
+from diffcore_gpu.plan.crops import RandomResizedCropMirror
 
 BACKEND = make_backend(TARGETS["sm_90"])
 # (batch, elements by which all that is small lies beside an aligned address)

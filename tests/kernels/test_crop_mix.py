@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffcore_gpu.beta import Beta
-from diffcore_gpu.crops import RandomResizedCropMirror, central_crop
 from diffcore_gpu.kernels import Drawn, DrawnCrops, crop_mix, launch_crop_mix_plan, launch_crop_mix_store
-from diffcore_gpu.ops.crop_mixing import crop_mix_reference, plan_tensors, with_crops
-from diffcore_gpu.ops.drawing import empty_crops, empty_plan
-from diffcore_gpu.ops.normalization import affine_of
-from diffcore_gpu.plan import MixPlan, Pairs, PlanConfig, draw
+from diffcore_gpu.ops.crop_mix.op import crop_mix_reference, plan_tensors, with_crops
+from diffcore_gpu.ops.runtime.drawing import empty_crops, empty_plan
+from diffcore_gpu.ops.runtime.normalization import affine_of
+from diffcore_gpu.plan import MixPlan, Pairs, PlanConfig, draw_mix
+from diffcore_gpu.plan.beta import Beta
+from diffcore_gpu.plan.crops import RandomResizedCropMirror, central_crop
 from tests.kernels.device import DEVICE
 from tests.pairs import pairs_of_counts
 
@@ -68,7 +68,7 @@ class Work:
         """The plan as plain torch draws it."""
         size = self.geometry.size
         common = {"seed": 9, "round": torch.tensor(3)}
-        plan = draw(
+        plan = draw_mix(
             self.index, self.pairs, config.parameters(), config.lam_table(), height=size[0], width=size[1], **common
         )
         if labels is not None:

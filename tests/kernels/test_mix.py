@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffcore_gpu.beta import Beta
 from diffcore_gpu.kernels import Drawn, launch_mix_plan, launch_mix_store
-from diffcore_gpu.ops.drawing import empty_plan
-from diffcore_gpu.ops.normalization import affine_of
-from diffcore_gpu.ops.reference import mix_reference
-from diffcore_gpu.plan import MixPlan, Pairs, PlanConfig, draw
+from diffcore_gpu.ops.mix.reference import mix_reference
+from diffcore_gpu.ops.runtime.drawing import empty_plan
+from diffcore_gpu.ops.runtime.normalization import affine_of
+from diffcore_gpu.plan import MixPlan, Pairs, PlanConfig, draw_mix
+from diffcore_gpu.plan.beta import Beta
 from tests.kernels.device import DEVICE
 from tests.pairs import pairs_of_counts
 from tests.ulp import ulps_apart
@@ -90,7 +90,7 @@ class Batch:
         """The plan as plain torch draws it on the CPU."""
         height, width = self.images.shape[-2:]
         pairs = Pairs(self.pairs.pair_ptr.cpu(), self.pairs.pair_row.cpu(), self.pairs.num_rows)
-        return draw(
+        return draw_mix(
             self.index.cpu(),
             pairs,
             config.parameters(),

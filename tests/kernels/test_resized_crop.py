@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diffcore_gpu.kernels import launch_resized_crop
-from diffcore_gpu.ops.normalization import affine_of
-from diffcore_gpu.ops.resized_crop import resized_crop_reference
+from diffcore_gpu.ops.resized_crop.op import resized_crop_reference
+from diffcore_gpu.ops.runtime.normalization import affine_of
 from tests.kernels.device import DEVICE
 
 MEAN, STD = (0.485, 0.456, 0.406, 0.5), (0.229, 0.224, 0.225, 0.25)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffcore_gpu.beta import Beta
-from diffcore_gpu.ops.normalization import affine_of
-from diffcore_gpu.ops.reference import mix_reference
+from diffcore_gpu.ops.mix.reference import mix_reference
+from diffcore_gpu.ops.runtime.normalization import affine_of
 from diffcore_gpu.plan import BoxPlacement, MixPlan, Pairs, PlanConfig, RowChoice
+from diffcore_gpu.plan.beta import Beta
 from tests.pairs import pairs_of_counts
 
 MEAN, STD = (0.485, 0.456, 0.406, 0.5), (0.229, 0.224, 0.225, 0.25)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffcore_gpu.ops.reference import mix_reference, normalize_counterparts, real_weight
+from diffcore_gpu.ops.mix.reference import mix_reference, normalize_counterparts, real_weight
 from diffcore_gpu.plan import MixPlan
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops.cpu import mix_cpu
-from diffcore_gpu.ops.cpu_compiled import CompiledMix, cpu_backend, mix_compiled
-from diffcore_gpu.ops.drawing import DRAW_SCHEMA, DrawArguments, PlanTensors, check_plan, empty_plan
-from diffcore_gpu.ops.normalization import affine_on
-from diffcore_gpu.ops.output_cpu import empty_output_like
+from diffcore_gpu.ops.mix.cpu_numba import CompiledMix, cpu_backend, mix_compiled
+from diffcore_gpu.ops.mix.cpu_torch import mix_cpu
+from diffcore_gpu.ops.runtime.drawing import DRAW_SCHEMA, DrawArguments, PlanTensors, check_plan, empty_plan
+from diffcore_gpu.ops.runtime.normalization import affine_on
+from diffcore_gpu.ops.runtime.output_cpu import empty_output_like
 from diffcore_gpu.plan import MixPlan, Pairs
 
 SUPPORTED_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)

@@ -1,7 +1,7 @@
 """Draw and mix on the CPU in compiled code: one pass over the pixels on torch's threads, without an operator of torch.
 
-An operator takes as long to start as to mix some ten thousand values, so `diffcore_gpu.ops.cpu` is bound by how many it
-calls; this is bound by memory. It needs numba (the extra "cpu") and mixes float32 and uint8 images, with the same
+An operator takes as long to start as to mix some ten thousand values, so `diffcore_gpu.ops.mix.cpu_torch` is bound by
+how many it calls; this is bound by memory. It needs numba (the extra "cpu") and mixes float32 and uint8 images, with the same
 result: the plan is the same bit for bit, and values are computed in float64 and rounded once.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops.openmp import run_on_threads
+from diffcore_gpu.ops.runtime.openmp import run_on_threads
 from diffcore_gpu.plan import MixPlan, Pairs, check_index_range, check_labels
 
 CpuBackend: TypeAlias = Literal["numba", "torch"]
@@ -39,11 +39,11 @@ _compiling = threading.Lock()
 
 @cache
 def _kernels() -> ModuleType | None:
-    """`diffcore_gpu.ops.cpu_kernels`; None without numba, or with one that cannot be imported, which is said."""
+    """`diffcore_gpu.ops.mix.numba_kernels`; None without numba, or with one that cannot be imported, which is said."""
     if importlib.util.find_spec("numba") is None:
         return None
     try:
-        return importlib.import_module("diffcore_gpu.ops.cpu_kernels")
+        return importlib.import_module("diffcore_gpu.ops.mix.numba_kernels")
     except ImportError as error:  # numba refuses a NumPy that is newer than it knows
         warnings.warn(f"numba cannot be imported, so images on the CPU are mixed more slowly: {error}", stacklevel=2)
         return None

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffcore_gpu.beta import Beta
 from diffcore_gpu.plan import MixPlan, PlanConfig, draw_plan
+from diffcore_gpu.plan.beta import Beta
 from tests.pairs import one_row_each, pairs_of_counts
 
 FIELDS = ("row", "pixel", "lam", "box", "inside_real")

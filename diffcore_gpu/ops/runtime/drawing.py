@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops.draw_cpu import draw_cpu
+from diffcore_gpu.ops.runtime.draw_cpu import draw_cpu
 from diffcore_gpu.plan import DrawParameters, MixPlan, Pairs, check_index_range, check_labels
 
 if TYPE_CHECKING:

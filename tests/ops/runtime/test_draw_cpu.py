@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffcore_gpu.ops.draw_cpu import draw_cpu, draw_words
-from diffcore_gpu.philox import philox4x32, split_words
-from diffcore_gpu.plan import STREAM_BOX, STREAM_CHOICE, BoxPlacement, MixPlan, Pairs, PlanConfig, draw
+from diffcore_gpu.ops.runtime.draw_cpu import draw_cpu, draw_words
+from diffcore_gpu.plan import STREAM_BOX, STREAM_CHOICE, BoxPlacement, MixPlan, Pairs, PlanConfig, draw_mix
+from diffcore_gpu.plan.philox import philox4x32, split_words
 from tests.ops.cpu_cases import INT64, Drawing, drawings, many_boxes
 from tests.pairs import pairs_of_counts
 
@@ -51,7 +51,7 @@ def test_a_known_answer() -> None:
 def test_equals_the_plan_of_torch(drawing: Drawing) -> None:
     index, pairs, config, common = drawing
     arguments = index, pairs, config.parameters(), config.lam_table()
-    assert same(draw_cpu(*arguments, **common), draw(*arguments, **common))
+    assert same(draw_cpu(*arguments, **common), draw_mix(*arguments, **common))
 
 
 @pytest.mark.parametrize("height", [1, 224, 4096])
@@ -59,7 +59,7 @@ def test_equals_the_plan_of_torch(drawing: Drawing) -> None:
 def test_many_samples_equal_the_plan_of_torch(height: int, placement: BoxPlacement) -> None:
     index, pairs, config, common = many_boxes(height, placement)
     arguments = index, pairs, config.parameters(), None
-    assert same(draw_cpu(*arguments, **common), draw(*arguments, **common))
+    assert same(draw_cpu(*arguments, **common), draw_mix(*arguments, **common))
 
 
 def rounded_root(area: int) -> Fraction:
@@ -85,6 +85,6 @@ def test_sides_follow_from_exactly_rounded_roots(area: int, size: int) -> None:
     fake = pairs_of_counts(torch.ones(1, dtype=torch.int64))
     arguments = torch.zeros(1, dtype=torch.int64), Pairs(fake.pair_ptr, fake.pair_row, 1), config.parameters(), None
     common = {"height": size, "width": size, "seed": 0, "round": torch.tensor(0)}
-    for plan in (draw_cpu(*arguments, **common), draw(*arguments, **common)):
+    for plan in (draw_cpu(*arguments, **common), draw_mix(*arguments, **common)):
         top, left, bottom, right = plan.box[0].tolist()
         assert (bottom - top, right - left) == (expected, expected)

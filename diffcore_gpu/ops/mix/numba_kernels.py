@@ -14,9 +14,9 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic, overload
 
-from diffcore_gpu.beta import GRID, TABLE_BITS
-from diffcore_gpu.philox import KEY_STEPS, MASK, MULTIPLIERS, ROUNDS
 from diffcore_gpu.plan import STREAM_BOX, STREAM_CHOICE
+from diffcore_gpu.plan.beta import GRID, TABLE_BITS
+from diffcore_gpu.plan.philox import KEY_STEPS, MASK, MULTIPLIERS, ROUNDS
 
 
 class _Places(NamedTuple):
@@ -98,7 +98,7 @@ def _take(typing_context: Any, address: Any) -> Any:
 
 @njit
 def _philox(index: int, round: int, stream: int, key: int) -> tuple[int, int, int, int]:
-    """`diffcore_gpu.philox.philox4x32` of one counter."""
+    """`diffcore_gpu.plan.philox.philox4x32` of one counter."""
     c0, c1, c2, c3 = index & MASK, (index >> 32) & MASK, round & MASK, stream
     k0, k1 = key & MASK, (key >> 32) & MASK
     for _ in range(ROUNDS):

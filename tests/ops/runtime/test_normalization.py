@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffcore_gpu.ops.normalization import affine_of
+from diffcore_gpu.ops.runtime.normalization import affine_of
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from diffcore_gpu.ops import openmp
+from diffcore_gpu.ops.runtime import openmp
 
 
 def calls_on(threads: int) -> list[tuple[int, int]]:

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffcore_gpu.ops.cpu import Shards, mix_cpu
-from diffcore_gpu.ops.normalization import affine_of
-from diffcore_gpu.ops.reference import mix_reference
+from diffcore_gpu.ops.mix.cpu_torch import Shards, mix_cpu
+from diffcore_gpu.ops.mix.reference import mix_reference
+from diffcore_gpu.ops.runtime.normalization import affine_of
 from diffcore_gpu.plan import MixPlan, draw_plan
 from tests.ops.cpu_cases import MEAN, STD, any_box, patched, random_images
 from tests.pairs import one_row_each, pairs_of_counts

@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffcore_gpu.crops import CropParameters, CropPlan, central_crop, draw_crops_from
-from diffcore_gpu.ops.cpu import Shards
-from diffcore_gpu.ops.drawing import DRAW_SCHEMA, DrawArguments, PlanTensors, check_plan, empty_crops, empty_plan
-from diffcore_gpu.ops.mixing import as_dense
-from diffcore_gpu.ops.normalization import affine_on
-from diffcore_gpu.ops.reference import normalize_counterparts, real_weight
-from diffcore_gpu.ops.resized_crop import (
+from diffcore_gpu.ops.mix.cpu_torch import Shards
+from diffcore_gpu.ops.mix.op import as_dense
+from diffcore_gpu.ops.mix.reference import normalize_counterparts, real_weight
+from diffcore_gpu.ops.resized_crop.op import (
     check_bytes,
     check_output,
     clip_crop,
@@ -26,7 +23,17 @@ from diffcore_gpu.ops.resized_crop import (
     resized_crop_reference,
     write_normalized,
 )
+from diffcore_gpu.ops.runtime.drawing import (
+    DRAW_SCHEMA,
+    DrawArguments,
+    PlanTensors,
+    check_plan,
+    empty_crops,
+    empty_plan,
+)
+from diffcore_gpu.ops.runtime.normalization import affine_on
 from diffcore_gpu.plan import MixPlan
+from diffcore_gpu.plan.crops import CropParameters, CropPlan, central_crop, draw_crops_from
 
 if TYPE_CHECKING:
     from diffcore_gpu.kernels import DrawnCrops

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcore_gpu.crops import RandomResizedCropMirror, draw_crops
-from diffcore_gpu.ops import crop_mix, crop_mix_reference, resized_crop
-from diffcore_gpu.ops.crop_mixing import plan_tensors
-from diffcore_gpu.ops.normalization import affine_of
+from diffcore_gpu.ops.crop_mix.op import crop_mix, crop_mix_reference, plan_tensors
+from diffcore_gpu.ops.resized_crop.op import resized_crop
+from diffcore_gpu.ops.runtime.normalization import affine_of
 from diffcore_gpu.plan import MixPlan, PlanConfig, draw_plan
+from diffcore_gpu.plan.crops import RandomResizedCropMirror, draw_crops
 from tests.pairs import pairs_of_counts
 
 B, C, H, W, ROWS = 8, 3, 30, 26, 5

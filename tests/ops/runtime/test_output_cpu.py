@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffcore_gpu.ops import output_cpu
-from diffcore_gpu.ops.output_cpu import empty_output_like
+from diffcore_gpu.ops.runtime import output_cpu
+from diffcore_gpu.ops.runtime.output_cpu import empty_output_like
 
 LARGE = (16, 3, 128, 128)
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from diffcore_gpu.ops.mixing import as_dense
-from diffcore_gpu.ops.normalization import affine_on
-from diffcore_gpu.ops.reference import normalize_counterparts
+from diffcore_gpu.ops.mix.op import as_dense
+from diffcore_gpu.ops.mix.reference import normalize_counterparts
+from diffcore_gpu.ops.runtime.normalization import affine_on
 
 OUTPUT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 

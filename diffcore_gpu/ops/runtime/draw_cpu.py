@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcore_gpu.beta import GRID, TABLE_BITS
-from diffcore_gpu.philox import KEY_STEPS, MASK, MULTIPLIERS, ROUNDS
 from diffcore_gpu.plan import STREAM_BOX, STREAM_CHOICE, DrawParameters, MixPlan, Pairs
+from diffcore_gpu.plan.beta import GRID, TABLE_BITS
+from diffcore_gpu.plan.philox import KEY_STEPS, MASK, MULTIPLIERS, ROUNDS
 
 _Integers = NDArray[np.int64]
 

@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from diffcore_gpu.beta import GRID, TABLE_BITS, Beta, beta_quantiles
-from diffcore_gpu.philox import philox4x32, split_words
+from diffcore_gpu.plan.beta import GRID, TABLE_BITS, Beta, beta_quantiles
+from diffcore_gpu.plan.philox import philox4x32, split_words
 
 STREAM_CHOICE = 0
 """Philox stream of (mixed or not, pixel or patch, λ, which row)."""
@@ -202,7 +202,7 @@ def _box_side(area: Tensor, size: int) -> Tensor:
     return (side * size).to(torch.int64).clamp(1, size)
 
 
-def draw(
+def draw_mix(
     index: Tensor,
     pairs: Pairs,
     parameters: DrawParameters,
@@ -316,7 +316,7 @@ def draw_plan(
     round = round_for(index, height, width, round)
     check_index_range(index, store.pair_ptr.shape[0] - 1)
     table = config.lam_table()
-    return draw(
+    return draw_mix(
         index,
         Pairs(store.pair_ptr.to(index.device), store.pair_row.to(index.device), store.num_rows),
         config.parameters(),

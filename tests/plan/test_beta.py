@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
-from diffcore_gpu.beta import GRID, Beta, beta_quantiles
+from diffcore_gpu.plan.beta import GRID, Beta, beta_quantiles
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 0.4, 1.0, 1.5, 8.0, 200.0])

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffcore_gpu.beta import GRID, TABLE_BITS
-from diffcore_gpu.philox import philox4x32, split_words
 from diffcore_gpu.plan import round_for
+from diffcore_gpu.plan.beta import GRID, TABLE_BITS
+from diffcore_gpu.plan.philox import philox4x32, split_words
 
 STREAM_MIRROR = 2
 """Philox stream of the mirror flags: (of the image, of its counterpart)."""

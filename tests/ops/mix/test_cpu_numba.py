@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason='numba is not installed; it is the extra "cpu"')
 
-from diffcore_gpu.beta import Beta
-from diffcore_gpu.ops import cpu_compiled
-from diffcore_gpu.ops.cpu import mix_cpu
-from diffcore_gpu.ops.cpu_compiled import CompiledMix, cpu_backend, mix_compiled
-from diffcore_gpu.ops.cpu_kernels import Argument
-from diffcore_gpu.ops.drawing import empty_plan
-from diffcore_gpu.ops.normalization import affine_of
-from diffcore_gpu.ops.reference import mix_reference
-from diffcore_gpu.plan import BoxPlacement, MixPlan, Pairs, PlanConfig, draw, draw_plan
+from diffcore_gpu.ops.mix import cpu_numba as cpu_compiled
+from diffcore_gpu.ops.mix.cpu_numba import CompiledMix, cpu_backend, mix_compiled
+from diffcore_gpu.ops.mix.cpu_torch import mix_cpu
+from diffcore_gpu.ops.mix.numba_kernels import Argument
+from diffcore_gpu.ops.mix.reference import mix_reference
+from diffcore_gpu.ops.runtime.drawing import empty_plan
+from diffcore_gpu.ops.runtime.normalization import affine_of
+from diffcore_gpu.plan import BoxPlacement, MixPlan, Pairs, PlanConfig, draw_mix, draw_plan
+from diffcore_gpu.plan.beta import Beta
 from tests.ops.cpu_cases import MEAN, STD, Drawing, any_box, drawings, many_boxes, patched, random_images
-from tests.ops.test_draw_cpu import same
+from tests.ops.runtime.test_draw_cpu import same
 from tests.pairs import one_row_each, pairs_of_counts
 from tests.ulp import ulps_apart
 
@@ -76,7 +76,7 @@ def drawn_by_kernel(
 def test_equals_the_plan_of_torch(drawing: Drawing) -> None:
     index, pairs, config, common = drawing
     plan, refused = drawn_by_kernel(index, pairs, config, **common)
-    assert same(plan, draw(index, pairs, config.parameters(), config.lam_table(), **common))
+    assert same(plan, draw_mix(index, pairs, config.parameters(), config.lam_table(), **common))
     assert refused == any(not 0 <= sample < len(pairs.pair_ptr) - 1 for sample in index.tolist())
 
 
@@ -85,7 +85,7 @@ def test_equals_the_plan_of_torch(drawing: Drawing) -> None:
 def test_many_samples_equal_the_plan_of_torch(height: int, placement: BoxPlacement) -> None:
     index, pairs, config, common = many_boxes(height, placement)
     plan, _ = drawn_by_kernel(index, pairs, config, **common)
-    assert same(plan, draw(index, pairs, config.parameters(), None, **common))
+    assert same(plan, draw_mix(index, pairs, config.parameters(), None, **common))
 
 
 # The mix.
@@ -204,7 +204,7 @@ def test_draws_mixes_and_advances(generator: torch.Generator) -> None:
     mix = compiled_mix([rows[:3], rows[3:]], [2] * 4, config)
     pairs, counter, out = pairs_of_counts(torch.tensor([2] * 4)), torch.tensor(5), torch.empty_like(images)
     for round, advance in ((5, True), (6, False), (6, True), (7, False)):
-        expected = draw(
+        expected = draw_mix(
             index, Pairs(pairs.pair_ptr, pairs.pair_row, 8), config.parameters(), config.lam_table(), height=30,
             width=40, seed=11, round=torch.tensor(round),
         )  # fmt: skip
@@ -317,7 +317,9 @@ def test_without_a_folder_to_keep_it_in_it_is_compiled_anew(monkeypatch: pytest.
     index, pairs = torch.arange(3), one_row_each(3)
     common: Any = {"height": 9, "width": 8, "seed": 1, "round": torch.tensor(2)}
     plan, _ = drawn_by_kernel(index, Pairs(pairs.pair_ptr, pairs.pair_row, 3), PlanConfig(), **common)
-    assert same(plan, draw(index, Pairs(pairs.pair_ptr, pairs.pair_row, 3), PlanConfig().parameters(), None, **common))
+    assert same(
+        plan, draw_mix(index, Pairs(pairs.pair_ptr, pairs.pair_row, 3), PlanConfig().parameters(), None, **common)
+    )
 
 
 def test_a_plan_may_have_any_strides(generator: torch.Generator) -> None:

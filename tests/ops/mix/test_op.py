@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops import mix, mix_reference, mixing
-from diffcore_gpu.ops.drawing import empty_plan
-from diffcore_gpu.ops.normalization import affine_of, affine_on
+from diffcore_gpu.ops.mix import op as mixing
+from diffcore_gpu.ops.mix.op import mix
+from diffcore_gpu.ops.mix.reference import mix_reference
+from diffcore_gpu.ops.runtime.drawing import empty_plan
+from diffcore_gpu.ops.runtime.normalization import affine_of, affine_on
 from diffcore_gpu.plan import MixPlan, PlanConfig, draw_plan
 from tests.pairs import pairs_of_counts
 from tests.ulp import ulps_apart

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
-from diffcore_gpu.crops import CropPlan, RandomResizedCropMirror, center_crop, draw_crops, whole_image
+from diffcore_gpu.plan.crops import CropPlan, RandomResizedCropMirror, center_crop, draw_crops, whole_image
 
 SIGNIFICANCE = 1e-6
 N = 20_000

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcore_gpu.philox import philox4x32, split_words
+from diffcore_gpu.plan.philox import philox4x32, split_words
 
 word = st.integers(0, 2**32 - 1)
 

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcore_gpu.crops import CropPlan, RandomResizedCropMirror, draw_crops
-from diffcore_gpu.ops import resized_crop
-from diffcore_gpu.ops.normalization import affine_of
-from diffcore_gpu.ops.resized_crop import axis_weights, resized_crop_reference
+from diffcore_gpu.ops.resized_crop.op import axis_weights, resized_crop, resized_crop_reference
+from diffcore_gpu.ops.runtime.normalization import affine_of
+from diffcore_gpu.plan.crops import CropPlan, RandomResizedCropMirror, draw_crops
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 B, H, W = 6, 48, 40

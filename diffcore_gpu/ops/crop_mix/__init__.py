@@ -1,0 +1,1 @@
+"""Crop, resize, mirror, normalize and mix raw images and counterparts in one pass."""

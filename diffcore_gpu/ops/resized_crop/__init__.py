@@ -1,0 +1,1 @@
+"""Crop, resize, mirror and normalize raw images with arguments of each sample."""

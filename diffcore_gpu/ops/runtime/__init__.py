@@ -1,0 +1,1 @@
+"""What the operators share: their arguments, normalization, memory, threads and launches."""
