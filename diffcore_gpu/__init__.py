@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from diffcore_gpu.errors import DiffcoreError as DiffcoreError
     from diffcore_gpu.errors import StoreError as StoreError
     from diffcore_gpu.ops.crop_mix.op import crop_mix as crop_mix
-    from diffcore_gpu.ops.crop_mix.op import crop_mix_reference as crop_mix_reference
+    from diffcore_gpu.ops.crop_mix.reference import crop_mix_reference as crop_mix_reference
     from diffcore_gpu.ops.mix.op import mix as mix
     from diffcore_gpu.ops.mix.reference import mix_reference as mix_reference
     from diffcore_gpu.ops.mix.reference import normalize_counterparts as normalize_counterparts
@@ -53,7 +53,7 @@ _HOMES = {
     "StoreError": "errors",
     "center_crop": "plan.crops",
     "crop_mix": "ops.crop_mix.op",
-    "crop_mix_reference": "ops.crop_mix.op",
+    "crop_mix_reference": "ops.crop_mix.reference",
     "dataset_fingerprint": "store",
     "draw_crops": "plan.crops",
     "draw_plan": "plan",

@@ -20,122 +20,25 @@ from collections.abc import Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from diffcore_gpu.ops.runtime.draw_cpu import draw_cpu
-from diffcore_gpu.plan import MixPlan, Pairs, check_index_range
+from diffcore_gpu.handover import Draw, Prefetched
+from diffcore_gpu.plan import MixPlan, Pairs, check_index_range, draw_mix
+from diffcore_gpu.plan.fields import Field, Packing, fields_of
+from diffcore_gpu.transform import DiffCoreMix
 
-if TYPE_CHECKING:
-    from diffcore_gpu.transform import DiffCoreMix
+_PACKED = {
+    crops: Packing((Field("slot", torch.int64), Field("label", torch.int64), *fields_of(crops)))
+    for crops in (False, True)
+}
+"""What is sent to the device of a plan, with and without crops, in one copy instead of a dozen.
 
-# What is sent to the device of a plan: name, dtype, and numbers for each sample. `slot` is the row's place among the
-# gathered rows, `row` its number in the store, `label` its class. Crops are sent only where there is a geometry.
-_PLAN_FIELDS = (
-    ("slot", torch.int64, 1),
-    ("label", torch.int64, 1),
-    ("row", torch.int64, 1),
-    ("box", torch.int32, 4),
-    ("crop", torch.int32, 4),
-    ("counterpart_crop", torch.int32, 4),
-    ("lam", torch.float32, 1),
-    ("pixel", torch.bool, 1),
-    ("inside_real", torch.bool, 1),
-    ("mirror", torch.bool, 1),
-    ("counterpart_mirror", torch.bool, 1),
-)
-_OF_CROPS = ("crop", "mirror", "counterpart_crop", "counterpart_mirror")
-_ALIGNMENT = 16
-"""Bytes; Triton compiles a kernel anew where a pointer is aligned otherwise, as after a short last batch."""
-
-
-class Draw(NamedTuple):
-    """What a plan depends on beside the index."""
-
-    round: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Prefetched:
-    """The counterparts of one batch of B, on the device that mixes.
-
-    Attributes:
-        draw: what the plan was drawn with.
-        rows: uint8 [n, C, H, W], the distinct rows that the plan names.
-        slot: int64 [B], for each sample the place of its row in `rows`; −1: none.
-        label: int64 [B], the class of that row; −1: none.
-        plan: the plan; its `row` counts in the store.
-    """
-
-    draw: Draw
-    rows: Tensor
-    slot: Tensor
-    label: Tensor
-    plan: MixPlan
-
-
-class Handover:
-    """Where a `PrefetchLoader` leaves the counterparts of the batch that it yields, for the `DiffCoreMix` that owns it.
-
-    One batch at a time: that which was yielded last. Not part of the module's state: copies and pickles get a new one.
-    """
-
-    def __init__(self) -> None:
-        self.batch: Prefetched | None = None
-        self._index: tuple[Tensor, int] | None = None
-        self._round: tuple[Tensor, int, int] | None = None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Handover:
-        return Handover()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Handover, ()
-
-    def put(self, index: Tensor, batch: Prefetched) -> None:
-        """Leave what belongs to this very tensor `index`, with the values that it has now."""
-        self.batch, self._index = batch, (index, _version(index))
-
-    def clear(self) -> None:
-        """Nothing is prefetched."""
-        self.batch = self._index = None
-
-    def find(self, index: Tensor, now: Draw) -> Prefetched | str:
-        """The counterparts of `index`, or a clause that says why there are none."""
-        if self.batch is None or self._index is None:
-            return "no batch of a PrefetchLoader is waiting to be mixed"
-        if self._index[0] is not index:
-            return "this index is not the one of the batch that the PrefetchLoader yielded last"
-        if self._index[1] != _version(index):
-            return "the index was changed after the PrefetchLoader yielded it"
-        if self.batch.draw.seed != now.seed:
-            return "the seed was changed after the PrefetchLoader yielded the batch"
-        if self.batch.draw.round != now.round:
-            return "the round has moved on since the PrefetchLoader yielded the batch, which was perhaps mixed already"
-        return self.batch
-
-    def round_of(self, round: Tensor) -> int:
-        """The value of the buffer `round`, which waits for a GPU only where something but `advance` has changed it."""
-        if round.device.type == "cpu":
-            return int(round)
-        known = self._round
-        if known is None or known[0] is not round or known[1] != _version(round):
-            known = self._round = round, _version(round), int(round)
-        return known[2]
-
-    def advance(self, round: Tensor) -> None:
-        """Add one to the buffer `round`, without waiting, and remember what it is then."""
-        value = self.round_of(round) + 1
-        round.add_(1)
-        self._round = round, _version(round), value
-
-
-def _version(tensor: Tensor) -> int:
-    """How often a tensor was changed in place; torch does not count that for tensors of `inference_mode`."""
-    return 0 if tensor.is_inference() else tensor._version
+`slot` is the row's place among the gathered rows, `label` its class, `row` its number in the store.
+"""
 
 
 @dataclass(frozen=True)
@@ -189,8 +92,6 @@ class PrefetchLoader:
         *,
         depth: int = 2,
     ) -> None:
-        from diffcore_gpu.transform import DiffCoreMix  # the transform imports this module
-
         given: Any = getattr(mix, "_orig_mod", mix)  # torch.compile(mix)
         if given is not None and not isinstance(given, DiffCoreMix):
             raise TypeError(f"mix must be a DiffCoreMix or None, got {type(given).__name__}.")
@@ -323,7 +224,7 @@ class PrefetchLoader:
         geometry = self.mix.geometry
         height, width = store.image_shape[1:] if geometry is None else geometry.config.size
         round = torch.tensor(using.round)
-        plan = draw_cpu(
+        plan = draw_mix(
             index,
             Pairs(store.pair_ptr, store.pair_row, store.num_rows),
             self._parameters,
@@ -348,10 +249,11 @@ class PrefetchLoader:
         pin = self.device.type == "cuda"
         gathered = torch.empty((len(distinct), *store.image_shape), dtype=torch.uint8, pin_memory=pin)
         rows = self._to_device(store.images(distinct, out=gathered))
-        packed = self._to_device(_pack({**vars(plan), "slot": slot, "label": label}, pin))
+        packing = _PACKED[geometry is not None]
+        packed = self._to_device(packing.pack({**vars(plan), "slot": slot, "label": label}, pin_memory=pin))
         tensors += [rows, packed]
-        fields = dict(_views(packed, len(index), geometry is not None))
-        return Prefetched(using, rows, fields.pop("slot"), fields.pop("label"), MixPlan(**fields))
+        slot, label, *fields = packing.views(packed, len(index))
+        return Prefetched(using, rows, slot, label, MixPlan(*fields))
 
 
 @contextlib.contextmanager
@@ -402,32 +304,3 @@ def _image_size(batch: Any) -> tuple[int, int]:
     if not isinstance(images, Tensor) or images.dim() != 4:
         raise ValueError("PrefetchLoader needs batches (images, …, index) that begin with images [B, C, H, W].")
     return images.shape[-2], images.shape[-1]
-
-
-def _places(batch: int, crops: bool) -> tuple[list[tuple[str, torch.dtype, int, int, int]], int]:
-    """Where each field of a plan of `batch` samples lies: (name, dtype, width, first byte, end), and the whole size."""
-    places, first = [], 0
-    for name, dtype, width in _PLAN_FIELDS:
-        if crops or name not in _OF_CROPS:
-            end = first + batch * width * dtype.itemsize
-            places.append((name, dtype, width, first, end))
-            first = -(-end // _ALIGNMENT) * _ALIGNMENT
-    return places, first
-
-
-def _views(packed: Tensor, batch: int, crops: bool) -> Iterator[tuple[str, Tensor]]:
-    for name, dtype, width, first, end in _places(batch, crops)[0]:
-        yield name, packed[first:end].view(dtype).view((batch,) if width == 1 else (batch, width))
-
-
-def _pack(fields: dict[str, Tensor | None], pin: bool) -> Tensor:
-    """A plan in one tensor of bytes, so that it takes one copy to the device and not a dozen."""
-    slot = fields["slot"]
-    assert slot is not None
-    crops = fields["crop"] is not None
-    packed = torch.empty(_places(len(slot), crops)[1], dtype=torch.uint8, pin_memory=pin)
-    for name, view in _views(packed, len(slot), crops):
-        value = fields[name]
-        assert value is not None
-        view.copy_(value)
-    return packed

@@ -17,6 +17,7 @@ from diffcore_gpu.ops.runtime.normalization import affine_of
 from diffcore_gpu.ops.runtime.output_cpu import empty_output_like
 from diffcore_gpu.plan import BoxPlacement, LamSpec, MixPlan, PlanConfig, RowChoice, check_labels
 from diffcore_gpu.plan.crops import RandomResizedCropMirror
+from diffcore_gpu.plan.fields import neutral_plan
 from diffcore_gpu.prefetch import Draw, Handover, Prefetched
 from diffcore_gpu.store.residency import Residency, ResidentStore
 
@@ -283,7 +284,7 @@ class DiffCoreMix(nn.Module):
             if self._geometry is not None:
                 self._geometry.check(images, self.image_shape)
                 shown = self._geometry.evaluate(as_dense(images), self._norm)
-            return (shown, self._no_plan(index)) if return_plan else shown
+            return (shown, neutral_plan(index)) if return_plan else shown
         compiling = torch.compiler.is_compiling()
         # Entering a range costs 5 µs, even where nobody looks.
         if not compiling and torch.autograd.profiler._is_profiler_enabled:
@@ -396,16 +397,6 @@ class DiffCoreMix(nn.Module):
             self.handover.advance(self.round)
         mixed = images.copy_(mixed) if self.inplace else mixed
         return (mixed, plan) if return_plan else mixed
-
-    def _no_plan(self, index: Tensor) -> MixPlan:
-        no = torch.zeros_like(index, dtype=torch.bool)
-        return MixPlan(
-            row=torch.full_like(index, -1),
-            pixel=no,
-            lam=torch.ones_like(index, dtype=torch.float32),
-            box=torch.zeros(index.shape[0], 4, dtype=torch.int32, device=index.device),
-            inside_real=no,
-        )
 
 
 def _elsewhere(name: str, device: torch.device, expected: torch.device) -> ValueError:

@@ -1,26 +1,10 @@
 """What will be done to each sample of one batch, and how it is drawn."""
 
-from diffcore_gpu.plan.draw import (
-    STREAM_BOX,
-    STREAM_CHOICE,
-    BoxPlacement,
-    DrawParameters,
-    HasPairs,
-    LamSpec,
-    MixPlan,
-    Pairs,
-    PlanConfig,
-    RowChoice,
-    check_index_range,
-    check_labels,
-    draw_mix,
-    draw_plan,
-    round_for,
-)
+from diffcore_gpu.plan.draw import check_index_range, check_labels, draw_mix, draw_plan, round_for
+from diffcore_gpu.plan.fields import MixPlan
+from diffcore_gpu.plan.spec import BoxPlacement, DrawParameters, HasPairs, LamSpec, Pairs, PlanConfig, RowChoice
 
 __all__ = [
-    "STREAM_BOX",
-    "STREAM_CHOICE",
     "BoxPlacement",
     "DrawParameters",
     "HasPairs",

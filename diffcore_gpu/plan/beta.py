@@ -7,9 +7,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-TABLE_BITS = 16
-GRID = 1 << 24
-"""λ is always a multiple of 2⁻²⁴: then λ and 1 − λ are both exact in float32, and uint8 images mix in integers."""
+from diffcore_gpu.kernels.spec import GRID_BITS, TABLE_BITS
+
+GRID = 1 << GRID_BITS
 
 _MIN_ALPHA, _MAX_ALPHA = 0.01, 1000.0
 

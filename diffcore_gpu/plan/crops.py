@@ -12,20 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffcore_gpu.plan import round_for
-from diffcore_gpu.plan.beta import GRID, TABLE_BITS
-from diffcore_gpu.plan.philox import philox4x32, split_words
-
-STREAM_MIRROR = 2
-"""Philox stream of the mirror flags: (of the image, of its counterpart)."""
-STREAM_CROP = 16
-"""The first of the Philox streams of (area, aspect ratio, top, left), one stream for each attempt."""
-STREAM_COUNTERPART_CROP = 32
-"""The same for the crops of counterparts."""
-
-ATTEMPTS = 10
-"""Crops that are drawn for a sample until one fits."""
-
+from diffcore_gpu.kernels.spec import TABLE_BITS
+from diffcore_gpu.plan.beta import GRID
+from diffcore_gpu.plan.draw import draw_crop, round_for
 
 @dataclass(frozen=True)
 class CropPlan:
@@ -190,36 +179,11 @@ def draw_crops_from(
         round: int64, one element.
         counterpart: as in `draw_crops`.
     """
-    counter = *split_words(index), split_words(round.reshape(()))[0]
-    stream = STREAM_COUNTERPART_CROP if counterpart else STREAM_CROP
-    attempts = torch.arange(stream, stream + ATTEMPTS, device=index.device).unsqueeze(1)
-    words = philox4x32((*counter, attempts), seed)  # each [attempts, B]
-    area = parameters.area_low + ((words[0] * parameters.area_span) >> 32)
-    # Every operation is rounded exactly by IEEE 754, and no product meets a sum: nothing here can be contracted. Square
-    # roots are taken in float64 and rounded once, since torch's in float32 may be wrong in the last bit on the CPU.
-    root = area.to(torch.float64).sqrt().to(torch.float32) * 2**-12
-    full = torch.full((), height * width, dtype=torch.float32, device=index.device)
-    side = root * full.to(torch.float64).sqrt().to(torch.float32)
-    shape = words[1] >> (32 - TABLE_BITS)
-    crop_height = (side * side_table[0][shape]).round().to(torch.int64)
-    crop_width = (side * side_table[1][shape]).round().to(torch.int64)
-    fits = (crop_height >= 1) & (crop_height <= height) & (crop_width >= 1) & (crop_width <= width)
-    # argmax of integers takes the first of the largest: the first attempt that fits
-    chosen = fits.to(torch.int32).mul(torch.arange(ATTEMPTS, 0, -1, device=index.device).unsqueeze(1)).argmax(0)
-
-    def of_chosen(values: Tensor) -> Tensor:
-        return values.gather(0, chosen.unsqueeze(0)).squeeze(0)
-
-    crop_height, crop_width = of_chosen(crop_height), of_chosen(crop_width)
-    top = (of_chosen(words[2]) * (height - crop_height + 1)) >> 32
-    left = (of_chosen(words[3]) * (width - crop_width + 1)) >> 32
-    drawn = top, left, top + crop_height, left + crop_width
-    fitted = of_chosen(fits)
-    central = central_crop(height, width, ratio)
-    crop = torch.stack([torch.where(fitted, side, other) for side, other in zip(drawn, central, strict=True)], dim=1)
-
-    words = philox4x32((*counter, torch.full_like(index, STREAM_MIRROR)), seed)
-    return CropPlan(crop.to(torch.int32), (words[int(counterpart)] >> 8) < parameters.mirror_below)
+    drawn = draw_crop(
+        index, parameters[:2], parameters.mirror_below, central_crop(height, width, ratio), side_table, height=height,
+        width=width, seed=seed, round=round, counterpart=counterpart,
+    )  # fmt: skip
+    return CropPlan(*drawn)
 
 
 def whole_image(batch: int, *, height: int, width: int, device: torch.device | str = "cpu") -> CropPlan:

@@ -1,205 +1,170 @@
-"""What will be done to each sample of one batch, and how it is drawn.
+"""Drawing a plan: what is done to each sample, as a function of (seed, round, dataset index) alone.
 
-A plan is a function of (seed, round, dataset index) alone: not of the batch size, the position in the batch, the number
-of workers or ranks, or the device. It is bit-identical in this module, in Triton's interpreter and on a GPU, because it
-is decided with integers and with single float32 operations that IEEE 754 rounds exactly (conversion, square root,
-one product), which no compiler may contract.
+Not of the batch size, the position in the batch, the number of workers or ranks, or the device. It is bit-identical
+here, in compiled code, in Triton's interpreter and on a GPU, because it is decided with integers and with single float32
+operations that IEEE 754 rounds exactly (conversion, square root, one product), which no compiler may contract. What is
+drawn is pinned by recorded draws in `tests/golden`.
+
+The draw is written once, for arrays of NumPy and of torch. On the CPU it runs in NumPy, since it takes some hundred
+operations on a few numbers for each sample, and an operation of torch takes several times as long to start. Elsewhere,
+and where torch traces, it runs in torch, and nothing is copied to the host.
+
+The bits of an index above `SAMPLE_BITS` say how often the sample was drawn before in the round (its occurrence, see
+`diffcore_gpu.occurrences`). They are a part of the counter; which rows a sample has is looked up by those below.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from diffcore_gpu.plan.beta import GRID, TABLE_BITS, Beta, beta_quantiles
-from diffcore_gpu.plan.philox import philox4x32, split_words
+from diffcore_gpu.kernels.spec import (
+    CROP_ATTEMPTS,
+    GRID_BITS,
+    SAMPLE_BITS,
+    STREAM_BOX,
+    STREAM_CHOICE,
+    STREAM_COUNTERPART_CROP,
+    STREAM_CROP,
+    STREAM_MIRROR,
+    TABLE_BITS,
+)
+from diffcore_gpu.plan.fields import MixPlan
+from diffcore_gpu.plan.philox import Array, philox4x32, split_words
+from diffcore_gpu.plan.spec import BoxPlacement, DrawParameters, HasPairs, LamSpec, Pairs, PlanConfig, RowChoice
 
-STREAM_CHOICE = 0
-"""Philox stream of (mixed or not, pixel or patch, λ, which row)."""
-STREAM_BOX = 1
-"""Philox stream of (box area, box row, box column, direction)."""
-
-LamSpec: TypeAlias = float | tuple[float, float] | Beta
-BoxPlacement: TypeAlias = Literal["clipped", "inside"]
-RowChoice: TypeAlias = Literal["random", "best"]
-
-
-@dataclass(frozen=True)
-class MixPlan:
-    """What is done to each sample of a batch of B; all tensors on one device.
-
-    Attributes:
-        row: int64 [B], the counterpart's row in the store; −1: none, the sample passes through unchanged.
-        pixel: bool [B], η of eq. 8. True: pixel-wise mixing (eq. 6); False: patch-wise (eq. 7).
-        lam: float32 [B], λ of eq. 6, the share of the real image, in [0, 1], a multiple of 2⁻²⁴. Used where `pixel`.
-        box: int32 [B, 4], (top, left, bottom, right) in pixels, half-open and clipped to the image. Used where not
-            `pixel`; together with `inside_real` it is the mask M_p of eq. 7.
-        inside_real: bool [B]. True: inside the box the real image, outside it the counterpart. False: the reverse.
-        crop: int32 [B, 4], (top, left, bottom, right) in pixels of the real image before it is resized, half-open; the
-            mix above then happens in the resized images. None, as the other three: nothing is cropped.
-        mirror: bool [B], True: left and right of the real image are swapped.
-        counterpart_crop: the same for the counterpart.
-        counterpart_mirror: the same for the counterpart.
-    """
-
-    row: Tensor
-    pixel: Tensor
-    lam: Tensor
-    box: Tensor
-    inside_real: Tensor
-    crop: Tensor | None = None
-    mirror: Tensor | None = None
-    counterpart_crop: Tensor | None = None
-    counterpart_mirror: Tensor | None = None
-
-    def __len__(self) -> int:
-        return self.row.shape[0]
-
-    def to(self, device: torch.device | str) -> "MixPlan":
-        """The same plan on another device."""
-
-        def moved(name: str) -> Any:
-            value = getattr(self, name)
-            return None if value is None else value.to(device)
-
-        return MixPlan(**{field.name: moved(field.name) for field in fields(self)})
+SAMPLE_MASK = (1 << SAMPLE_BITS) - 1
+_ROOT_OF_GRID = 2.0 ** -(GRID_BITS // 2)
 
 
-class HasPairs(Protocol):
-    """What a plan needs of a store: which rows belong to which sample (CSR arrays) and how many rows there are."""
-
-    @property
-    def pair_ptr(self) -> Tensor:
-        """int64 [num_samples + 1]."""
-
-    @property
-    def pair_row(self) -> Tensor:
-        """int64 [num_pairs]."""
-
-    @property
-    def num_rows(self) -> int:
-        """The number of counterparts."""
-
-
-class Pairs(NamedTuple):
-    """The pairs of a store on one device: CSR arrays by sample, and the number of rows."""
-
-    pair_ptr: Tensor
-    pair_row: Tensor
-    num_rows: int
-
-
-class DrawParameters(NamedTuple):
-    """A `PlanConfig` in the integers that the draw works with; probabilities, λ and areas in units of 2⁻²⁴."""
-
-    mixed_below: int
-    pixel_below: int
-    real_patch_below: int
-    lam_low: int
-    lam_span: int
-    area_low: int
-    area_span: int
-    box_inside: int
-    best_row: int
-
-
-def _units(name: str, value: float) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number in [0, 1], got {value!r}.")
-    if not 0 <= value <= 1:  # also refuses NaN
-        raise ValueError(f"{name} must lie in [0, 1], got {value}.")
-    return round(value * GRID)
-
-
-def _unit_interval(name: str, value: float | tuple[float, float]) -> tuple[int, int]:
-    if isinstance(value, int | float):
-        value = (value, value)
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise ValueError(f"{name} must be a number or an interval (low, high), got {value!r}.")
-    low, high = _units(name, value[0]), _units(name, value[1])
-    if low > high:
-        raise ValueError(f"{name} must be an interval (low, high) with low ≤ high, got {tuple(value)}.")
-    return low, high
-
-
-@dataclass(frozen=True)
-class PlanConfig:
-    """How plans are drawn. Each part of the method is a switch of its own, so that an ablation can select any arm.
-
-    The arms of the paper's Table 7, for a store of generated counterparts (“GenAug”) or one packed from the real images
-    themselves: counterparts instead of half of the real images ``p=0.5, pixel_prob=1, lam=0``; pixel-wise only
-    ``pixel_prob=1``; patch-wise only ``pixel_prob=0``; both ``pixel_prob=0.5``. Coverage is a property of the store.
-
-    Attributes:
-        p: probability that a sample with a counterpart is mixed at all.
-        pixel_prob: π of eq. 8, the probability of pixel-wise mixing; otherwise patch-wise.
-        lam: λ of eq. 6: a number, an interval (low, high) on which it is uniform, or `Beta(alpha)`.
-        box_area: area of the box over the area of the image, uniform on an interval (or a number), before clipping.
-            The box has the image's aspect ratio and is at least one pixel.
-        box_placement: "clipped": the centre is uniform over the image and the box is cut off at its border, as in
-            CutMix; "inside": the box is uniform over the positions where it fits whole.
-        real_patch_prob: probability that the box shows the real image on the counterpart; otherwise the counterpart
-            is pasted on the real image.
-        row_choice: "random": uniform among the sample's rows; "best": the row of highest similarity.
-
-    Raises:
-        ValueError: a value is outside its range.
-    """
-
-    p: float = 1.0
-    pixel_prob: float = 0.5
-    lam: LamSpec = (0.0, 1.0)
-    box_area: float | tuple[float, float] = (0.0, 1.0)
-    box_placement: BoxPlacement = "clipped"
-    real_patch_prob: float = 0.5
-    row_choice: RowChoice = "random"
-
-    def __post_init__(self) -> None:
-        for name, value, known in (
-            ("box_placement", self.box_placement, ("clipped", "inside")),
-            ("row_choice", self.row_choice, ("random", "best")),
-        ):
-            if value not in known:
-                raise ValueError(f'{name} must be "{known[0]}" or "{known[1]}", got {value!r}.')
-        self.parameters()
-
-    def parameters(self) -> DrawParameters:
-        """The settings as integers; of λ only where it is uniform (`lam_table` holds it otherwise)."""
-        lam_low, lam_high = (0, 0) if isinstance(self.lam, Beta) else _unit_interval("lam", self.lam)
-        area_low, area_high = _unit_interval("box_area", self.box_area)
-        return DrawParameters(
-            mixed_below=_units("p", self.p),
-            pixel_below=_units("pixel_prob", self.pixel_prob),
-            real_patch_below=_units("real_patch_prob", self.real_patch_prob),
-            lam_low=lam_low,
-            lam_span=lam_high - lam_low + 1,
-            area_low=area_low,
-            area_span=area_high - area_low + 1,
-            box_inside=int(self.box_placement == "inside"),
-            best_row=int(self.row_choice == "best"),
-        )
-
-    def lam_table(self) -> Tensor | None:
-        """float32 [65536] quantiles of λ where it follows a Beta distribution, else None."""
-        return beta_quantiles(self.lam.alpha) if isinstance(self.lam, Beta) else None
-
-
-def _below(word: Tensor, threshold: int) -> Tensor:
+def below(word: Array, threshold: int) -> Array:
     """A Bernoulli trial with probability threshold·2⁻²⁴."""
-    return (word >> 8) < threshold
+    return word >> (32 - GRID_BITS) < threshold
 
 
-def _pick(word: Tensor, count: Tensor | int) -> Tensor:
+def pick(word: Array, count: Array | int) -> Array:
     """An integer uniform on [0, count): the upper half of word · count, at most 2⁻³² · count from uniform."""
-    return (word * count) >> 32
+    return word * count >> 32
 
 
-def _box_side(area: Tensor, size: int) -> Tensor:
+def _cast(value: Array, dtype: str) -> Array:
+    return value.to(getattr(torch, dtype)) if isinstance(value, Tensor) else value.astype(dtype)
+
+
+def _root(xp: Any, value: Array) -> Array:
+    """The float32 square root of integers below 2²⁵, rounded exactly.
+
+    torch's in float32 may be wrong in the last bit on the CPU; that of float64, rounded once more, is exact.
+    """
+    return _cast(xp.sqrt(_cast(value, "float64")), "float32")
+
+
+def draw_words(xp: Any, index: Array, round: Array, seed: int, streams: Sequence[int]) -> tuple[Array, ...]:
+    """The random words of some streams.
+
+    Args:
+        xp: `numpy` or `torch`.
+        index: int64 [B].
+        round: int64, one element.
+        seed: 64-bit key.
+        streams: the last words of the counters, consecutive numbers.
+
+    Returns:
+        Four arrays int64 [len(streams), B], values in [0, 2³²).
+    """
+    like = {"device": index.device} if xp is torch else {}
+    stream = xp.arange(streams[0], streams[-1] + 1, dtype=xp.int64, **like).reshape(-1, 1)
+    return philox4x32((*split_words(index), split_words(round.reshape(1))[0], stream), seed)
+
+
+def _rows(xp: Any, index: Array, words: Sequence[Array], pairs: Sequence[Any], parameters: DrawParameters) -> Array:
+    """int64 [B], the row of each sample, or −1."""
+    pair_ptr, pair_row, num_rows = pairs
+    if not pair_row.shape[0]:
+        return xp.full_like(index, -1)
+    sample = index & SAMPLE_MASK
+    known = (index >= 0) & (sample < pair_ptr.shape[0] - 1)
+    safe = xp.where(known, sample, 0)
+    first = pair_ptr[safe]
+    count = xp.where(known, pair_ptr[safe + 1] - first, 0)
+    mixed = (count > 0) & below(words[0], parameters.mixed_below)
+    position = first if parameters.best_row else first + pick(words[3], count)
+    row = xp.where(mixed, pair_row[xp.where(mixed, position, 0)], -1)
+    return xp.where(row < num_rows, row, -1)
+
+
+def _side(xp: Any, area: Array, size: int) -> Array:
     """Side length in pixels of a box with that share (units of 2⁻²⁴) of the area, for one side of the image."""
-    # torch's float32 square root on the CPU may be wrong in the last bit; that of float64, rounded once, is exact.
-    side = area.to(torch.float64).sqrt().to(torch.float32) * 2**-12  # 2^-12 only moves the exponent
-    return (side * size).to(torch.int64).clamp(1, size)
+    share = _root(xp, area) * _ROOT_OF_GRID  # a power of two, which only moves the exponent
+    return xp.clip(_cast(share * size, "int64"), 1, size)
+
+
+def _span(xp: Any, word: Array, side: Array, size: int, inside: int) -> tuple[Array, Array]:
+    """Begin and end of the box along one axis."""
+    start = pick(word, size - side + 1) if inside else pick(word, size) - side // 2
+    return xp.clip(start, 0, None), xp.clip(start + side, None, size)
+
+
+def _stacked(xp: Any, sides: Sequence[Array]) -> Array:
+    return _cast(xp.stack(list(sides), -1), "int32")
+
+
+def _draw_mix(
+    xp: Any, index: Array, pairs: Sequence[Any], parameters: DrawParameters, lam_table: Array | None,
+    height: int, width: int, seed: int, round: Array,
+) -> tuple[Array, ...]:  # fmt: skip
+    """The fields of a plan without crops, in the order of `MixPlan`."""
+    drawn = draw_words(xp, index, round, seed, (STREAM_CHOICE, STREAM_BOX))
+    choice, box_words = ([word[place] for word in drawn] for place in (0, 1))
+    if lam_table is None:
+        units = parameters.lam_low + pick(choice[2], parameters.lam_span)
+        lam = _cast(units, "float32") * 2.0**-GRID_BITS
+    else:
+        lam = lam_table[choice[2] >> (32 - TABLE_BITS)]
+    area = parameters.area_low + pick(box_words[0], parameters.area_span)
+    top, bottom = _span(xp, box_words[1], _side(xp, area, height), height, parameters.box_inside)
+    left, right = _span(xp, box_words[2], _side(xp, area, width), width, parameters.box_inside)
+    return (
+        _rows(xp, index, choice, pairs, parameters),
+        below(choice[1], parameters.pixel_below),
+        lam,
+        _stacked(xp, (top, left, bottom, right)),
+        below(box_words[3], parameters.real_patch_below),
+    )
+
+
+def _draw_crops(
+    xp: Any, index: Array, area: tuple[int, int], mirror_below: int, central: Sequence[int], side_table: Array,
+    height: int, width: int, seed: int, round: Array, counterpart: bool,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Crop and mirror flag of each sample; `area` is (lowest, number of values) in units of 2⁻²⁴."""
+    stream = STREAM_COUNTERPART_CROP if counterpart else STREAM_CROP
+    words = draw_words(xp, index, round, seed, range(stream, stream + CROP_ATTEMPTS))  # each [attempts, B]
+    # Every operation is rounded exactly by IEEE 754, and no product meets a sum: nothing here can be contracted.
+    root = _root(xp, area[0] + pick(words[0], area[1])) * _ROOT_OF_GRID
+    side = root * float(np.sqrt(np.float32(height * width)))
+    shape = words[1] >> (32 - TABLE_BITS)
+    crop_height = _cast(xp.round(side * side_table[0][shape]), "int64")
+    crop_width = _cast(xp.round(side * side_table[1][shape]), "int64")
+    fits = (crop_height >= 1) & (crop_height <= height) & (crop_width >= 1) & (crop_width <= width)
+    top, left = pick(words[2], height - crop_height + 1), pick(words[3], width - crop_width + 1)
+    box = _stacked(xp, (top, left, top + crop_height, left + crop_width))  # [attempts, B, 4]
+    chosen = _stacked(xp, [xp.full_like(index, value) for value in central])
+    for attempt in reversed(range(CROP_ATTEMPTS)):  # the first that fits is taken
+        chosen = xp.where(fits[attempt][:, None], box[attempt], chosen)
+    (mirror_words,) = draw_words(xp, index, round, seed, (STREAM_MIRROR,))[int(counterpart)]
+    return chosen, below(mirror_words, mirror_below)
+
+
+def _in_numpy(index: Tensor) -> bool:
+    """Whether to draw in NumPy: on the CPU, and where no tracer looks on."""
+    return index.is_cpu and type(index) is Tensor and not torch.compiler.is_compiling()
+
+
+def _arrays(*tensors: Tensor | None) -> list[Any]:
+    return [None if tensor is None else tensor.numpy() for tensor in tensors]
 
 
 def draw_mix(
@@ -212,8 +177,9 @@ def draw_mix(
     width: int,
     seed: int,
     round: Tensor,
+    numpy: bool | None = None,
 ) -> MixPlan:
-    """`draw_plan` on tensors of one device, without a look at their values: nothing is copied to the host.
+    """`draw_plan` on tensors of one device, without a look at their values.
 
     Args:
         index: int64 [B].
@@ -224,56 +190,60 @@ def draw_mix(
         width: of the images, in pixels.
         seed: 64-bit key.
         round: int64, one element.
+        numpy: draw in NumPy or in torch; None: in NumPy on the CPU. The plan is the same, bit for bit.
 
     Returns:
         The plan; an index outside the store, and a row outside it, give row −1.
     """
-    pair_ptr, pair_row, num_rows = pairs
-    low, high = split_words(index)
-    counter = low, high, split_words(round.reshape(()))[0]
-    words = philox4x32((*counter, torch.full_like(low, STREAM_CHOICE)), seed)
-    box_words = philox4x32((*counter, torch.full_like(low, STREAM_BOX)), seed)
+    if _in_numpy(index) if numpy is None else numpy:
+        samples, pair_ptr, pair_row, table, counter = _arrays(index, *pairs[:2], lam_table, round)
+        fields = _draw_mix(
+            np, samples, (pair_ptr, pair_row, pairs.num_rows), parameters, table, height, width, seed, counter
+        )
+        return MixPlan(*map(torch.from_numpy, fields))
+    return MixPlan(*_draw_mix(torch, index, pairs, parameters, lam_table, height, width, seed, round))
 
-    known = (index >= 0) & (index < pair_ptr.shape[0] - 1)
-    if pair_row.shape[0]:
-        safe = torch.where(known, index, 0)
-        first = pair_ptr[safe]
-        count = torch.where(known, pair_ptr[safe + 1] - first, 0)
-        mixed = (count > 0) & _below(words[0], parameters.mixed_below)
-        position = first if parameters.best_row else first + _pick(words[3], count)
-        row = torch.where(mixed, pair_row[torch.where(mixed, position, 0)], -1)
-        row = torch.where(row < num_rows, row, -1)
-    else:
-        row = torch.full_like(index, -1)
 
-    if lam_table is None:
-        lam = (parameters.lam_low + _pick(words[2], parameters.lam_span)).to(torch.float32) * (1 / GRID)
-    else:
-        lam = lam_table[words[2] >> (32 - TABLE_BITS)]
+def draw_crop(
+    index: Tensor,
+    area: tuple[int, int],
+    mirror_below: int,
+    central: Sequence[int],
+    side_table: Tensor,
+    *,
+    height: int,
+    width: int,
+    seed: int,
+    round: Tensor,
+    counterpart: bool,
+    numpy: bool | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`diffcore_gpu.plan.crops.draw_crops` on tensors of one device, without a look at their values.
 
-    area = parameters.area_low + _pick(box_words[0], parameters.area_span)
-    box_height, box_width = _box_side(area, height), _box_side(area, width)
-    if parameters.box_inside:
-        top = _pick(box_words[1], height - box_height + 1)
-        left = _pick(box_words[2], width - box_width + 1)
-    else:
-        top = _pick(box_words[1], height) - box_height // 2
-        left = _pick(box_words[2], width) - box_width // 2
-    box = torch.stack(
-        [
-            top.clamp(min=0),
-            left.clamp(min=0),
-            (top + box_height).clamp(max=height),
-            (left + box_width).clamp(max=width),
-        ],
-        dim=-1,
-    ).to(torch.int32)
-    return MixPlan(
-        row=row,
-        pixel=_below(words[1], parameters.pixel_below),
-        lam=lam,
-        box=box,
-        inside_real=_below(box_words[3], parameters.real_patch_below),
+    Args:
+        index: int64 [B].
+        area: of the crop over that of the image, in units of 2⁻²⁴: the lowest, and the number of values.
+        mirror_below: the probability of mirroring in units of 2⁻²⁴.
+        central: (top, left, bottom, right) where no attempt fits.
+        side_table: float32 [2, 65536], what the sides of a square are stretched by, on index's device.
+        height: of the source images, in pixels.
+        width: of the source images, in pixels.
+        seed: 64-bit key.
+        round: int64, one element.
+        counterpart: with the random numbers of the counterparts.
+        numpy: as in `draw_mix`.
+
+    Returns:
+        int32 [B, 4] (top, left, bottom, right), half-open, and bool [B].
+    """
+    if _in_numpy(index) if numpy is None else numpy:
+        samples, table, counter = _arrays(index, side_table, round)
+        crop, mirror = _draw_crops(
+            np, samples, area, mirror_below, central, table, height, width, seed, counter, counterpart
+        )
+        return torch.from_numpy(crop), torch.from_numpy(mirror)
+    return _draw_crops(
+        torch, index, area, mirror_below, central, side_table, height, width, seed, round, counterpart
     )
 
 
@@ -351,10 +321,11 @@ def check_index_range(index: Tensor, num_samples: int) -> None:
     """
     if index.device.type != "cpu":
         return
-    outside = (index < 0) | (index >= num_samples)
+    outside = (index < 0) | (index & SAMPLE_MASK >= num_samples)
     if outside.any():
+        first = int(index[outside][0])
         raise ValueError(
-            f"index {int(index[outside][0])} is outside the store, which was made for {num_samples} samples; "
+            f"index {first if first < 0 else first & SAMPLE_MASK} is outside the store, which was made for {num_samples} samples; "
             "is this the dataset that the store was made for?"
         )
 
@@ -369,6 +340,6 @@ def check_labels(index: Tensor, labels: Tensor, row: Tensor, row_label: Tensor) 
     if len(wrong):
         first = int(wrong[0])
         raise ValueError(
-            f"sample {int(index[first])} has label {int(labels[first])}, but its counterpart, row {int(row[first])} of "
+            f"sample {int(index[first]) & SAMPLE_MASK} has label {int(labels[first])}, but its counterpart, row {int(row[first])} of "
             f"the store, is of class {int(row_label[first])}; was the store made for this dataset?"
         )

@@ -13,27 +13,13 @@ from torch import Tensor
 
 from diffcore_gpu.ops.mix.cpu_torch import Shards
 from diffcore_gpu.ops.mix.op import as_dense
-from diffcore_gpu.ops.mix.reference import normalize_counterparts, real_weight
-from diffcore_gpu.ops.resized_crop.op import (
-    check_bytes,
-    check_output,
-    clip_crop,
-    empty_output,
-    resize,
-    resized_crop_reference,
-    write_normalized,
-)
-from diffcore_gpu.ops.runtime.drawing import (
-    DRAW_SCHEMA,
-    DrawArguments,
-    PlanTensors,
-    check_plan,
-    empty_crops,
-    empty_plan,
-)
+from diffcore_gpu.ops.resized_crop.op import check_bytes, check_output, empty_output, resize, write_normalized
+from diffcore_gpu.ops.resized_crop.reference import clip_crop
+from diffcore_gpu.ops.runtime.arguments import DRAW_SCHEMA, DrawArguments
 from diffcore_gpu.ops.runtime.normalization import affine_on
 from diffcore_gpu.plan import MixPlan
 from diffcore_gpu.plan.crops import CropParameters, CropPlan, central_crop, draw_crops_from
+from diffcore_gpu.plan.fields import PLAN_WITH_CROPS, check_plan, schema_of
 
 if TYPE_CHECKING:
     from diffcore_gpu.kernels import DrawnCrops
@@ -41,51 +27,16 @@ if TYPE_CHECKING:
 _LIBRARY = torch.library.Library("diffcore", "FRAGMENT")
 _CROPS = "Tensor side_table, int[] crop_parameters, float[] ratio, bool same"
 _OUTPUT = "int[] size, ScalarType dtype, bool channels_last"
-_PLAN = (
-    "Tensor row, Tensor pixel, Tensor lam, Tensor box, Tensor inside_real, "
-    "Tensor crop, Tensor mirror, Tensor counterpart_crop, Tensor counterpart_mirror"
-)
 _TAGS = (torch.Tag.needs_exact_strides,)
 _LIBRARY.define(f"crop_mix_store(Tensor images, {DRAW_SCHEMA}, {_CROPS}, {_OUTPUT}) -> Tensor", tags=_TAGS)
 _LIBRARY.define(
-    f"crop_mix_store_plan(Tensor images, {DRAW_SCHEMA}, {_CROPS}, {_OUTPUT}) -> ({', '.join(['Tensor'] * 10)})",
-    tags=_TAGS,
+    f"crop_mix_store_plan(Tensor images, {DRAW_SCHEMA}, {_CROPS}, {_OUTPUT}) -> (Tensor, Tensor)", tags=_TAGS
 )
 _LIBRARY.define(
-    f"crop_mix_plan(Tensor images, Tensor counterparts, Tensor norm, {_PLAN}, {_OUTPUT}) -> Tensor", tags=_TAGS
+    f"crop_mix_plan(Tensor images, Tensor counterparts, Tensor norm, {schema_of(crops=True)}, {_OUTPUT}) -> Tensor",
+    tags=_TAGS,
 )
 _NUM_DRAWN = len(DrawArguments._fields)
-
-
-def crop_mix_reference(
-    images: Tensor,
-    counterparts: Tensor,
-    plan: MixPlan,
-    size: tuple[int, int],
-    *,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-) -> Tensor:
-    """`crop_mix` in plain torch and float64: both images resized, then eqs. 6–8, then normalized.
-
-    Args:
-        images: uint8 [B, C, H, W].
-        counterparts: uint8 [B, C, H', W'], one for each image.
-        plan: the plan of the B samples, with crops.
-        size: (h, w) of the output in pixels.
-        mean: see `normalize_counterparts`.
-        std: likewise.
-
-    Returns:
-        float64 [B, C, h, w], normalized; not rounded to any other type.
-    """
-    assert plan.crop is not None
-    assert plan.counterpart_crop is not None
-    real = resized_crop_reference(images, plan.crop, size, mirror=plan.mirror)
-    generated = resized_crop_reference(counterparts, plan.counterpart_crop, size, mirror=plan.counterpart_mirror)
-    weight = real_weight(plan, *size)
-    mixed = weight * real + (1 - weight) * generated
-    return normalize_counterparts(mixed * 255, mean, std)
 
 
 class _Crops(NamedTuple):
@@ -116,8 +67,6 @@ class _Crops(NamedTuple):
         from diffcore_gpu.kernels import DrawnCrops
 
         return DrawnCrops(
-            self.side_table,
-            self.parameters,
             central_crop(images.shape[-2], images.shape[-1], self.ratio),
             central_crop(store.shape[-2], store.shape[-1], self.ratio),
             self.same,
@@ -206,7 +155,7 @@ def _run_cpu(images: Tensor, arguments: Sequence[Any]) -> tuple[Tensor, MixPlan]
     return out, plan
 
 
-def _run_triton(images: Tensor, arguments: Sequence[Any], plan: PlanTensors | None = None) -> Tensor:
+def _run_triton(images: Tensor, arguments: Sequence[Any], packed: Tensor | None = None) -> Tensor:
     from diffcore_gpu.kernels import launch_crop_mix_store  # Triton is absent where there is no GPU for it
 
     drawn, crops = DrawArguments(*arguments[:_NUM_DRAWN]), _Crops(*arguments[_NUM_DRAWN:])
@@ -215,9 +164,11 @@ def _run_triton(images: Tensor, arguments: Sequence[Any], plan: PlanTensors | No
         if images.numel():
             store = drawn.shards[0]
             launch_crop_mix_store(
-                images, out, store, drawn.norm, drawn.for_kernel(), crops.for_kernel(images, store), plan
+                images, out, store.shape[-2:], drawn.for_kernel(), crops.for_kernel(images, store), packed,
+                PLAN_WITH_CROPS.places,
             )  # fmt: skip
-        drawn.step()
+        else:
+            drawn.step()
     return out
 
 
@@ -225,27 +176,18 @@ def _crop_mix_store_cpu(images: Tensor, *arguments: Any) -> Tensor:
     return _run_cpu(images, arguments)[0]
 
 
-def _crop_mix_store_plan_cpu(images: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+def _crop_mix_store_plan_cpu(images: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     out, plan = _run_cpu(images, arguments)
-    return out, *plan_tensors(plan)
+    return out, PLAN_WITH_CROPS.pack(vars(plan))
 
 
 def _crop_mix_store_cuda(images: Tensor, *arguments: Any) -> Tensor:
     return _run_triton(images, arguments)
 
 
-def _crop_mix_store_plan_cuda(images: Tensor, index: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    plan = (*empty_plan(index), *empty_crops(index))
-    return _run_triton(images, (index, *arguments), plan), *plan
-
-
-def plan_tensors(plan: MixPlan) -> tuple[Tensor, ...]:
-    """The nine tensors of a plan with crops, themselves and not copies."""
-    values = (
-        plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real,
-        plan.crop, plan.mirror, plan.counterpart_crop, plan.counterpart_mirror,
-    )  # fmt: skip
-    return tuple(value for value in values if value is not None)
+def _crop_mix_store_plan_cuda(images: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    packed = PLAN_WITH_CROPS.empty(images.shape[0], device=images.device)
+    return _run_triton(images, arguments, packed), packed
 
 
 def _crop_mix_plan_cpu(images: Tensor, counterparts: Tensor, norm: Tensor, *rest: Any) -> Tensor:
@@ -283,7 +225,7 @@ torch.library.register_fake("diffcore::crop_mix_store", _fake, lib=_LIBRARY)
 torch.library.register_fake("diffcore::crop_mix_plan", _fake, lib=_LIBRARY)
 torch.library.register_fake(
     "diffcore::crop_mix_store_plan",
-    lambda images, index, *rest: (_fake(images, *rest), *empty_plan(index), *empty_crops(index)),
+    lambda images, *rest: (_fake(images, *rest), PLAN_WITH_CROPS.empty(images.shape[0], device=images.device)),
     lib=_LIBRARY,
 )
 
@@ -335,7 +277,7 @@ def crop_mix(
     check_output(dtype, memory_format)
     norm = affine_on(mean, std, images.shape[1], images.device)
     mixed: Tensor = torch.ops.diffcore.crop_mix_plan(
-        as_dense(images), counterparts.contiguous(), norm, *(value.contiguous() for value in plan_tensors(plan)),
+        as_dense(images), counterparts.contiguous(), norm, *(value.contiguous() for value in plan.tensors()),
         [height, width], dtype, memory_format == torch.channels_last,
     )  # fmt: skip
     return mixed

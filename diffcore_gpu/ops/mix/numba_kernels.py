@@ -14,9 +14,17 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic, overload
 
-from diffcore_gpu.plan import STREAM_BOX, STREAM_CHOICE
-from diffcore_gpu.plan.beta import GRID, TABLE_BITS
-from diffcore_gpu.plan.philox import KEY_STEPS, MASK, MULTIPLIERS, ROUNDS
+from diffcore_gpu.kernels.spec import (
+    PHILOX_KEY_STEPS,
+    PHILOX_MULTIPLIERS,
+    PHILOX_ROUNDS,
+    STREAM_BOX,
+    STREAM_CHOICE,
+    TABLE_BITS,
+)
+from diffcore_gpu.plan.beta import GRID
+from diffcore_gpu.plan.draw import SAMPLE_MASK
+from diffcore_gpu.plan.philox import MASK
 
 
 class _Places(NamedTuple):
@@ -101,11 +109,11 @@ def _philox(index: int, round: int, stream: int, key: int) -> tuple[int, int, in
     """`diffcore_gpu.plan.philox.philox4x32` of one counter."""
     c0, c1, c2, c3 = index & MASK, (index >> 32) & MASK, round & MASK, stream
     k0, k1 = key & MASK, (key >> 32) & MASK
-    for _ in range(ROUNDS):
-        product0, product1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]  # modulo 2⁶⁴, which keeps all bits
+    for _ in range(PHILOX_ROUNDS):
+        product0, product1 = c0 * PHILOX_MULTIPLIERS[0], c2 * PHILOX_MULTIPLIERS[1]  # modulo 2⁶⁴, which keeps all bits
         c0, c1 = ((product1 >> 32) & MASK) ^ c1 ^ k0, product1 & MASK
         c2, c3 = ((product0 >> 32) & MASK) ^ c3 ^ k1, product0 & MASK
-        k0, k1 = (k0 + KEY_STEPS[0]) & MASK, (k1 + KEY_STEPS[1]) & MASK
+        k0, k1 = (k0 + PHILOX_KEY_STEPS[0]) & MASK, (k1 + PHILOX_KEY_STEPS[1]) & MASK
     return c0, c1, c2, c3
 
 
@@ -150,11 +158,11 @@ def draw(arguments: Any) -> None:
     inside_real = carray(_pointer(a[Argument.INSIDE_REAL]), batch, np.uint8)
     counter = carray(_pointer(a[Argument.ROUND]), 1, np.int64)
     for i in range(batch):
-        sample = index[i]
-        mixed_word, pixel_word, lam_word, row_word = _philox(sample, counter[0], STREAM_CHOICE, a[Argument.SEED])
-        area_word, top_word, left_word, inside_word = _philox(sample, counter[0], STREAM_BOX, a[Argument.SEED])
+        mixed_word, pixel_word, lam_word, row_word = _philox(index[i], counter[0], STREAM_CHOICE, a[Argument.SEED])
+        area_word, top_word, left_word, inside_word = _philox(index[i], counter[0], STREAM_BOX, a[Argument.SEED])
         row = -1
-        if sample < 0 or sample >= num_samples:
+        sample = index[i] & SAMPLE_MASK
+        if index[i] < 0 or sample >= num_samples:
             a[Argument.REFUSED] = 1
         elif num_pairs > 0:
             first = pair_ptr[sample]

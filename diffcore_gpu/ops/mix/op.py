@@ -13,46 +13,50 @@ from torch import Tensor
 
 from diffcore_gpu.ops.mix.cpu_numba import CompiledMix, cpu_backend, mix_compiled
 from diffcore_gpu.ops.mix.cpu_torch import mix_cpu
-from diffcore_gpu.ops.runtime.drawing import DRAW_SCHEMA, DrawArguments, PlanTensors, check_plan, empty_plan
+from diffcore_gpu.ops.runtime.arguments import DRAW_SCHEMA, DrawArguments, Source
+from diffcore_gpu.ops.runtime.eager import EagerCall
+from diffcore_gpu.ops.runtime.launch import KeptLaunch
 from diffcore_gpu.ops.runtime.normalization import affine_on
 from diffcore_gpu.ops.runtime.output_cpu import empty_output_like
 from diffcore_gpu.plan import MixPlan, Pairs
+from diffcore_gpu.plan.fields import PLAN, check_plan, schema_of, unpack
 
 SUPPORTED_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 
 _LIBRARY = torch.library.Library("diffcore", "DEF")
-_PLAN = "Tensor row, Tensor pixel, Tensor lam, Tensor box, Tensor inside_real"
 _TAGS = (torch.Tag.needs_exact_strides,)  # the kernels read contiguous and channels_last memory, nothing else
 _LIBRARY.define(f"mix_store(Tensor images, {DRAW_SCHEMA}) -> Tensor", tags=_TAGS)
-_LIBRARY.define(
-    f"mix_store_plan(Tensor images, {DRAW_SCHEMA}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", tags=_TAGS
-)
+_LIBRARY.define(f"mix_store_plan(Tensor images, {DRAW_SCHEMA}) -> (Tensor, Tensor)", tags=_TAGS)
 _LIBRARY.define(f"mix_store_(Tensor(a!) images, {DRAW_SCHEMA}) -> ()", tags=_TAGS)
-_LIBRARY.define(f"mix_plan(Tensor images, Tensor counterparts, Tensor norm, {_PLAN}) -> Tensor", tags=_TAGS)
+_LIBRARY.define(
+    f"mix_plan(Tensor images, Tensor counterparts, Tensor norm, {schema_of(crops=False)}) -> Tensor", tags=_TAGS
+)
 
 
-def _run_cpu(images: Tensor, out: Tensor, drawn: DrawArguments) -> PlanTensors:
+def _run_cpu(images: Tensor, out: Tensor, drawn: DrawArguments, packed: Tensor | None = None) -> None:
     if cpu_backend(images.dtype) == "numba":
-        plan = empty_plan(drawn.indices)
         pairs = Pairs(drawn.pair_ptr, drawn.pair_row, drawn.num_rows)
         mix = CompiledMix(
             images.shape[1:], drawn.shards, pairs, drawn.row_label, drawn.lam_table, drawn.norm, drawn.parameters
         )
+        plan = None if packed is None else list(PLAN.views(packed, images.shape[0]))
         mix(images, out, drawn.indices, drawn.labels, drawn.round, drawn.seed, drawn.advance, plan)
-        return plan
+        return
     drawn_plan = drawn.draw(*images.shape[-2:])
     mix_cpu(images, out, drawn.shards, drawn.norm, drawn_plan)
     drawn.step()
-    return drawn_plan.row, drawn_plan.pixel, drawn_plan.lam, drawn_plan.box, drawn_plan.inside_real
+    if packed is not None:
+        PLAN.write(packed, vars(drawn_plan), images.shape[0])
 
 
-def _run_triton(images: Tensor, out: Tensor, drawn: DrawArguments, plan: PlanTensors | None = None) -> None:
+def _run_triton(images: Tensor, out: Tensor, drawn: DrawArguments, packed: Tensor | None = None) -> None:
     from diffcore_gpu.kernels import launch_mix_store  # Triton is absent where there is no GPU that it compiles for
 
     with torch.cuda.device_of(images):  # Triton launches on the current device
         if images.numel():
-            launch_mix_store(images, out, drawn.shards[0], drawn.norm, drawn.for_kernel(), plan)
-        drawn.step()
+            launch_mix_store(images, out, drawn.for_kernel(), packed, PLAN.places)
+        else:
+            drawn.step()
 
 
 # The arguments after the images are those of `DRAW_SCHEMA`; torch's dispatcher has checked them against it.
@@ -64,9 +68,10 @@ def _mix_store_cpu(images: Tensor, *drawn: Any) -> Tensor:
     return out
 
 
-def _mix_store_plan_cpu(images: Tensor, *drawn: Any) -> tuple[Tensor, ...]:
-    out = empty_output_like(images)
-    return out, *_run_cpu(images, out, DrawArguments(*drawn))
+def _mix_store_plan_cpu(images: Tensor, *drawn: Any) -> tuple[Tensor, Tensor]:
+    out, packed = empty_output_like(images), PLAN.empty(images.shape[0])
+    _run_cpu(images, out, DrawArguments(*drawn), packed)
+    return out, packed
 
 
 def _mix_store_inplace_cpu(images: Tensor, *drawn: Any) -> None:
@@ -79,10 +84,10 @@ def _mix_store_cuda(images: Tensor, *drawn: Any) -> Tensor:
     return out
 
 
-def _mix_store_plan_cuda(images: Tensor, index: Tensor, *drawn: Any) -> tuple[Tensor, ...]:
-    out, plan = torch.empty_like(images), empty_plan(index)
-    _run_triton(images, out, DrawArguments(index, *drawn), plan)
-    return out, *plan
+def _mix_store_plan_cuda(images: Tensor, *drawn: Any) -> tuple[Tensor, Tensor]:
+    out, packed = torch.empty_like(images), PLAN.empty(images.shape[0], device=images.device)
+    _run_triton(images, out, DrawArguments(*drawn), packed)
+    return out, packed
 
 
 def _mix_store_inplace_cuda(images: Tensor, *drawn: Any) -> None:
@@ -93,7 +98,7 @@ def _mix_plan_cpu(images: Tensor, counterparts: Tensor, norm: Tensor, row: Tenso
     out = empty_output_like(images)
     row = torch.where(row < counterparts.shape[0], row, -1)  # the kernel does the same
     mix = mix_compiled if cpu_backend(images.dtype) == "numba" else mix_cpu
-    mix(images, out, [counterparts], norm, MixPlan(row, *rest))
+    mix(images, out, [counterparts.contiguous()], norm, MixPlan(row, *rest))
     return out
 
 
@@ -119,11 +124,73 @@ for _name, _cpu, _cuda in (
 torch.library.register_fake("diffcore::mix_store", lambda images, *_: torch.empty_like(images), lib=_LIBRARY)
 torch.library.register_fake(
     "diffcore::mix_store_plan",
-    lambda images, index, *_: (torch.empty_like(images), *empty_plan(index)),
+    lambda images, *_: (torch.empty_like(images), PLAN.empty(images.shape[0], device=images.device)),
     lib=_LIBRARY,
 )
 torch.library.register_fake("diffcore::mix_store_", lambda *_: None, lib=_LIBRARY)
 torch.library.register_fake("diffcore::mix_plan", lambda images, *_: torch.empty_like(images), lib=_LIBRARY)
+
+
+class MixOp:
+    """Draws and mixes batches with one `Source`, by the operators above or, where it may, around the dispatcher.
+
+    Args:
+        source: what plans are drawn from.
+        inplace: write into the images.
+    """
+
+    def __init__(self, source: Source, inplace: bool) -> None:
+        self.source = source
+        self.inplace = inplace
+
+    def __call__(
+        self, images: Tensor, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor, advance: bool
+    ) -> Tensor:
+        """The mixed batch."""
+        arguments = self.source.arguments(index, labels, round, status, advance)
+        dense = as_dense(images)
+        ops = torch.ops.diffcore
+        if not self.inplace:
+            return ops.mix_store(dense, *arguments)  # type: ignore[no-any-return]
+        # Inductor may move the images to another layout and then mutate a copy of them; a plain copy_ it gets right.
+        if dense is not images or torch.compiler.is_compiling():
+            return images.copy_(ops.mix_store(dense, *arguments))
+        ops.mix_store_(images, *arguments)
+        torch.autograd.graph.increment_version(images)
+        return images
+
+    def with_plan(
+        self, images: Tensor, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor, advance: bool
+    ) -> tuple[Tensor, MixPlan]:
+        """The mixed batch and what was done."""
+        arguments = self.source.arguments(index, labels, round, status, advance)
+        mixed, packed = torch.ops.diffcore.mix_store_plan(as_dense(images), *arguments)
+        return images.copy_(mixed) if self.inplace else mixed, unpack(packed, images.shape[0])
+
+    def given(self, images: Tensor, rows: Tensor, plan: MixPlan) -> Tensor:
+        """The batch mixed by a plan that is there; its rows count in `rows`."""
+        mixed = torch.ops.diffcore.mix_plan(as_dense(images), rows, self.source.norm, *plan.tensors())
+        return images.copy_(mixed) if self.inplace else mixed  # type: ignore[no-any-return]
+
+    def eager(self, images: Tensor, index: Tensor, labels: Tensor | None, advance: bool) -> EagerCall | None:
+        """The same call without the dispatcher, for batches like this one; None where there is no such way."""
+        if as_dense(images) is not images or not images.numel():
+            return None
+        settings = advance
+        if images.is_cuda:
+            run = KeptLaunch(self._launcher(advance), self.source.constants)
+            return EagerCall(run, None if self.inplace else torch.empty_like, images, index, labels, settings)
+        if cpu_backend(images.dtype) != "numba":
+            return None
+        s = self.source
+        mix = CompiledMix(self.image_shape, s.shards, s.pairs, s.row_label, s.lam_table, s.norm, s.parameters)
+
+        def run_compiled(
+            images: Tensor, out: Tensor, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor
+        ) -> None:
+            mix(images, out, index, labels, round, s.seed, advance)
+
+        return EagerCall(run_compiled, None if self.inplace else empty_output_like, images, index, labels, settings)
 
 
 def as_dense(images: Tensor) -> Tensor:
@@ -131,23 +198,6 @@ def as_dense(images: Tensor) -> Tensor:
     if images.is_contiguous() or images.is_contiguous(memory_format=torch.channels_last):
         return images
     return images.contiguous()
-
-
-def can_mix_directly(images: Tensor) -> bool:
-    """Whether `CompiledMix` may mix these images, outside of torch's compiler, without the operators above.
-
-    The way through torch's dispatcher takes as long as to mix an image. It is needed where a profiler or a tracer looks
-    on, and where a subclass, a mode or a transform takes operators over.
-    """
-    return (
-        images.is_cpu
-        and type(images) is Tensor
-        and not torch.autograd.profiler._is_profiler_enabled
-        and not torch._C._len_torch_dispatch_stack()
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and torch._C._get_tracing_state() is None
-        and cpu_backend(images.dtype) == "numba"
-    )
 
 
 def check_images(images: Tensor) -> None:
@@ -204,6 +254,6 @@ def mix(
         raise ValueError(f"counterparts lies on {counterparts.device}, but the images on {images.device}.")
     norm = affine_on(mean, std, images.shape[1], images.device)
     mixed: Tensor = torch.ops.diffcore.mix_plan(
-        as_dense(images), counterparts.contiguous(), norm, plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real
+        as_dense(images), as_dense(counterparts), norm, *plan.tensors()[: len(PLAN.fields)]
     )
     return mixed
