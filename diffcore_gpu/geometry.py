@@ -5,10 +5,15 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops.crop_mix.op import plan_tensors, with_crops
-from diffcore_gpu.ops.resized_crop.op import check_bytes, check_output
+from diffcore_gpu.ops.crop_mix.op import launch_again, with_crops
+from diffcore_gpu.ops.mix.op import as_dense
+from diffcore_gpu.ops.resized_crop.op import check_bytes, check_output, empty_output
+from diffcore_gpu.ops.runtime.arguments import Source
+from diffcore_gpu.ops.runtime.eager import EagerCall
+from diffcore_gpu.ops.runtime.launch import KeptLaunch
 from diffcore_gpu.plan import MixPlan
 from diffcore_gpu.plan.crops import RandomResizedCropMirror, center_crop
+from diffcore_gpu.plan.fields import unpack
 
 CounterpartCrop: TypeAlias = Literal["own", "same"]
 
@@ -41,7 +46,7 @@ class GeometryStage:
         self.same = counterpart_crop == "same"
         self.side_table = config.side_table()
         self._parameters = config.parameters()
-        self._output = list(config.size), dtype, memory_format == torch.channels_last
+        self.output = list(config.size), dtype, memory_format == torch.channels_last
 
     def to(self, device: torch.device) -> None:
         """Bring the table to a device."""
@@ -64,7 +69,7 @@ class GeometryStage:
 
     def arguments(self) -> tuple[Any, ...]:
         """What the ops take after those of the plan: how crops are drawn, and what is written."""
-        return self.side_table, list(self._parameters), list(self.config.ratio), self.same, *self._output
+        return self.side_table, list(self._parameters), list(self.config.ratio), self.same, *self.output
 
     def with_crops(
         self, plan: MixPlan, index: Tensor, image_size: tuple[int, int], counterpart_size: tuple[int, int],
@@ -76,14 +81,9 @@ class GeometryStage:
             seed=seed, round=round, same=self.same,
         )  # fmt: skip
 
-    def mix(self, images: Tensor, counterparts: Tensor, norm: Tensor, plan: MixPlan) -> Tensor:
-        """Crop and mix by a plan that is there; its rows count in `counterparts`."""
-        mixed: Tensor = torch.ops.diffcore.crop_mix_plan(images, counterparts, norm, *plan_tensors(plan), *self._output)
-        return mixed
-
     def evaluate(self, images: Tensor, norm: Tensor) -> Tensor:
         """The central crop of evaluation, normalized, without a mix."""
-        size, dtype, channels_last = self._output
+        size, dtype, channels_last = self.output
         batch, _, height, width = images.shape
         crops = center_crop(
             batch, height=height, width=width, size=self.config.size, share=self.config.eval_share, device=images.device
@@ -92,3 +92,51 @@ class GeometryStage:
             images, crops.crop, crops.mirror, norm, *size, dtype, channels_last
         )
         return resized
+
+    def empty(self, images: Tensor) -> Tensor:
+        """An uninitialized output for these images."""
+        (height, width), dtype, channels_last = self.output
+        return empty_output(images, height, width, dtype, channels_last)
+
+
+class CropMixOp:
+    """Draws, crops and mixes batches with one `Source`: to `crop_mix` what `MixOp` is to `mix`.
+
+    Args:
+        source: what plans are drawn from.
+        stage: how images are cropped and what is written.
+    """
+
+    def __init__(self, source: Source, stage: GeometryStage) -> None:
+        self.source = source
+        self.stage = stage
+
+    def __call__(
+        self, images: Tensor, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor, advance: bool
+    ) -> Tensor:
+        """The cropped and mixed batch."""
+        drawn = self.source.arguments(index, labels, round, status, advance)
+        mixed: Tensor = torch.ops.diffcore.crop_mix_store(as_dense(images), *drawn, *self.stage.arguments())
+        return mixed
+
+    def with_plan(
+        self, images: Tensor, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor, advance: bool
+    ) -> tuple[Tensor, MixPlan]:
+        """The cropped and mixed batch and what was done."""
+        drawn = self.source.arguments(index, labels, round, status, advance)
+        mixed, packed = torch.ops.diffcore.crop_mix_store_plan(as_dense(images), *drawn, *self.stage.arguments())
+        return mixed, unpack(packed, images.shape[0], crops=True)
+
+    def given(self, images: Tensor, rows: Tensor, plan: MixPlan) -> Tensor:
+        """The batch cropped and mixed by a plan that is there; its rows count in `rows`."""
+        mixed: Tensor = torch.ops.diffcore.crop_mix_plan(
+            as_dense(images), rows, self.source.norm, *plan.tensors(), *self.stage.output
+        )
+        return mixed
+
+    def eager(self, images: Tensor, index: Tensor, labels: Tensor | None, advance: bool) -> EagerCall | None:
+        """The same call without the dispatcher, on a GPU, for batches like this one."""
+        if not images.is_cuda or as_dense(images) is not images or not images.numel():
+            return None
+        run = KeptLaunch(launch_again(self.source, self.stage.arguments(), advance), self.source.constants)
+        return EagerCall(run, self.stage.empty, images, index, labels, advance)

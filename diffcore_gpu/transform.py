@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import increment_version
 from torch.profiler import record_function
 
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.geometry import CounterpartCrop, GeometryStage
-from diffcore_gpu.ops.mix.cpu_numba import CompiledMix
-from diffcore_gpu.ops.mix.op import as_dense, can_mix_directly, check_images
+from diffcore_gpu.geometry import CounterpartCrop, CropMixOp, GeometryStage
+from diffcore_gpu.handover import Draw, Handover, Prefetched
+from diffcore_gpu.ops.mix.op import MixOp, as_dense, check_images
+from diffcore_gpu.ops.runtime.arguments import Source
+from diffcore_gpu.ops.runtime.eager import EagerCall
 from diffcore_gpu.ops.runtime.normalization import affine_of
-from diffcore_gpu.ops.runtime.output_cpu import empty_output_like
 from diffcore_gpu.plan import BoxPlacement, LamSpec, MixPlan, PlanConfig, RowChoice, check_labels
 from diffcore_gpu.plan.crops import RandomResizedCropMirror
 from diffcore_gpu.plan.fields import neutral_plan
-from diffcore_gpu.prefetch import Draw, Handover, Prefetched
 from diffcore_gpu.store.residency import Residency, ResidentStore
 
 if TYPE_CHECKING:
@@ -29,12 +28,12 @@ class DiffCoreMix(nn.Module):
     """Mix every image of a batch with a generated counterpart of its class (DiffCoRe-Mix, eqs. 6–8).
 
     The label of a sample does not change, since its counterpart is of the same class. On a GPU the whole transform is
-    one kernel launch, and where forward passes advance the round a second, tiny one that adds one to it; neither waits
-    for the device. Images of other strides than contiguous and channels_last are copied before. It works under
-    ``torch.compile(fullgraph=True)``, inside a CUDA graph and under autocast. In ``eval()`` it returns its input. With
-    `geometry` it takes the loader's raw bytes, and the same launch also crops, resizes, mirrors and normalizes; in
-    ``eval()`` it then takes the central crop. What happens to a sample depends on `seed`, the round and the sample's
-    dataset index alone (see `diffcore_gpu.plan`), so not on batch size, workers, ranks or device.
+    one kernel launch, which also advances the round and does not wait for the device. Images of other strides than
+    contiguous and channels_last are copied before. It works under ``torch.compile(fullgraph=True)``, inside a CUDA
+    graph and under autocast. In ``eval()`` it returns its input. With `geometry` it takes the loader's raw bytes, and
+    the same launch also crops, resizes, mirrors and normalizes; in ``eval()`` it then takes the central crop. What
+    happens to a sample depends on `seed`, the round and the sample's dataset index alone (see `diffcore_gpu.plan`), so
+    not on batch size, workers, ranks or device.
 
     The round is a buffer on the device. Unless told otherwise, every forward pass in training mode advances it by one,
     also when it is replayed in a CUDA graph. After `set_epoch(epoch)` the round is the epoch and stays until the next
@@ -108,18 +107,28 @@ class DiffCoreMix(nn.Module):
         self.image_shape = store.image_shape
         self._store = store
         self._residency: Residency = residency
-        self._parameters_of_draw = list(self.config.parameters())
         self._advance = True
         self._norm = affine_of(mean, std, store.image_shape[0])
         self._lam_table = self.config.lam_table()
         # On the CPU the store stays mapped from its files until the module is moved, unless "device" asks for a copy.
         self._resident = ResidentStore(store, torch.device("cpu"), residency)
         self.handover = Handover()
-        self._compiled: CompiledMix | None = None
+        self._prepare()
         self.register_buffer("round", torch.zeros((), dtype=torch.int64))
         # DistributedDataParallel writes the buffers of rank 0 over those of the others before each forward pass. Rounds
         # are the same on all ranks; what was counted is not, so it is no buffer.
-        self.status = torch.zeros(3, dtype=torch.int32)
+        self.status = torch.zeros(4, dtype=torch.int32)
+
+    def _prepare(self) -> None:
+        """Lay out what is the same for every batch, for the device where the store is now."""
+        held, stage = self._resident, self._geometry
+        crops = () if stage is None else (stage.side_table, stage.config.parameters())
+        source = Source(
+            held.shards, held.pairs, held.row_label, self._lam_table, self._norm, self.seed, self.config.parameters(),
+            *crops,
+        )  # fmt: skip
+        self._op = MixOp(source, self.inplace) if stage is None else CropMixOp(source, stage)
+        self._eager: EagerCall | None = None
 
     @property
     def store(self) -> "CounterpartStore":
@@ -152,13 +161,20 @@ class DiffCoreMix(nn.Module):
         if device != self._resident.device:
             self._resident = ResidentStore(self._store, device, self._residency)
             self.handover.clear()
-            self._compiled = None
             self._norm = self._norm.to(device)
             self.status = self.status.to(device)
             if self._geometry is not None:
                 self._geometry.to(device)
             self._lam_table = None if self._lam_table is None else self._lam_table.to(device)
+            self._prepare()
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_op", "_eager")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepare()
 
     def set_epoch(self, epoch: int) -> None:
         """Make the epoch the round, instead of a count of forward passes; call it before every epoch, on every rank.
@@ -187,6 +203,7 @@ class DiffCoreMix(nn.Module):
         """Go on exactly where the saved module was: its seed, and its way to count rounds."""
         self.seed = int(state["seed"])
         self._advance = bool(state["advance"])
+        self._prepare()
 
     def check(self) -> None:
         """Raise if a forward pass met an index, a row or a label that does not fit the store; it waits for the device.
@@ -198,7 +215,7 @@ class DiffCoreMix(nn.Module):
         Raises:
             StoreError: naming how many.
         """
-        indices, rows, labels = self.status.tolist()
+        indices, rows, labels, _ = self.status.tolist()
         self.status.zero_()
         if indices:
             raise StoreError(
@@ -279,84 +296,45 @@ class DiffCoreMix(nn.Module):
                 store (on a GPU, `check` finds it); on a GPU with "disk" or "host", this is not the batch that a
                 `PrefetchLoader` yielded last.
         """
-        if not self.training:
-            shown = images
-            if self._geometry is not None:
-                self._geometry.check(images, self.image_shape)
-                shown = self._geometry.evaluate(as_dense(images), self._norm)
-            return (shown, neutral_plan(index)) if return_plan else shown
-        compiling = torch.compiler.is_compiling()
-        # Entering a range costs 5 µs, even where nobody looks.
-        if not compiling and torch.autograd.profiler._is_profiler_enabled:
-            with record_function("diffcore::mix"):
-                return self._mix(images, index, labels, return_plan, compiling)
-        return self._mix(images, index, labels, return_plan, compiling)
+        if not torch.compiler.is_compiling():
+            # A call like the last one is neither checked again nor dispatched.
+            if self._eager is not None and not return_plan and self.training and self.handover.batch is None:
+                mixed = self._eager(images, index, labels, self.round, self.status, self._advance)
+                if mixed is not None:
+                    return mixed
+            # Entering a range costs 5 µs, even where nobody looks.
+            if self.training and torch.autograd.profiler._is_profiler_enabled:
+                with record_function("diffcore::mix"):
+                    return self._mix(images, index, labels, return_plan)
+        if self.training:
+            return self._mix(images, index, labels, return_plan)
+        shown = images
+        if self._geometry is not None:
+            self._geometry.check(images, self.image_shape)
+            shown = self._geometry.evaluate(as_dense(images), self._norm)
+        return (shown, neutral_plan(index)) if return_plan else shown
 
     def _mix(
-        self, images: Tensor, index: Tensor, labels: Tensor | None, return_plan: bool, compiling: bool
+        self, images: Tensor, index: Tensor, labels: Tensor | None, return_plan: bool
     ) -> Tensor | tuple[Tensor, MixPlan]:
+        """Check, choose where the counterparts come from, and make one call."""
         self._check(images, index, labels)
         if self._resident.prefetched:
             return self._mix_prefetched(images, index, labels, return_plan)  # type: ignore[no-any-return]
+        compiling = torch.compiler.is_compiling()
         # What the rows are read from is at hand as well, so a batch that was not prefetched is no mistake here, and a
         # compiled graph, to which the prefetched rows are unknown, draws for itself: the images are the same.
         if not compiling and self.handover.batch is not None:
             found = self.handover.find(index, self.next_draw())
             if isinstance(found, Prefetched):
                 return self._mix_with(found, images, index, labels, return_plan)
-        dense = as_dense(images)
-        if not compiling and not return_plan and self._geometry is None and can_mix_directly(dense):
-            return self._mix_directly(dense, images, index, labels)
-        arguments = (
-            index,
-            labels,
-            self._resident.shards,
-            self._resident.pairs.pair_ptr,
-            self._resident.pairs.pair_row,
-            self._resident.row_label,
-            self.round,
-            self._lam_table,
-            self._norm,
-            self.status,
-            self.seed if self.seed < 2**63 else self.seed - 2**64,
-            self._parameters_of_draw,
-            self._advance,
-        )
-        ops = torch.ops.diffcore
-        if self._geometry is not None:
-            arguments += self._geometry.arguments()
-            if return_plan:
-                mixed, *plan = ops.crop_mix_store_plan(dense, *arguments)
-                return mixed, MixPlan(*plan)
-            return ops.crop_mix_store(dense, *arguments)  # type: ignore[no-any-return]
+        arguments = images, index, labels, self.round, self.status, self._advance
         if return_plan:
-            mixed, *plan = ops.mix_store_plan(dense, *arguments)
-            return images.copy_(mixed) if self.inplace else mixed, MixPlan(*plan)
-        if not self.inplace:
-            return ops.mix_store(dense, *arguments)  # type: ignore[no-any-return]
-        # Inductor may move the images to another layout and then mutate a copy of them; a plain copy_ it gets right.
-        if dense is images and not compiling:
-            ops.mix_store_(images, *arguments)
-            increment_version(images)
-            return images
-        return images.copy_(ops.mix_store(dense, *arguments))
-
-    def _mix_directly(self, dense: Tensor, images: Tensor, index: Tensor, labels: Tensor | None) -> Tensor:
-        """What `torch.ops.diffcore.mix_store` and `mix_store_` do on the CPU, without torch's dispatcher."""
-        if self._compiled is None:
-            held = self._resident
-            self._compiled = CompiledMix(
-                self.image_shape, held.shards, held.pairs, held.row_label, self._lam_table, self._norm,
-                self._parameters_of_draw,
-            )  # fmt: skip
-        out = dense if self.inplace else empty_output_like(dense)
-        self._compiled(dense, out, index, labels, self.round, self.seed, self._advance)
-        if not self.inplace:
-            return out
-        if dense is not images:
-            return images.copy_(out)
-        increment_version(images)
-        return images
+            return self._op.with_plan(*arguments)
+        mixed = self._op(*arguments)
+        if not compiling:
+            self._eager = self._op.eager(images, index, labels, self._advance)
+        return mixed
 
     @torch.compiler.disable(reason="The counterparts of a PrefetchLoader change with every batch.")  # type: ignore[untyped-decorator]
     def _mix_prefetched(
@@ -386,16 +364,9 @@ class DiffCoreMix(nn.Module):
             wrong = (slot >= 0) & (labels != batch.label)
             self.status[2].add_(wrong.sum(dtype=torch.int32))
             slot, plan = torch.where(wrong, -1, slot), replace(plan, row=torch.where(wrong, -1, plan.row))
-        by_slot = replace(plan, row=slot)
-        if self._geometry is not None:
-            mixed = self._geometry.mix(as_dense(images), batch.rows, self._norm, by_slot)
-        else:
-            mixed = torch.ops.diffcore.mix_plan(
-                as_dense(images), batch.rows, self._norm, slot, plan.pixel, plan.lam, plan.box, plan.inside_real
-            )
+        mixed = self._op.given(images, batch.rows, replace(plan, row=slot))
         if self._advance:
             self.handover.advance(self.round)
-        mixed = images.copy_(mixed) if self.inplace else mixed
         return (mixed, plan) if return_plan else mixed
 
 

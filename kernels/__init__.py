@@ -10,6 +10,7 @@ from typing import Any
 _HOMES = {
     "Drawn": "mix",
     "DrawnCrops": "crop_mix",
+    "Launched": "specialization",
     "launch_crop_mix_plan": "crop_mix",
     "launch_crop_mix_store": "crop_mix",
     "launch_mix_plan": "mix",

@@ -8,11 +8,24 @@ better: there it allows loads of 16 bytes. torch aligns what it allocates, and a
 
 import inspect
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
 
 ALIGNED = ("images", "out", "store")
+
+
+class Launched(NamedTuple):
+    """What a launch ran, to run it again without asking Triton what its arguments specialize it for.
+
+    Attributes:
+        kernel: triton's `CompiledKernel`; None in Triton's interpreter.
+        grid: of the launch.
+    """
+
+    kernel: Any
+    grid: tuple[int, ...]
 
 
 def batch_kernel(function: Callable) -> triton.JITFunction:

@@ -335,7 +335,7 @@ def test_every_rank_reports_what_it_met_itself(store: dc.CounterpartStore, tmp_p
 
 def test_counts_are_moved_and_copied_but_not_saved(store: dc.CounterpartStore) -> None:
     mix = dc.DiffCoreMix(store)
-    mix.status.copy_(torch.tensor([0, 0, 4]))
+    mix.status.copy_(torch.tensor([0, 0, 4, 0]))
     assert mix.state_dict().keys() == {"round", "_extra_state"}
     before = mix.status
     mix.to("cpu").half()
@@ -344,7 +344,7 @@ def test_counts_are_moved_and_copied_but_not_saved(store: dc.CounterpartStore) -
     copied = copy.deepcopy(mix)
     with pytest.raises(dc.StoreError, match="4 samples had a label"):
         copied.check()
-    assert mix.status.tolist() == [0, 0, 4]
+    assert mix.status.tolist() == [0, 0, 4, 0]
     mix(*batch_of())
     assert mix.status is before  # a CUDA graph writes to this very tensor
 
@@ -409,11 +409,11 @@ def test_bad_settings_are_refused(store: dc.CounterpartStore, make: Callable, me
 def test_check_raises_what_the_device_counted(store: dc.CounterpartStore) -> None:
     mix = dc.DiffCoreMix(store)
     mix.check()
-    mix.status.copy_(torch.tensor([2, 0, 0]))
+    mix.status.copy_(torch.tensor([2, 0, 0, 0]))
     with pytest.raises(dc.StoreError, match="2 samples had an index outside the store, which was made for 24 samples"):
         mix.check()
     mix.check()
-    mix.status.copy_(torch.tensor([0, 3, 0]))
+    mix.status.copy_(torch.tensor([0, 3, 0, 0]))
     with pytest.raises(dc.StoreError, match="3 pairs name a row that the store does not have"):
         mix.check()
 
@@ -476,7 +476,7 @@ def test_bad_labels_are_refused(store: dc.CounterpartStore, labels: Tensor, mess
 def test_a_new_epoch_reports_what_the_last_one_met(store: dc.CounterpartStore) -> None:
     mix = dc.DiffCoreMix(store)
     mix.set_epoch(0)
-    mix.status.copy_(torch.tensor([0, 0, 4]))  # as a kernel counts
+    mix.status.copy_(torch.tensor([0, 0, 4, 0]))  # as a kernel counts
     with pytest.raises(dc.StoreError, match="4 samples had a label that differs from their counterpart's"):
         mix.set_epoch(1)
     mix.set_epoch(1)

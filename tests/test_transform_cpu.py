@@ -29,14 +29,14 @@ def test_every_way_on_the_cpu_gives_the_same(
     store: dc.CounterpartStore, dtype: torch.dtype, inplace: bool, lam: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Directly; by the operators; and in torch, as without numba."""
-    from diffcore_gpu import transform
     from diffcore_gpu.ops.mix import op as mixing
+    from diffcore_gpu.ops.runtime import eager
 
     def mix() -> dc.DiffCoreMix:
         return dc.DiffCoreMix(store, mean=MEAN, std=STD, inplace=inplace, lam=lam, seed=5)
 
     directly, round = results_of(mix(), dtype), 4
-    monkeypatch.setattr(transform, "can_mix_directly", lambda images: False)
+    monkeypatch.setattr(eager, "may_bypass", lambda images: False)
     by_operators = results_of(mix(), dtype)
     monkeypatch.setattr(mixing, "cpu_backend", lambda dtype: "torch")
     in_torch = mix()
@@ -74,7 +74,7 @@ def test_autograd_notices_a_mix_in_place(
     store: dc.CounterpartStore, directly: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not directly:
-        monkeypatch.setattr("diffcore_gpu.transform.can_mix_directly", lambda images: False)
+        monkeypatch.setattr("diffcore_gpu.ops.runtime.eager.may_bypass", lambda images: False)
     images, index = batch_of()
     mix, weight = dc.DiffCoreMix(store, inplace=True), torch.ones(1, requires_grad=True)
     loss = (weight * images).sum()  # keeps the images for its gradient

@@ -16,6 +16,7 @@ from diffcore_gpu.kernels.spec import TABLE_BITS
 from diffcore_gpu.plan.beta import GRID
 from diffcore_gpu.plan.draw import draw_crop, round_for
 
+
 @dataclass(frozen=True)
 class CropPlan:
     """What is shown of each image of a batch of B.

@@ -1,9 +1,9 @@
 """Drawing a plan: what is done to each sample, as a function of (seed, round, dataset index) alone.
 
 Not of the batch size, the position in the batch, the number of workers or ranks, or the device. It is bit-identical
-here, in compiled code, in Triton's interpreter and on a GPU, because it is decided with integers and with single float32
-operations that IEEE 754 rounds exactly (conversion, square root, one product), which no compiler may contract. What is
-drawn is pinned by recorded draws in `tests/golden`.
+here, in compiled code, in Triton's interpreter and on a GPU, because it is decided with integers and with single
+float32 operations that IEEE 754 rounds exactly (conversion, square root, one product), which no compiler may contract.
+What is drawn is pinned by recorded draws in `tests/golden`.
 
 The draw is written once, for arrays of NumPy and of torch. On the CPU it runs in NumPy, since it takes some hundred
 operations on a few numbers for each sample, and an operation of torch takes several times as long to start. Elsewhere,
@@ -69,13 +69,12 @@ def draw_words(xp: Any, index: Array, round: Array, seed: int, streams: Sequence
         index: int64 [B].
         round: int64, one element.
         seed: 64-bit key.
-        streams: the last words of the counters, consecutive numbers.
+        streams: the last words of the counters.
 
     Returns:
         Four arrays int64 [len(streams), B], values in [0, 2³²).
     """
-    like = {"device": index.device} if xp is torch else {}
-    stream = xp.arange(streams[0], streams[-1] + 1, dtype=xp.int64, **like).reshape(-1, 1)
+    stream = xp.stack([xp.full_like(index, number) for number in streams])  # filled: a copy would wait for a GPU
     return philox4x32((*split_words(index), split_words(round.reshape(1))[0], stream), seed)
 
 
@@ -242,9 +241,7 @@ def draw_crop(
             np, samples, area, mirror_below, central, table, height, width, seed, counter, counterpart
         )
         return torch.from_numpy(crop), torch.from_numpy(mirror)
-    return _draw_crops(
-        torch, index, area, mirror_below, central, side_table, height, width, seed, round, counterpart
-    )
+    return _draw_crops(torch, index, area, mirror_below, central, side_table, height, width, seed, round, counterpart)
 
 
 def draw_plan(
@@ -324,8 +321,9 @@ def check_index_range(index: Tensor, num_samples: int) -> None:
     outside = (index < 0) | (index & SAMPLE_MASK >= num_samples)
     if outside.any():
         first = int(index[outside][0])
+        sample = first if first < 0 else first & SAMPLE_MASK
         raise ValueError(
-            f"index {first if first < 0 else first & SAMPLE_MASK} is outside the store, which was made for {num_samples} samples; "
+            f"index {sample} is outside the store, which was made for {num_samples} samples; "
             "is this the dataset that the store was made for?"
         )
 
@@ -339,7 +337,8 @@ def check_labels(index: Tensor, labels: Tensor, row: Tensor, row_label: Tensor) 
     wrong = ((row >= 0) & (labels != row_label)).nonzero()
     if len(wrong):
         first = int(wrong[0])
+        sample = int(index[first]) & SAMPLE_MASK
         raise ValueError(
-            f"sample {int(index[first]) & SAMPLE_MASK} has label {int(labels[first])}, but its counterpart, row {int(row[first])} of "
+            f"sample {sample} has label {int(labels[first])}, but its counterpart, row {int(row[first])} of "
             f"the store, is of class {int(row_label[first])}; was the store made for this dataset?"
         )

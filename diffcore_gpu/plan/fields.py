@@ -120,9 +120,7 @@ def check_plan(plan: MixPlan, images: Tensor, crops: bool = False) -> None:
             raise ValueError(f"plan.{field.name} is missing; a plan for cropped images has crops and mirror flags.")
         shape = field.shape(batch)
         if value.dtype != field.dtype or list(value.shape) != shape:
-            raise ValueError(
-                f"plan.{field.name} must be {field.dtype} {shape}, got {value.dtype} {list(value.shape)}."
-            )
+            raise ValueError(f"plan.{field.name} must be {field.dtype} {shape}, got {value.dtype} {list(value.shape)}.")
         if value.device != images.device:
             raise ValueError(f"plan.{field.name} lies on {value.device}, but the images on {images.device}.")
 

@@ -14,7 +14,7 @@ COUNTS = (1, 0, 2, 5, 1, 1, 3, 0, 4, 1, 2, 1, 5, 1, 1, 2)
 NUM_ROWS = 23
 """Its rows. Three of its pairs name rows beyond them, which draws must take for none."""
 
-EDGE_INDICES = (2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 5, 2**40 - 1, -1)
+EDGE_INDICES = (2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 5, 2**39, 2**40 - 1, -1)
 """Indices at which a word of the counter is all ones, or begins to be counted in the next; no sample of the store."""
 
 
@@ -25,14 +25,18 @@ def pairs() -> Pairs:
     return Pairs(pair_ptr, pair_row, NUM_ROWS)
 
 
+AGAIN = (3 | 1 << 40, 3 | 2 << 40, 12 | 1 << 40, 6 | (2**23 - 1) << 40)
+"""Samples of the store that were drawn before in the same round: once, twice, and as often as can be counted."""
+
+
 def plan_index() -> Tensor:
-    """int64, the samples of the plans: every one of the store, and the edges."""
-    return torch.tensor([*range(len(COUNTS)), *EDGE_INDICES])
+    """int64, the samples of the plans: every one of the store, the edges, and some that are drawn again."""
+    return torch.tensor([*range(len(COUNTS)), *EDGE_INDICES, *AGAIN])
 
 
 def crop_index() -> Tensor:
-    """int64, the samples of the crops: enough that every attempt is the last of some sample, and the edges."""
-    return torch.tensor([*range(120), *EDGE_INDICES])
+    """int64, the samples of the crops: enough that every attempt is the last of some sample, and the same."""
+    return torch.tensor([*range(64), *EDGE_INDICES, *AGAIN])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diffcore_gpu.kernels import launch_resized_crop
-from diffcore_gpu.ops.resized_crop.op import resized_crop_reference
+from diffcore_gpu.ops.resized_crop.reference import resized_crop_reference
 from diffcore_gpu.ops.runtime.normalization import affine_of
 from tests.kernels.device import DEVICE
 

@@ -15,14 +15,15 @@ from diffcore_gpu.ops.mix.cpu_torch import Shards
 from diffcore_gpu.ops.mix.op import as_dense
 from diffcore_gpu.ops.resized_crop.op import check_bytes, check_output, empty_output, resize, write_normalized
 from diffcore_gpu.ops.resized_crop.reference import clip_crop
-from diffcore_gpu.ops.runtime.arguments import DRAW_SCHEMA, DrawArguments
+from diffcore_gpu.ops.runtime.arguments import DRAW_SCHEMA, DrawArguments, Source
+from diffcore_gpu.ops.runtime.launch import Launch
 from diffcore_gpu.ops.runtime.normalization import affine_on
 from diffcore_gpu.plan import MixPlan
 from diffcore_gpu.plan.crops import CropParameters, CropPlan, central_crop, draw_crops_from
 from diffcore_gpu.plan.fields import PLAN_WITH_CROPS, check_plan, schema_of
 
 if TYPE_CHECKING:
-    from diffcore_gpu.kernels import DrawnCrops
+    from diffcore_gpu.kernels import DrawnCrops, Launched
 
 _LIBRARY = torch.library.Library("diffcore", "FRAGMENT")
 _CROPS = "Tensor side_table, int[] crop_parameters, float[] ratio, bool same"
@@ -170,6 +171,22 @@ def _run_triton(images: Tensor, arguments: Sequence[Any], packed: Tensor | None 
         else:
             drawn.step()
     return out
+
+
+def launch_again(source: Source, crop_arguments: Sequence[Any], advance: bool) -> Launch:
+    """The launch of `crop_mix_store` with one source and the arguments of `_CROPS` and `_OUTPUT`, for `KeptLaunch`."""
+    crops = _Crops(*crop_arguments)
+
+    def launch(
+        images: Tensor, out: Tensor, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor
+    ) -> "Launched":
+        from diffcore_gpu.kernels import launch_crop_mix_store
+
+        drawn = source.arguments(index, labels, round, status, advance).for_kernel()
+        store = source.shards[0]
+        return launch_crop_mix_store(images, out, store.shape[-2:], drawn, crops.for_kernel(images, store))
+
+    return launch
 
 
 def _crop_mix_store_cpu(images: Tensor, *arguments: Any) -> Tensor:

@@ -1,8 +1,8 @@
 """Draw and mix on the CPU in compiled code: one pass over the pixels on torch's threads, without an operator of torch.
 
 An operator takes as long to start as to mix some ten thousand values, so `diffcore_gpu.ops.mix.cpu_torch` is bound by
-how many it calls; this is bound by memory. It needs numba (the extra "cpu") and mixes float32 and uint8 images, with the same
-result: the plan is the same bit for bit, and values are computed in float64 and rounded once.
+how many it calls; this is bound by memory. It needs numba (the extra "cpu") and mixes float32 and uint8 images, with
+the same result: the plan is the same bit for bit, and values are computed in float64 and rounded once.
 """
 
 import ctypes

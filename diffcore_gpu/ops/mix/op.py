@@ -6,7 +6,7 @@ blocked torch code.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,11 +15,14 @@ from diffcore_gpu.ops.mix.cpu_numba import CompiledMix, cpu_backend, mix_compile
 from diffcore_gpu.ops.mix.cpu_torch import mix_cpu
 from diffcore_gpu.ops.runtime.arguments import DRAW_SCHEMA, DrawArguments, Source
 from diffcore_gpu.ops.runtime.eager import EagerCall
-from diffcore_gpu.ops.runtime.launch import KeptLaunch
+from diffcore_gpu.ops.runtime.launch import KeptLaunch, Launch
 from diffcore_gpu.ops.runtime.normalization import affine_on
 from diffcore_gpu.ops.runtime.output_cpu import empty_output_like
 from diffcore_gpu.plan import MixPlan, Pairs
 from diffcore_gpu.plan.fields import PLAN, check_plan, schema_of, unpack
+
+if TYPE_CHECKING:
+    from diffcore_gpu.kernels import Launched
 
 SUPPORTED_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 
@@ -131,6 +134,19 @@ torch.library.register_fake("diffcore::mix_store_", lambda *_: None, lib=_LIBRAR
 torch.library.register_fake("diffcore::mix_plan", lambda images, *_: torch.empty_like(images), lib=_LIBRARY)
 
 
+def launch_again(source: Source, advance: bool) -> Launch:
+    """The launch of `mix_store` with one source, for `KeptLaunch`."""
+
+    def launch(
+        images: Tensor, out: Tensor, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor
+    ) -> "Launched":
+        from diffcore_gpu.kernels import launch_mix_store
+
+        return launch_mix_store(images, out, source.arguments(index, labels, round, status, advance).for_kernel())
+
+    return launch
+
+
 class MixOp:
     """Draws and mixes batches with one `Source`, by the operators above or, where it may, around the dispatcher.
 
@@ -176,21 +192,20 @@ class MixOp:
         """The same call without the dispatcher, for batches like this one; None where there is no such way."""
         if as_dense(images) is not images or not images.numel():
             return None
-        settings = advance
         if images.is_cuda:
-            run = KeptLaunch(self._launcher(advance), self.source.constants)
-            return EagerCall(run, None if self.inplace else torch.empty_like, images, index, labels, settings)
+            run = KeptLaunch(launch_again(self.source, advance), self.source.constants)
+            return EagerCall(run, None if self.inplace else torch.empty_like, images, index, labels, advance)
         if cpu_backend(images.dtype) != "numba":
             return None
         s = self.source
-        mix = CompiledMix(self.image_shape, s.shards, s.pairs, s.row_label, s.lam_table, s.norm, s.parameters)
+        mix = CompiledMix(images.shape[1:], s.shards, s.pairs, s.row_label, s.lam_table, s.norm, s.parameters)
 
         def run_compiled(
             images: Tensor, out: Tensor, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor
         ) -> None:
             mix(images, out, index, labels, round, s.seed, advance)
 
-        return EagerCall(run_compiled, None if self.inplace else empty_output_like, images, index, labels, settings)
+        return EagerCall(run_compiled, None if self.inplace else empty_output_like, images, index, labels, advance)
 
 
 def as_dense(images: Tensor) -> Tensor:

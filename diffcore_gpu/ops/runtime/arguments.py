@@ -1,7 +1,7 @@
 """What the operators that draw their own plan take after the images, and what is the same of it for every batch."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -109,7 +109,7 @@ class DrawArguments(NamedTuple):
 class Source:
     """What the plans of a run are drawn from, and where its rows lie: all that is the same for every batch.
 
-    Immutable, so threads and copies of a module share it.
+    Immutable, so threads share it. It holds addresses: copies and pickles of a module make one of their own.
 
     Attributes:
         constants: int64 on the device, in the order of `kernels.spec.CONSTANTS`: addresses of the tensors here, and
@@ -137,7 +137,6 @@ class Source:
         side_table: Tensor | None = None,
         crop_parameters: Sequence[int] = (0, 1, 0),
     ) -> None:
-        self._made_of = shards, pairs, row_label, lam_table, norm, seed, parameters, side_table, crop_parameters
         self.device = norm.device
         self.shards = list(shards)
         self.pairs = Pairs(pairs.pair_ptr.contiguous(), pairs.pair_row.contiguous(), pairs.num_rows)
@@ -162,12 +161,6 @@ class Source:
         numbers |= {name: 0 if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()}
         numbers |= {"num_samples": pairs.pair_ptr.shape[0] - 1, "num_rows": pairs.num_rows, "seed": self.seed}
         self.constants = torch.tensor([numbers[name] for name in CONSTANTS], device=self.device)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Source":
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Source, self._made_of
 
     def arguments(
         self, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor, advance: bool

@@ -5,8 +5,8 @@ the schema of the operator. On a CPU that is as long as to mix an image; on a GP
 take. `diffcore bench host-overhead` measures it: its rows "call" and "operator".
 
 The operators are needed where a tracer or a profiler looks on, and where a subclass, a mode or a transform takes
-operators over. And they check what they are given; so what was checked and run once is run again without them only while
-shapes, strides, dtypes, devices and settings are those of that call.
+operators over. And they check what they are given; so what was checked and run once is run again without them only
+while shapes, strides, dtypes, devices and settings are those of that call.
 """
 
 from collections.abc import Callable
@@ -64,12 +64,6 @@ class EagerCall:
         self._empty = empty
         self._signature = _signature(images, index, labels, settings)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """Copies of a module check their first call themselves."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _nothing, ()
-
     def __call__(
         self, images: Tensor, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor, settings: Any
     ) -> Tensor | None:
@@ -83,7 +77,3 @@ class EagerCall:
         out = self._empty(images)
         self._run(images, out, index, labels, round, status)
         return out
-
-
-def _nothing() -> None:
-    """What a pickled `EagerCall` becomes."""

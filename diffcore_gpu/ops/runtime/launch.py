@@ -5,14 +5,20 @@ launch itself. Where shapes, dtypes and alignment are those of the last launch, 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.cuda import current_device
 
-Launch = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor], Any]
+if TYPE_CHECKING:
+    from diffcore_gpu.kernels import Launched
 
+Launch: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor], "Launched"]
+"""Launches a kernel through Triton with (images, out, index, labels, round, status)."""
+
+_NUM_ARGUMENTS = 8
+"""Of a kernel that draws, before its compile-time constants: images to status, constants, plan."""
 _ALIGNMENT = 16
 """Bytes; the kernels are compiled for images that are aligned to it, or for such that are not."""
 
@@ -21,8 +27,8 @@ class KeptLaunch:
     """Launches a kernel with (images, out, index, labels, round, status), on images' device and its current stream.
 
     Args:
-        launch: launches it through Triton and returns (compiled kernel, grid, number of its compile-time constants).
-        constants: int64, the packed constants that the kernel takes after these.
+        launch: launches it through Triton.
+        constants: int64, the packed constants that the kernel takes after these, followed by a plan to write.
     """
 
     def __init__(self, launch: Launch, constants: Tensor) -> None:
@@ -45,10 +51,11 @@ class KeptLaunch:
         device = images.device.index
         if self._run is None or aligned is not self._aligned or device != current_device():
             with torch.cuda.device_of(images):
-                compiled, grid, num_constants = self._launch(images, out, index, labels, round, status)
-            self._run, self._aligned = compiled[grid], aligned
-            # A plan that is not written, and the compile-time constants, which a launch counts but does not read.
-            self._rest = self._constants.data_ptr(), self._constants.data_ptr(), *(None,) * num_constants
+                kernel, grid = self._launch(images, out, index, labels, round, status)
+            self._run, self._aligned = kernel[grid], aligned
+            # Any address for a plan that is not written, and compile-time constants, which are counted but not read.
+            address = self._constants.data_ptr()
+            self._rest = address, address, *(None,) * (len(kernel.src.fn.arg_names) - _NUM_ARGUMENTS)
             return
         where = index.data_ptr()
         self._run(

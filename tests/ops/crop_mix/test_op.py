@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops.crop_mix.op import crop_mix, crop_mix_reference, plan_tensors
+from diffcore_gpu.ops.crop_mix.op import crop_mix
+from diffcore_gpu.ops.crop_mix.reference import crop_mix_reference
 from diffcore_gpu.ops.resized_crop.op import resized_crop
+from diffcore_gpu.ops.runtime.arguments import Source
 from diffcore_gpu.ops.runtime.normalization import affine_of
-from diffcore_gpu.plan import MixPlan, PlanConfig, draw_plan
+from diffcore_gpu.plan import MixPlan, Pairs, PlanConfig, draw_plan
 from diffcore_gpu.plan.crops import RandomResizedCropMirror, draw_crops
 from tests.pairs import pairs_of_counts
 
@@ -78,25 +80,31 @@ def test_rows_beyond_the_counterparts_count_as_none(images: Tensor, counterparts
 
 
 def test_an_empty_batch(images: Tensor, counterparts: Tensor) -> None:
-    plan = MixPlan(*(value[:0] for value in plan_tensors(plan_of())))
+    plan = MixPlan(*(value[:0] for value in plan_of().tensors()))
     assert crop_mix(images[:0], counterparts, plan, 9).shape == (0, C, 9, 9)
 
 
 def test_operators_obey_torchs_rules(images: Tensor, counterparts: Tensor) -> None:
-    pairs = pairs_of_counts(COUNTS, ROWS)
-    config = PlanConfig()
+    pairs, config = pairs_of_counts(COUNTS, ROWS), PlanConfig()
+    source = Source(
+        [counterparts], Pairs(pairs.pair_ptr, pairs.pair_row, ROWS), torch.zeros(ROWS, dtype=torch.int64),
+        config.lam_table(), affine_of(MEAN, STD, C), 7, config.parameters(), GEOMETRY.side_table(),
+        GEOMETRY.parameters(),
+    )  # fmt: skip
     output = ([*SIZE], torch.bfloat16, True)
     drawn = (
-        images, torch.arange(B), torch.zeros(B, dtype=torch.int64), [counterparts], pairs.pair_ptr, pairs.pair_row,
-        torch.zeros(ROWS, dtype=torch.int64), torch.tensor(3), config.lam_table(), affine_of(MEAN, STD, C),
-        torch.zeros(3, dtype=torch.int32), 7, list(config.parameters()), True,
-        GEOMETRY.side_table(), list(GEOMETRY.parameters()), list(GEOMETRY.ratio), False, *output,
-    )  # fmt: skip
+        images,
+        *source.arguments(
+            torch.arange(B), torch.zeros(B, dtype=torch.int64), torch.tensor(3), torch.zeros(4, dtype=torch.int32), True
+        ),
+        *(GEOMETRY.side_table(), list(GEOMETRY.parameters()), list(GEOMETRY.ratio), False),
+        *output,
+    )
     ops = torch.ops.diffcore
     for op, arguments in (
         (ops.crop_mix_store, drawn),
         (ops.crop_mix_store_plan, drawn),
-        (ops.crop_mix_plan, (images, counterparts, affine_of(MEAN, STD, C), *plan_tensors(plan_of()), *output)),
+        (ops.crop_mix_plan, (images, counterparts, affine_of(MEAN, STD, C), *plan_of().tensors(), *output)),
     ):
         result = torch.library.opcheck(op.default, arguments, test_utils=("test_schema", "test_faketensor"))
         assert set(result.values()) == {"SUCCESS"}

@@ -20,13 +20,14 @@ from diffcore_gpu.ops.mix.cpu_numba import CompiledMix, cpu_backend, mix_compile
 from diffcore_gpu.ops.mix.cpu_torch import mix_cpu
 from diffcore_gpu.ops.mix.numba_kernels import Argument
 from diffcore_gpu.ops.mix.reference import mix_reference
-from diffcore_gpu.ops.runtime.drawing import empty_plan
 from diffcore_gpu.ops.runtime.normalization import affine_of
 from diffcore_gpu.plan import BoxPlacement, MixPlan, Pairs, PlanConfig, draw_mix, draw_plan
 from diffcore_gpu.plan.beta import Beta
+from diffcore_gpu.plan.draw import SAMPLE_MASK
+from diffcore_gpu.plan.fields import PLAN
 from tests.ops.cpu_cases import MEAN, STD, Drawing, any_box, drawings, many_boxes, patched, random_images
-from tests.ops.runtime.test_draw_cpu import same
 from tests.pairs import one_row_each, pairs_of_counts
+from tests.plan.test_numpy_and_torch import same
 from tests.ulp import ulps_apart
 
 NORM = affine_of(MEAN[:3], STD[:3], 3)
@@ -47,7 +48,7 @@ def drawn_by_kernel(
     index: torch.Tensor, pairs: Pairs, config: PlanConfig, *, height: int, width: int, seed: int, round: torch.Tensor
 ) -> tuple[MixPlan, bool]:
     """What the compiled draw writes, from arguments that are put at their places one by one, and whether it refuses."""
-    plan, table = empty_plan(index), config.lam_table()
+    plan, table = list(PLAN.views(PLAN.empty(len(index)), len(index))), config.lam_table()
     values = {
         **dict(zip(("ROW", "PIXEL", "LAM", "BOX", "INSIDE_REAL"), (field.data_ptr() for field in plan), strict=True)),
         "BATCH": len(index),
@@ -77,7 +78,8 @@ def test_equals_the_plan_of_torch(drawing: Drawing) -> None:
     index, pairs, config, common = drawing
     plan, refused = drawn_by_kernel(index, pairs, config, **common)
     assert same(plan, draw_mix(index, pairs, config.parameters(), config.lam_table(), **common))
-    assert refused == any(not 0 <= sample < len(pairs.pair_ptr) - 1 for sample in index.tolist())
+    num_samples = len(pairs.pair_ptr) - 1
+    assert refused == any(sample < 0 or sample & SAMPLE_MASK >= num_samples for sample in index.tolist())
 
 
 @pytest.mark.parametrize("height", [1, 224, 4096])
@@ -208,7 +210,7 @@ def test_draws_mixes_and_advances(generator: torch.Generator) -> None:
             index, Pairs(pairs.pair_ptr, pairs.pair_row, 8), config.parameters(), config.lam_table(), height=30,
             width=40, seed=11, round=torch.tensor(round),
         )  # fmt: skip
-        plan = empty_plan(index)
+        plan = list(PLAN.views(PLAN.empty(len(index)), len(index)))
         mix(images, out, index, None, counter, 11, advance, plan)
         assert same(MixPlan(*plan), expected)
         counterparts = rows[expected.row.clamp(min=0)]
@@ -234,7 +236,7 @@ def test_what_is_refused_changes_nothing(
     mix = compiled_mix([random_images((4, 3, 8, 8), torch.uint8, generator)], [1] * 4)
     images, counter = torch.randn(2, 3, 8, 8, generator=generator), torch.tensor(3)
     untouched, samples = images.clone(), torch.tensor(index)
-    plan = empty_plan(samples) if kept else None
+    plan = list(PLAN.views(PLAN.empty(len(samples)), len(samples))) if kept else None
     with pytest.raises(ValueError, match=message):
         mix(images, images, samples, None if labels is None else torch.tensor(labels), counter, 0, True, plan)
     assert torch.equal(images, untouched)

@@ -10,9 +10,10 @@ from torch import Tensor
 from diffcore_gpu.ops.mix import op as mixing
 from diffcore_gpu.ops.mix.op import mix
 from diffcore_gpu.ops.mix.reference import mix_reference
-from diffcore_gpu.ops.runtime.drawing import empty_plan
+from diffcore_gpu.ops.runtime.arguments import Source
 from diffcore_gpu.ops.runtime.normalization import affine_of, affine_on
-from diffcore_gpu.plan import MixPlan, PlanConfig, draw_plan
+from diffcore_gpu.plan import MixPlan, Pairs, PlanConfig, draw_plan
+from diffcore_gpu.plan.fields import neutral_plan
 from tests.pairs import pairs_of_counts
 from tests.ulp import ulps_apart
 
@@ -57,6 +58,15 @@ def test_rows_beyond_the_counterparts_count_as_none(images: Tensor, counterparts
     assert torch.equal(mix(images, counterparts, plan), images)
 
 
+def source_of(shards: list[Tensor], row_label: Tensor) -> Source:
+    pairs = pairs_of_counts(torch.tensor([1, 0, 2, 3, 1, 1]), ROWS)
+    config = PlanConfig()
+    return Source(
+        shards, Pairs(pairs.pair_ptr, pairs.pair_row, ROWS), row_label, config.lam_table(), affine_of(MEAN, STD, C), 7,
+        config.parameters(),
+    )  # fmt: skip
+
+
 def strided(value: Tensor) -> Tensor:
     """The same values, not contiguous."""
     return value.repeat_interleave(2, dim=-1)[..., ::2]
@@ -65,19 +75,15 @@ def strided(value: Tensor) -> Tensor:
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="Triton's interpreter is off: a GPU runs it")
 def test_kernels_may_be_given_any_strides(images: Tensor, counterparts: Tensor, plan: MixPlan) -> None:
     """Index, labels and plan of a GPU, by way of the interpreter."""
-    pairs, index, labels = pairs_of_counts(torch.tensor([1, 0, 2, 3, 1, 1]), ROWS), torch.arange(B), torch.arange(B) % 2
-    parameters, norm = list(PlanConfig().parameters()), affine_of(MEAN, STD, C)
-    fields = plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real
+    index, labels, norm = torch.arange(B), torch.arange(B) % 2, affine_of(MEAN, STD, C)
+    source = source_of([counterparts], torch.arange(ROWS) % 2)
 
     def results(index: Tensor, labels: Tensor, *fields: Tensor) -> list[Tensor]:
-        status = torch.zeros(3, dtype=torch.int32)
-        drawn = (
-            index, labels, [counterparts], pairs.pair_ptr, pairs.pair_row, torch.arange(ROWS) % 2, torch.tensor(3),
-            None, norm, status, 0, parameters, False,
-        )  # fmt: skip
-        mixed = mixing._mix_store_cuda(images, *drawn)
+        status = torch.zeros(4, dtype=torch.int32)
+        mixed = mixing._mix_store_cuda(images, *source.arguments(index, labels, torch.tensor(3), status, False))
         return [mixed, status, mixing._mix_plan_cuda(images, counterparts, norm, *fields)]
 
+    fields = plan.tensors()
     expected = results(index, labels, *fields)
     found = results(strided(index), strided(labels), *map(strided, fields))
     assert all(map(torch.equal, expected, found))
@@ -85,17 +91,14 @@ def test_kernels_may_be_given_any_strides(images: Tensor, counterparts: Tensor, 
 
 
 def test_an_empty_batch(counterparts: Tensor) -> None:
-    plan = MixPlan(*empty_plan(torch.empty(0, dtype=torch.int64)))
+    plan = neutral_plan(torch.empty(0, dtype=torch.int64))
     assert mix(torch.empty(0, C, H, W), counterparts, plan).shape == (0, C, H, W)
 
 
 def drawn_arguments(images: Tensor, counterparts: Tensor) -> tuple[object, ...]:
-    pairs = pairs_of_counts(torch.tensor([1, 0, 2, 3, 1, 1]), ROWS)
-    return (
-        images, torch.arange(B), None, [counterparts[:2], counterparts[2:]], pairs.pair_ptr, pairs.pair_row,
-        torch.zeros(ROWS, dtype=torch.int64), torch.tensor(3), PlanConfig().lam_table(), affine_of(MEAN, STD, C),
-        torch.zeros(3, dtype=torch.int32), 7, list(PlanConfig().parameters()), True,
-    )  # fmt: skip
+    source = source_of([counterparts[:2], counterparts[2:]], torch.zeros(ROWS, dtype=torch.int64))
+    status = torch.zeros(4, dtype=torch.int32)
+    return images, *source.arguments(torch.arange(B), None, torch.tensor(3), status, True)
 
 
 @pytest.mark.parametrize("name", ["mix_store", "mix_store_plan", "mix_store_"])
@@ -119,10 +122,9 @@ def test_constants_are_kept_on_the_device(images: Tensor, counterparts: Tensor, 
 
 
 def test_the_planned_operator_obeys_torchs_rules(images: Tensor, counterparts: Tensor, plan: MixPlan) -> None:
-    fields = plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real
     result = torch.library.opcheck(
         torch.ops.diffcore.mix_plan.default,
-        (images, counterparts, affine_of(MEAN, STD, C), *fields),
+        (images, counterparts, affine_of(MEAN, STD, C), *plan.tensors()),
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
     )
     assert set(result.values()) == {"SUCCESS"}

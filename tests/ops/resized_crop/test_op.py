@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops.resized_crop.op import axis_weights, resized_crop, resized_crop_reference
+from diffcore_gpu.ops.resized_crop.op import resized_crop
+from diffcore_gpu.ops.resized_crop.reference import axis_weights, resized_crop_reference
 from diffcore_gpu.ops.runtime.normalization import affine_of
 from diffcore_gpu.plan.crops import CropPlan, RandomResizedCropMirror, draw_crops
 
