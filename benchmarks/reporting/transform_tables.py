@@ -153,26 +153,29 @@ def residency_tables(result: dict[str, Any]) -> list[Table]:
 
 
 def host_overhead_tables(result: dict[str, Any]) -> list[Table]:
-    """What each part of one call costs the host; then the times that this was computed from."""
+    """What a call costs the host beside what a launch costs anyway; then the ratio of the two."""
     parts = result["results"]
-    names = union(part["breakdown_us"] for part in parts)
-    breakdown = make_table(
+    times = make_table(
         "Host time of one call",
-        ("part", *(f"batch {part['batch']}, µs" for part in parts)),
+        ("batch", "driver", "what", f"µs ({SPREAD})"),
+        (
+            (str(part["batch"]), part["driver"], name, with_spread(time, 1e3))
+            for part in parts
+            for name, time in part["times"].items()
+        ),
+        text_columns=3,
+        note="Driver: that of the GPU, or one that stands in for it and launches nothing.",
+    )
+    ratio = make_table(
+        "The call over a bare launch with five arguments",
+        ("batch", "median", "quartiles"),
         (
             (
-                name,
-                *(f"{part['breakdown_us'][name]:.1f}" if name in part["breakdown_us"] else MISSING for part in parts),
+                str(part["batch"]),
+                f"{part['call_over_bare_launch']['median']:.2f}",
+                " to ".join(f"{value:.2f}" for value in part["call_over_bare_launch"]["quartiles"]),
             )
-            for name in names
+            for part in parts
         ),
-        note="Differences of medians, so a small one may be noise.",
     )
-    times = make_table(
-        "The calls that were measured",
-        ("batch", "what", f"µs ({SPREAD})"),
-        ((str(part["batch"]), name, with_spread(time, 1e3)) for part in parts for name, time in part["times"].items()),
-        text_columns=2,
-        details=True,
-    )
-    return [breakdown, times]
+    return [times, ratio]

@@ -52,7 +52,7 @@ class KeptLaunch:
         if self._run is None or aligned is not self._aligned or device != current_device():
             with torch.cuda.device_of(images):
                 kernel, grid = self._launch(images, out, index, labels, round, status)
-            self._run, self._aligned = kernel[grid], aligned
+            self._run, self._aligned = kernel[(*grid, 1, 1)], aligned
             # Any address for a plan that is not written, and compile-time constants, which are counted but not read.
             address = self._constants.data_ptr()
             self._rest = address, address, *(None,) * (len(kernel.src.fn.arg_names) - _NUM_ARGUMENTS)
