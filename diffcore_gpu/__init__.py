@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from diffcore_gpu.data import IndexedDataset as IndexedDataset
     from diffcore_gpu.errors import DiffcoreError as DiffcoreError
     from diffcore_gpu.errors import StoreError as StoreError
+    from diffcore_gpu.occurrences import OccurrenceSampler as OccurrenceSampler
     from diffcore_gpu.ops.crop_mix.op import crop_mix as crop_mix
     from diffcore_gpu.ops.crop_mix.reference import crop_mix_reference as crop_mix_reference
     from diffcore_gpu.ops.mix.op import mix as mix
@@ -47,6 +48,7 @@ _HOMES = {
     "DiffcoreError": "errors",
     "IndexedDataset": "data",
     "MixPlan": "plan",
+    "OccurrenceSampler": "occurrences",
     "PlanConfig": "plan",
     "PrefetchLoader": "prefetch",
     "RandomResizedCropMirror": "plan.crops",

@@ -52,6 +52,16 @@ class GeometryStage:
         """Bring the table to a device."""
         self.side_table = self.side_table.to(device)
 
+    def settings(self) -> dict[str, str]:
+        """What the images depend on, by name."""
+        _, dtype, channels_last = self.output
+        return {
+            "geometry": repr(self.config),
+            "counterpart_crop": "same" if self.same else "own",
+            "dtype": str(dtype),
+            "memory_format": "channels_last" if channels_last else "contiguous",
+        }
+
     def check(self, images: Tensor, image_shape: tuple[int, int, int]) -> None:
         """Refuse a batch that cannot be cropped and mixed with counterparts of that shape (C, H, W).
 

@@ -1,7 +1,7 @@
 """`DiffCoreMix`: the batch transform that puts plan, ops and store together."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
@@ -11,6 +11,7 @@ from torch.profiler import record_function
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.geometry import CounterpartCrop, CropMixOp, GeometryStage
 from diffcore_gpu.handover import Draw, Handover, Prefetched
+from diffcore_gpu.kernels.spec import STREAM_VERSION
 from diffcore_gpu.ops.mix.op import MixOp, as_dense, check_images
 from diffcore_gpu.ops.runtime.arguments import Source
 from diffcore_gpu.ops.runtime.eager import EagerCall
@@ -22,6 +23,8 @@ from diffcore_gpu.store.residency import Residency, ResidentStore
 
 if TYPE_CHECKING:
     from diffcore_gpu.store import CounterpartStore
+
+_OR_ANEW = ", or take its `_extra_state` out of the checkpoint to begin a stream of its own."
 
 
 class DiffCoreMix(nn.Module):
@@ -38,7 +41,8 @@ class DiffCoreMix(nn.Module):
     The round is a buffer on the device. Unless told otherwise, every forward pass in training mode advances it by one,
     also when it is replayed in a CUDA graph. After `set_epoch(epoch)` the round is the epoch and stays until the next
     call: then a run on 4 ranks sees exactly the images that a run on 1 rank sees. A sample that is drawn twice in such
-    an epoch, as by a sampler that draws with replacement, is mixed alike both times.
+    an epoch, as by a sampler that draws with replacement, is mixed alike both times, unless an `OccurrenceSampler` says
+    which time it is.
 
     Call it in the process that trains, not in a `DataLoader`'s workers: each of them advances a round of its own, which
     is lost with it, so that every epoch would mix as the first; and workers that persist do not hear of `set_epoch`.
@@ -195,12 +199,46 @@ class DiffCoreMix(nn.Module):
         self.round.fill_(epoch)
         self._advance = False
 
-    def get_extra_state(self) -> dict[str, int | bool]:
-        """What `state_dict` holds beside the round."""
-        return {"seed": self.seed, "advance": self._advance}
+    def get_extra_state(self) -> dict[str, Any]:
+        """What `state_dict` holds beside the round: how to go on, and what must be the same for that."""
+        settings = {field.name: repr(getattr(self.config, field.name)) for field in fields(self.config)}
+        scale, shift = self._norm[0, :, ::2].T.tolist()
+        settings |= {"mean and std": f"scale {scale}, shift {shift}"}
+        settings |= {"geometry": "None"} if self._geometry is None else self._geometry.settings()
+        return {
+            "seed": self.seed,
+            "advance": self._advance,
+            "stream": STREAM_VERSION,
+            "settings": settings,
+            "store": self._store.checksum,
+            "pairs": self._store.num_pairs,
+        }
 
-    def set_extra_state(self, state: dict[str, int | bool]) -> None:
-        """Go on exactly where the saved module was: its seed, and its way to count rounds."""
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on exactly where the saved module was: its seed, and its way to count rounds.
+
+        Raises:
+            ValueError: it drew other random numbers, had other settings or another store, so that the images would not
+                be those that it would have gone on with. A checkpoint that does not say so is not compared.
+        """
+        stream = state.get("stream", STREAM_VERSION)
+        if stream != STREAM_VERSION:
+            raise ValueError(
+                f"the checkpoint draws by version {stream} of the random stream, but this diffcore-gpu by version "
+                f"{STREAM_VERSION}; go on with the version that made it{_OR_ANEW}"
+            )
+        now = self.get_extra_state()
+        for name, value in state.get("settings", {}).items():
+            if now["settings"].get(name) != value:
+                raise ValueError(
+                    f"the checkpoint was made with {name} = {value}, but this DiffCoreMix has "
+                    f"{now['settings'].get(name)}; make it with the same settings{_OR_ANEW}"
+                )
+        if any(state.get(name, now[name]) != now[name] for name in ("store", "pairs")):
+            raise ValueError(
+                f"the checkpoint was made with another store than {self._store.path} is now; train on with that "
+                f"store{_OR_ANEW}"
+            )
         self.seed = int(state["seed"])
         self._advance = bool(state["advance"])
         self._prepare()

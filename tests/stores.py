@@ -12,8 +12,10 @@ COUNTS = [0, 1, 2, 3] * 6
 """Rows of each sample."""
 
 
-def write_store(path: Path, shape: tuple[int, int, int] = SHAPE, rows_per_shard: int = 10) -> CounterpartStore:
-    """A store of random counterparts in several shards; sample i is of class i % 2 and has COUNTS[i] rows."""
+def write_store(
+    path: Path, shape: tuple[int, int, int] = SHAPE, rows_per_shard: int = 10, more: int = 0
+) -> CounterpartStore:
+    """A store of random counterparts in several shards; sample i is of class i % 2 and has COUNTS[i] + more rows."""
     generator = torch.Generator().manual_seed(7)
     labels = [sample % 2 for sample in range(NUM_SAMPLES)]
     with CounterpartWriter(
@@ -25,7 +27,7 @@ def write_store(path: Path, shape: tuple[int, int, int] = SHAPE, rows_per_shard:
         rows_per_shard=rows_per_shard,
     ) as writer:
         for sample, count in enumerate(COUNTS):
-            for k in range(count):
+            for k in range(count + more):
                 image = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
                 row = writer.add_row(image, label=labels[sample], seed=k)
                 writer.add_pair(sample, row, similarity=0.5 + 0.1 * k)

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from diffcore_gpu.data import IndexedDataset
+from diffcore_gpu.kernels.spec import SAMPLE_BITS
 
 
 class Squares(Dataset):
@@ -96,3 +97,25 @@ def test_iterable_datasets_have_no_index():
         IndexedDataset(Stream())
     with pytest.raises(TypeError, match="int have no index"):
         IndexedDataset(7)
+
+
+def test_a_part_counts_in_the_whole():
+    dataset = IndexedDataset(Squares(), [4, 2])
+    assert len(dataset) == 2
+    assert dataset[0] == (16, 4, 4)
+    assert dataset[-1] == (4, 2, 2)
+    assert dataset.__getitems__([1, 0]) == [(4, 2, 2), (16, 4, 4)]
+    assert pickle.loads(pickle.dumps(dataset))[1] == (4, 2, 2)
+    with pytest.raises(IndexError, match="outside a dataset of 2 samples"):
+        dataset[2]
+    with pytest.raises(IndexError, match="part names position 5, outside a dataset of 5 samples"):
+        IndexedDataset(Squares(), [5])
+
+
+def test_the_occurrence_of_a_sample_is_handed_on():
+    again = 3 << SAMPLE_BITS
+    assert IndexedDataset(Squares())[2 | again] == (4, 2, 2 | again)
+    assert IndexedDataset(Squares(), [4, 2])[1 | again] == (4, 2, 2 | again)
+    assert IndexedDataset(Squares(), [4, 2]).__getitems__([0, 1 | again]) == [(16, 4, 4), (4, 2, 2 | again)]
+    with pytest.raises(IndexError, match="index 5 is outside a dataset of 5 samples"):
+        IndexedDataset(Squares())[5 | again]

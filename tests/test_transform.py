@@ -181,6 +181,41 @@ def test_resume_from_state_dict_in_the_middle_of_an_epoch(store: dc.CounterpartS
         assert torch.equal(resumed(images, index), mix(images, index))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stream": 2}, "draws by version 2 of the random stream, but this diffcore-gpu by version 1; go on with"),
+        ({"settings": {"p": "0.25"}}, "was made with p = 0.25, but this DiffCoreMix has 1.0; make it with the same"),
+        ({"settings": {"geometry": "gone"}}, "was made with geometry = gone, but this DiffCoreMix has None; make it"),
+        ({"store": "0" * 64}, "was made with another store than .*small is now; train on with that store"),
+        ({"pairs": 7}, "was made with another store than .*small is now; train on with that store"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(
+    store: dc.CounterpartStore, change: dict[str, object], message: str
+) -> None:
+    mix = dc.DiffCoreMix(store, seed=3)
+    state = mix.state_dict()
+    key = next(key for key in state if key.endswith("_extra_state"))
+    with pytest.raises(ValueError, match=message) as raised:
+        dc.DiffCoreMix(store).load_state_dict({**state, key: {**state[key], **change}})
+    assert "take its `_extra_state` out" in str(raised.value)
+
+
+def test_a_checkpoint_of_a_store_with_more_rows_is_refused(store: dc.CounterpartStore, tmp_path: Path) -> None:
+    grown = write_store(tmp_path / "grown", more=1)
+    assert grown.num_rows > store.num_rows
+    with pytest.raises(ValueError, match="was made with another store"):
+        dc.DiffCoreMix(grown).load_state_dict(dc.DiffCoreMix(store).state_dict())
+
+
+def test_a_checkpoint_without_settings_is_loaded(store: dc.CounterpartStore) -> None:
+    """As those of version 0.1.0 were."""
+    resumed = dc.DiffCoreMix(store, p=0.5)
+    resumed.set_extra_state({"seed": 8, "advance": False})
+    assert (resumed.seed, resumed.counts_rounds) == (8, False)
+
+
 def test_copies_and_pickles_go_on_alike(store: dc.CounterpartStore) -> None:
     images, index = batch_of()
     mix = dc.DiffCoreMix(store, mean=MEAN, std=STD, lam=dc.Beta(0.5))
