@@ -38,7 +38,7 @@ CALLS = 20
 
 
 @triton.jit
-def _bare(a, b, c, d, number):
+def _bare(a, b, c, d, number):  # type: ignore[no-untyped-def]
     """A kernel with five arguments."""
     tl.store(a + tl.program_id(0), tl.load(b) + tl.load(c) + tl.load(d) + number)
 

@@ -117,6 +117,7 @@ class DiffCoreMix(nn.Module):
         # On the CPU the store stays mapped from its files until the module is moved, unless "device" asks for a copy.
         self._resident = ResidentStore(store, torch.device("cpu"), residency)
         self.handover = Handover()
+        self._laid_out = False
         self._prepare()
         self.register_buffer("round", torch.zeros((), dtype=torch.int64))
         # DistributedDataParallel writes the buffers of rank 0 over those of the others before each forward pass. Rounds
@@ -164,6 +165,7 @@ class DiffCoreMix(nn.Module):
         device = self.round.device
         if device != self._resident.device:
             self._resident = ResidentStore(self._store, device, self._residency)
+            self._laid_out = False
             self.handover.clear()
             self._norm = self._norm.to(device)
             self.status = self.status.to(device)
@@ -366,6 +368,8 @@ class DiffCoreMix(nn.Module):
             found = self.handover.find(index, self.next_draw())
             if isinstance(found, Prefetched):
                 return self._mix_with(found, images, index, labels, return_plan)
+        if not compiling and not self._laid_out:
+            self._lay_out(images)
         arguments = images, index, labels, self.round, self.status, self._advance
         if return_plan:
             return self._op.with_plan(*arguments)
@@ -373,6 +377,16 @@ class DiffCoreMix(nn.Module):
         if not compiling:
             self._eager = self._op.eager(images, index, labels, self._advance)
         return mixed
+
+    def _lay_out(self, images: Tensor) -> None:
+        """On a GPU that holds the store, bring its rows into the memory format of the first batch, once."""
+        self._laid_out = True
+        if self._geometry is None and images.is_cuda and not as_dense(images).is_contiguous():
+            if torch.cuda.is_current_stream_capturing():
+                self._laid_out = False  # a graph must not hold the copy; its kernel reads the rows as they are
+                return
+            self._resident = self._resident.laid_out(torch.channels_last)
+            self._prepare()
 
     @torch.compiler.disable(reason="The counterparts of a PrefetchLoader change with every batch.")  # type: ignore[untyped-decorator]
     def _mix_prefetched(

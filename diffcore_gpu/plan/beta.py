@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffcore_gpu.kernels.spec import GRID_BITS, TABLE_BITS
 
-GRID = 1 << GRID_BITS
+GRID: int = 1 << GRID_BITS
 
 _MIN_ALPHA, _MAX_ALPHA = 0.01, 1000.0
 

@@ -41,7 +41,7 @@ class Field(NamedTuple):
 
 def _field(dtype: torch.dtype, width: int = 1, *, neutral: float = 0, of_crops: bool = False) -> Any:
     declared = {"dtype": dtype, "width": width, "neutral": neutral, "of_crops": of_crops}
-    return dataclasses.field(metadata=declared, **({"default": None} if of_crops else {}))
+    return dataclasses.field(default=None, metadata=declared) if of_crops else dataclasses.field(metadata=declared)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ class MixPlan:
 
     def to(self, device: torch.device | str) -> "MixPlan":
         """The same plan on another device."""
-        values = {name: None if value is None else value.to(device) for name, value in vars(self).items()}
+        values: dict[str, Any] = {
+            name: None if value is None else value.to(device) for name, value in vars(self).items()
+        }
         return MixPlan(**values)
 
     def tensors(self) -> tuple[Tensor, ...]:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
@@ -30,8 +31,8 @@ class ResidentStore:
     Attributes:
         device: where the rows are mixed.
         residency: where they live: "device", "host" or "disk"; never "auto".
-        shards: uint8 [n_i, C, H, W] each, in row order, readable from the device; on a GPU exactly one, or none where
-            `prefetched`.
+        shards: uint8 [n_i, C, H, W] each, in row order, readable from the device; on a GPU exactly one, contiguous or
+            channels_last, or none where `prefetched`.
         prefetched: whether the device cannot read the rows by itself, so that `PrefetchLoader` must bring them: "host"
             and "disk" with a GPU.
         pairs: CSR arrays of the pairs, on the device; where `prefetched`, on the CPU.
@@ -73,6 +74,24 @@ class ResidentStore:
         near = torch.device("cpu") if self.prefetched else device
         self.pairs = Pairs(store.pair_ptr.to(near), store.pair_row.to(near), store.num_rows)
         self.row_label = store.row_label().to(near)
+
+    def laid_out(self, memory_format: torch.memory_format) -> "ResidentStore":
+        """The same with its rows in another memory format, so that a kernel reads them as widely as its images.
+
+        It takes their size once more until what is there is freed; where a GPU has no room for that, the rows stay as
+        they are, and a warning says so.
+        """
+        (rows,) = self.shards
+        if self.device.type == "cuda" and rows.nbytes > _room(self.device):
+            warnings.warn(
+                f"{self._source[0].path}: {rows.nbytes / 2**30:.1f} GiB more in the memory of {self.device} would let "
+                "channels_last images be mixed faster.",
+                stacklevel=2,
+            )
+            return self
+        other = object.__new__(ResidentStore)  # copies of this class are itself
+        vars(other).update(vars(self), shards=[rows.contiguous(memory_format=memory_format)])
+        return other
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ResidentStore":
         return self

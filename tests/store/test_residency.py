@@ -35,6 +35,15 @@ def test_on_the_cpu(store: CounterpartStore, asked: str, residency: str, shards:
     assert {shard.data_ptr() for shard in resident.shards} <= mapped or residency == "device"
 
 
+def test_another_memory_format_holds_the_same_rows(store: CounterpartStore) -> None:
+    resident = ResidentStore(store, CPU, "device")
+    other = resident.laid_out(torch.channels_last)
+    assert other.shards[0].is_contiguous(memory_format=torch.channels_last)
+    assert resident.shards[0].is_contiguous()
+    assert torch.equal(other.shards[0], resident.shards[0])
+    assert other.pairs is resident.pairs
+
+
 def test_size_of_the_images(store: CounterpartStore) -> None:
     assert image_bytes(store) == store.num_rows * SHAPE[0] * SHAPE[1] * SHAPE[2]
 

@@ -186,7 +186,7 @@ class MixOp:
     def given(self, images: Tensor, rows: Tensor, plan: MixPlan) -> Tensor:
         """The batch mixed by a plan that is there; its rows count in `rows`."""
         mixed = torch.ops.diffcore.mix_plan(as_dense(images), rows, self.source.norm, *plan.tensors())
-        return images.copy_(mixed) if self.inplace else mixed  # type: ignore[no-any-return]
+        return images.copy_(mixed) if self.inplace else mixed
 
     def eager(self, images: Tensor, index: Tensor, labels: Tensor | None, advance: bool) -> EagerCall | None:
         """The same call without the dispatcher, for batches like this one; None where there is no such way."""

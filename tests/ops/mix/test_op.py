@@ -90,6 +90,22 @@ def test_kernels_may_be_given_any_strides(images: Tensor, counterparts: Tensor, 
     assert not torch.equal(expected[0], images)
 
 
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="Triton's interpreter is off: a GPU runs it")
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_store_may_lie_in_either_memory_format(
+    memory_format: torch.memory_format, images: Tensor, counterparts: Tensor
+) -> None:
+    """What a kernel is given that draws: images and rows of the same format and of different ones."""
+    images = images.contiguous(memory_format=memory_format)
+    results = []
+    for rows in (counterparts, counterparts.contiguous(memory_format=torch.channels_last)):
+        source, status = source_of([rows], torch.zeros(ROWS, dtype=torch.int64)), torch.zeros(4, dtype=torch.int32)
+        drawn = source.arguments(torch.arange(B), None, torch.tensor(3), status, False)
+        results.append(mixing._mix_store_cuda(images, *drawn))
+    assert torch.equal(*results)
+    assert not torch.equal(results[0], images)
+
+
 def test_an_empty_batch(counterparts: Tensor) -> None:
     plan = neutral_plan(torch.empty(0, dtype=torch.int64))
     assert mix(torch.empty(0, C, H, W), counterparts, plan).shape == (0, C, H, W)
