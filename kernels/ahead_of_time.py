@@ -30,7 +30,7 @@ from .crop_mix import (
     crop_mix_plan_kernel,
     crop_mix_store_kernel,
 )
-from .mix import BLOCK, NUM_WARPS, mix_plan_kernel, mix_store_kernel
+from .mix import mix_plan_kernel, mix_store_kernel, tile_options
 from .resized_crop import CROP_BLOCK, CROP_WARPS, resized_crop_kernel
 
 TARGETS = {
@@ -40,7 +40,7 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-DTYPES = ("fp32", "fp16", "bf16", "u8")
+ITEMSIZE = {"fp32": 4, "fp16": 2, "bf16": 2, "u8": 1}
 KERNELS = {
     "mix_store": mix_store_kernel,
     "mix_plan": mix_plan_kernel,
@@ -48,13 +48,7 @@ KERNELS = {
     "crop_mix_store": crop_mix_store_kernel,
     "crop_mix_plan": crop_mix_plan_kernel,
 }
-_WARPS = {
-    "mix_store": NUM_WARPS,
-    "mix_plan": NUM_WARPS,
-    "resized_crop": CROP_WARPS,
-    "crop_mix_store": CROP_MIX_WARPS,
-    "crop_mix_plan": CROP_MIX_WARPS,
-}
+_WARPS = {"resized_crop": CROP_WARPS, "crop_mix_store": CROP_MIX_WARPS, "crop_mix_plan": CROP_MIX_WARPS}
 _POINTERS = {
     "index": "i64", "labels": "i64", "round": "i64", "status": "i32", "constants": "i64", "plan": "u8",
     "store": "u8", "norm": "fp32",
@@ -92,7 +86,9 @@ class Report:
     store_bytes: dict[int, int]
 
 
-def specialize(kernel: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224), **other) -> ASTSource:
+def specialize(
+    kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224), **other
+) -> ASTSource:
     """What the launcher of a kernel specializes it for, given images of 3 × size pixels as torch allocates them.
 
     A crop reads contiguous uint8 images (and counterparts) of 3 × 256 × 256; `dtype` and `planar` are then those of
@@ -102,7 +98,7 @@ def specialize(kernel: str, dtype: str, planar: bool, size: tuple[int, int] = (2
     pointers = {**_POINTERS, "images": dtype, "out": dtype}
     constants = {
         "C": 3, "INPLACE": False, "ADVANCE": True, "CHECK_LABELS": False, "LAM_TABLE": False, "BOX_INSIDE": False,
-        "BEST_ROW": False, "WRITE_PLAN": False, "PLACES": (), "SAME_CROP": False, "THREADS": 32 * _WARPS[kernel],
+        "BEST_ROW": False, "WRITE_PLAN": False, "PLACES": (), "SAME_CROP": False,
         "PLANAR": planar, "PLANAR_IN": True, "PLANAR_OUT": planar,
     }  # fmt: skip
     if "OUT_H" in function.arg_names:
@@ -113,10 +109,14 @@ def specialize(kernel: str, dtype: str, planar: bool, size: tuple[int, int] = (2
             "STORE_PLANAR": True, "CENTRAL": (0, 0, raw, raw), "COUNTERPART_CENTRAL": (0, 0, raw, raw),
         }  # fmt: skip
         fused = kernel != "resized_crop"
-        tiles = {"BLOCK": CROP_MIX_BLOCK if fused else CROP_BLOCK, "STEPS": CROP_MIX_STEPS}
+        tiles = {
+            "BLOCK": CROP_MIX_BLOCK if fused else CROP_BLOCK,
+            "STEPS": CROP_MIX_STEPS,
+            "THREADS": 32 * _WARPS[kernel],
+        }
     else:
         sizes = {"H": size[0], "W": size[1], "STORE_PLANAR": planar}
-        tiles = {"BLOCK": BLOCK}
+        tiles = tile_options(ITEMSIZE[dtype], other.get("C", 3), *size, planar, TARGETS[target].warp_size)
     constants = {**constants, **sizes, **tiles, **other}
     if constants["WRITE_PLAN"]:
         constants["PLACES"] = _PLACES if "OUT_H" in function.arg_names else _PLACES[:5]
@@ -140,10 +140,17 @@ def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tup
     Returns:
         triton's `CompiledKernel`.
     """
-    options = {"num_warps": _WARPS[kernel], "enable_fp_fusion": False}
+    if kernel in _WARPS:
+        warps = _WARPS[kernel]
+    else:
+        tiles = tile_options(ITEMSIZE[dtype], other.get("C", 3), *size, planar, TARGETS[target].warp_size)
+        warps = tiles["num_warps"]
+    options = {"num_warps": warps, "enable_fp_fusion": False}
     if kernel.startswith("crop_mix") and TARGETS[target].backend == "cuda":
         options["maxnreg"] = CROP_MIX_REGISTERS
-    return triton.compile(specialize(kernel, dtype, planar, size, **other), target=TARGETS[target], options=options)
+    return triton.compile(
+        specialize(kernel, target, dtype, planar, size, **other), target=TARGETS[target], options=options
+    )
 
 
 _NVIDIA_TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
@@ -197,7 +204,7 @@ def report(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, 
 def _combinations() -> Iterator[tuple[str, str, str, bool]]:
     for kernel in KERNELS:
         for target in TARGETS:
-            for dtype in ("bf16", "u8") if "crop" in kernel else DTYPES:  # a crop's output changes its last line only
+            for dtype in ("bf16", "u8") if "crop" in kernel else ITEMSIZE:  # a crop's output changes its last line only
                 for planar in (True, False):
                     yield kernel, target, dtype, planar
 
