@@ -97,7 +97,7 @@ def _load_channels(pointer, offsets, mask, PLANE: tl.constexpr, COUNT: tl.conste
     """A tuple of COUNT tensors, from planes that lie PLANE values apart."""
     values = ()
     for c in tl.static_range(COUNT):
-        values = values + (tl.load(pointer + c * PLANE + offsets, mask=mask, eviction_policy=POLICY),)
+        values += (tl.load(pointer + c * PLANE + offsets, mask=mask, eviction_policy=POLICY),)
     return values
 
 
@@ -106,7 +106,7 @@ def _load_constants(norm, channels, WHICH: tl.constexpr, COUNT: tl.constexpr):
     """One of the four constants of `norm` for COUNT channels from `channels` on, which is a scalar or of each value."""
     values = ()
     for c in tl.static_range(COUNT):
-        values = values + (tl.load(norm + 4 * (channels + c) + WHICH),)
+        values += (tl.load(norm + 4 * (channels + c) + WHICH),)
     return values
 
 
@@ -114,12 +114,12 @@ def _load_constants(norm, channels, WHICH: tl.constexpr, COUNT: tl.constexpr):
 def _scaled(values, factor, COUNT: tl.constexpr):
     scaled = ()
     for c in tl.static_range(COUNT):
-        scaled = scaled + (factor * values[c],)
+        scaled += (factor * values[c],)
     return scaled
 
 
 @triton.jit
-def _pixel_tiles(
+def pixel_tiles(
     images, out, store, norm, lam, first_tile, end_tile,
     SIZE: tl.constexpr, PLANES: tl.constexpr, BLOCK: tl.constexpr, STRIDE: tl.constexpr, C: tl.constexpr,
     PLANAR: tl.constexpr, STORE_PLANAR: tl.constexpr,
@@ -214,7 +214,7 @@ def _box_of_groups(
 
 
 @triton.jit
-def _shown_tiles(
+def shown_tiles(
     images, out, store, norm, top, left, bottom, right, inside_real, first_tile, end_tile,
     SIZE: tl.constexpr, LINE: tl.constexpr, PLANES: tl.constexpr, BLOCK: tl.constexpr, STRIDE: tl.constexpr,
     C: tl.constexpr, PLANAR: tl.constexpr, STORE_PLANAR: tl.constexpr, INPLACE: tl.constexpr,
@@ -285,13 +285,13 @@ def _mix_tiles(
         PLANES: tl.constexpr = min(CHANNELS_AT_ONCE, C - first) if PLANAR else 1
         STORE_FIRST: tl.constexpr = first * (SIZE if STORE_PLANAR else 1)
         if blended:
-            _pixel_tiles(
+            pixel_tiles(
                 images + first * SIZE, out + first * SIZE, store + STORE_FIRST, norm + 4 * first, lam,
                 first_tile, end_tile, SIZE, PLANES, BLOCK, STRIDE, C, PLANAR, STORE_PLANAR,
             )  # fmt: skip
         else:
             if (row >= 0) | (not INPLACE):
-                _shown_tiles(
+                shown_tiles(
                     images + first * SIZE, out + first * SIZE, store + STORE_FIRST, norm + 4 * first,
                     top, left, bottom, right, inside_real, first_tile, end_tile,
                     SIZE, LINE, PLANES, BLOCK, STRIDE, C, PLANAR, STORE_PLANAR, INPLACE,

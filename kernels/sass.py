@@ -3,7 +3,7 @@
 A kernel's listing (``nvdisasm -c -g -ndf``) is cut into basic blocks: a label begins one, a branch or an exit ends one.
 A way leads from the first block to an exit along branches taken or not; its length is the number of instructions in its
 blocks, each counted as often as the way passes, predicated ones too, since they are issued all the same. A call of a
-subroutine (the slow path of a square root, for denormal numbers) counts as one instruction.
+subroutine outside the kernel (the slow path of a square root, for denormal numbers) counts as one instruction.
 
 What a warp issues to write the values of its program is the length of the shortest way that stores these values with
 the instructions of one function of the kernel, and with no others of the tiles. Shortest, because it skips what is
@@ -73,7 +73,7 @@ def basic_blocks(listing: str, file: str) -> list[Block]:
             operation = name.split(".")[0]
             if operation == "STG":
                 block.stores.append((line, width_of(name)))
-            elif operation in ("BRA", "BRX", "JMP"):
+            elif operation == "BRA" or (operation == "CALL" and _TARGET.search(operands)):  # a call within is a jump
                 always = guard in (None, "@PT", "@UPT") and not re.match(r"\s*!?U?P\d|\s*UR", operands)
                 branches.append((len(blocks) - 1, _TARGET.search(operands)[1]))
                 if not always:
