@@ -1,8 +1,9 @@
 """What the compiler makes of the kernels, for every GPU generation that we support and without a GPU.
 
-``python -m diffcore_gpu.kernels.ahead_of_time`` prints registers, spills, barriers, the widths of the memory instructions
-and, for the mix, instructions per value and the predicted share of copy speed, per target, data type and memory format
-(``--json`` for programs). It does not work under ``TRITON_INTERPRET=1``, where kernels are never compiled.
+``python -m diffcore_gpu.kernels.ahead_of_time`` prints registers, spills, barriers, the widths of the memory
+instructions and, for the mix, instructions per value and the predicted share of copy speed, per target, data type and
+memory format (``--json`` for programs). It does not work under ``TRITON_INTERPRET=1``, where kernels are never
+compiled.
 
 Kernels are compiled as users run them: 3 × 224 × 224 pixels, the round advanced in the launch, no labels to check, the
 store in the format of the images. Instructions are counted as `sass` says; the code of AMD GPUs is not walked.
