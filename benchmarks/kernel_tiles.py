@@ -1,9 +1,10 @@
 """The mix with other tiles than its kernels choose: pixels of a program, and warps that share them.
 
-A tile is written PIXELS:WARPS, such as 1024:8. `diffcore bench bandwidth --tiles` compares several, and
+A tile is written PIXELS:WARPS, such as 4096:2, for images of 16 bits; the others' follow. Several are compared by
+`diffcore bench bandwidth --tiles`, and
 
     python -m diffcore_gpu.benchmarks.kernel_tiles best variants.json
-    python -m diffcore_gpu.benchmarks.kernel_tiles run 1024:8 overhead --amp
+    python -m diffcore_gpu.benchmarks.kernel_tiles run 4096:2 overhead --amp
 
 tells which of them was the fastest, and runs any suite with one.
 """
@@ -27,8 +28,15 @@ WORTH = 1.02
 """Another tile than the kernels' own counts as faster from this ratio of the rates."""
 
 
+PIXELS_OF_WARP = 256
+"""What a warp takes at once: 8 values of 16 bits a thread."""
+
+
 class Tile(NamedTuple):
-    """Pixels (values, where channels interleave) of one program, and the warps that share them."""
+    """Pixels of one program at most (values of each channel, where channels interleave), and the warps that share them.
+
+    For images of 16 bits; bytes are shared by half as many warps, and float32 images take twice the turns.
+    """
 
     pixels: int
     warps: int
@@ -38,19 +46,19 @@ class Tile(NamedTuple):
 
 
 def tile(text: str) -> Tile:
-    """A type for `add_argument`: PIXELS:WARPS, powers of two, with 4 values or more for each thread."""
+    """A type for `add_argument`: PIXELS:WARPS, powers of two, from 2 to 32 warps with 256 pixels or more for each."""
     pixels, _, warps = text.partition(":")
     if pixels.isdecimal() and warps.isdecimal():
         found = Tile(int(pixels), int(warps))
         powers = all(value > 0 and value & (value - 1) == 0 for value in found)
-        if powers and found.warps <= 32 and found.pixels >= 4 * 32 * found.warps:
+        if powers and 2 <= found.warps <= 32 and found.pixels >= PIXELS_OF_WARP * found.warps:
             return found
-    raise argparse.ArgumentTypeError(f"{text!r} is not PIXELS:WARPS, powers of two such as 2048:4")
+    raise argparse.ArgumentTypeError(f"{text!r} is not PIXELS:WARPS, powers of two such as 4096:2")
 
 
 def _kernels() -> Any:
     module = import_module("diffcore_gpu.kernels.mix")
-    if not (isinstance(getattr(module, "BLOCK", None), int) and isinstance(getattr(module, "NUM_WARPS", None), int)):
+    if not (isinstance(getattr(module, "BLOCKS", None), dict) and isinstance(getattr(module, "STEPS", None), int)):
         raise BenchmarkError("these kernels choose their tiles in another way; leave --tiles out.")
     return module
 
@@ -58,7 +66,7 @@ def _kernels() -> Any:
 def own() -> Tile:
     """The tile that the kernels choose."""
     module = _kernels()
-    return Tile(module.BLOCK, module.NUM_WARPS)
+    return Tile(module.BLOCKS[2] * module.STEPS, module.BLOCKS[2] // PIXELS_OF_WARP)
 
 
 @contextmanager
@@ -68,12 +76,13 @@ def using(chosen: Tile | None) -> Iterator[None]:
         yield
         return
     module = _kernels()
-    before = module.BLOCK, module.NUM_WARPS
-    module.BLOCK, module.NUM_WARPS = chosen
+    before = module.BLOCKS, module.STEPS
+    block = PIXELS_OF_WARP * chosen.warps
+    module.BLOCKS, module.STEPS = {4: block // 2, 2: block, 1: block}, chosen.pixels // block
     try:
         yield
     finally:
-        module.BLOCK, module.NUM_WARPS = before
+        module.BLOCKS, module.STEPS = before
 
 
 def split(name: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ Triton compiles a kernel anew for each combination of types and constants, and w
 that are 1 or divisible by 16, and for pointers that are divisible by 16. A slice of the indices, or a short last batch,
 would then stop a training run for seconds. Only where pixels are read and written does the alignment make the code
 better: there it allows loads of 16 bytes. torch aligns what it allocates, and a batch of images begins with its memory.
+Of a store whose address stands among the constants, the alignment is required.
 """
 
 import inspect

@@ -86,31 +86,74 @@ def test_registers_leave_room_for_three_blocks_of_128_threads(reports: list[dict
     assert [name_of(report) for report in reports if not 0 < report["registers"] <= 168] == []
 
 
-def test_planar_images_and_store_are_read_in_wide_loads(reports: list[dict[str, Any]]) -> None:
-    """Nothing but the plan's few scalars is read in less than 8 bytes; bytes are the two booleans of a given plan."""
-    for report in (r for r in reports if r["planar"] and "crop" not in r["kernel"]):
+def of_the_mix(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [report for report in reports if "crop" not in report["kernel"]]
+
+
+def test_images_and_store_are_read_in_wide_loads(reports: list[dict[str, Any]]) -> None:
+    """In each of two loops 16 bytes a thread of every image, and as many bytes of the store as there are values."""
+    for report in of_the_mix(reports):
         loads = {int(width): count for width, count in report["load_bytes"].items()}
-        wide = loads.get(16, 0) + loads.get(8, 0)
-        assert wide >= 15, name_of(report)  # 3 channels × (image, store) pixel-wise and patch-wise, 3 images unmixed
+        planes = 3 if report["planar"] else 1
+        assert loads.get(16, 0) >= (4 if report["dtype"] == "u8" else 2) * planes, name_of(report)
+        store_width = {"fp32": 4, "fp16": 8, "bf16": 8, "u8": 16}[report["dtype"]]
+        assert loads.get(store_width, 0) >= 2 * planes, name_of(report)
         booleans = 2 if report["kernel"] == "mix_plan" else 0
         assert loads.get(1, 0) == booleans, name_of(report)
         assert loads.get(2, 0) == 0, name_of(report)
 
 
-def test_interleaved_images_are_read_in_wide_loads(reports: list[dict[str, Any]]) -> None:
-    """channels_last: only the store, whose channels are planes, is read byte by byte: 16 a thread, in two branches."""
-    for report in (r for r in reports if not r["planar"] and "crop" not in r["kernel"]):
-        loads = {int(width): count for width, count in report["load_bytes"].items()}
-        booleans = 2 if report["kernel"] == "mix_plan" else 0
-        assert loads.get(1, 0) - booleans in (16, 32), name_of(report)
-        assert loads.get(2, 0) == 0, name_of(report)
-        assert loads.get(16, 0) + loads.get(8, 0) >= 3, name_of(report)
-
-
 def test_all_stores_are_wide(reports: list[dict[str, Any]]) -> None:
-    for report in (r for r in reports if "crop" not in r["kernel"]):
-        assert set(report["store_bytes"]) <= {"16", "8"}, name_of(report)
-        assert report["store_bytes"], name_of(report)
+    """What is narrower is the next round (8 bytes) and the ticket (4)."""
+    for report in of_the_mix(reports):
+        stores = {int(width): count for width, count in report["store_bytes"].items()}
+        advanced = {8: 1, 4: 1} if report["kernel"] == "mix_store" else {}
+        assert stores == {16: 6 if report["planar"] else 2, **advanced}, name_of(report)
+
+
+def test_no_warp_of_the_mix_waits_for_another(reports: list[dict[str, Any]]) -> None:
+    assert [name_of(report) for report in of_the_mix(reports) if report["barriers"]] == []
+
+
+# Instructions per value on sm_90, by pixel and by patch; contiguous, then channels_last.
+MOST_INSTRUCTIONS = {
+    "bf16": ((10, 14), (14, 24)),
+    "fp16": ((10, 14), (14, 24)),
+    "u8": ((12, 14), (16, 24)),
+    "fp32": ((36, 36), (42, 42)),
+}
+
+
+def test_few_instructions_are_issued_for_a_value(reports: list[dict[str, Any]]) -> None:
+    checked = [report for report in of_the_mix(reports) if report["target"] == "sm_90"]
+    assert len(checked) == 2 * 4 * 2
+    for report in checked:
+        most = MOST_INSTRUCTIONS[report["dtype"]][0 if report["planar"] else 1]
+        counts = report["instructions_per_value"]
+        assert 4 < counts["pixel"] <= most[0], name_of(report)
+        assert 4 < counts["patch"] <= most[1], name_of(report)
+
+
+def test_the_mix_is_predicted_to_come_close_to_a_copy(reports: list[dict[str, Any]]) -> None:
+    for report in of_the_mix(reports):
+        predicted = report["predicted_of_copy"]
+        if report["target"] == "sm_90":
+            assert 0.9 <= predicted < 1, name_of(report)
+        else:
+            assert predicted is None, name_of(report)
+
+
+def test_half_of_the_warps_fit_where_images_are_of_8_or_16_bits(reports: list[dict[str, Any]]) -> None:
+    """A multiprocessor has 65,536 registers for 64 warps."""
+    for report in of_the_mix(reports):
+        if report["target"] == "sm_90" and report["dtype"] != "fp32":
+            assert 0 < report["registers"] <= 64, name_of(report)
+
+
+def test_what_is_not_counted_is_said_to_be_unknown(reports: list[dict[str, Any]]) -> None:
+    for report in reports:
+        counted = "crop" not in report["kernel"] and report["target"].startswith("sm")
+        assert (report["instructions_per_value"] is not None) == counted, name_of(report)
 
 
 def test_planar_crops_are_written_in_whole_sectors(reports: list[dict[str, Any]]) -> None:
