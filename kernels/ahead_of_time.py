@@ -23,15 +23,15 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from .crop_mix import (
-    CROP_MIX_BLOCK,
     CROP_MIX_REGISTERS,
-    CROP_MIX_STEPS,
+    CROP_MIX_ROWS,
     CROP_MIX_WARPS,
+    CROP_MIX_WIDE,
     crop_mix_plan_kernel,
     crop_mix_store_kernel,
 )
 from .mix import BLOCK, NUM_WARPS, mix_plan_kernel, mix_store_kernel
-from .resized_crop import CROP_BLOCK, CROP_WARPS, resized_crop_kernel
+from .resized_crop import CROP_ROWS, CROP_WARPS, CROP_WIDE, resized_crop_kernel
 
 TARGETS = {
     "sm_75": GPUTarget("cuda", 75, 32),
@@ -113,7 +113,9 @@ def specialize(kernel: str, dtype: str, planar: bool, size: tuple[int, int] = (2
             "STORE_PLANAR": True, "CENTRAL": (0, 0, raw, raw), "COUNTERPART_CENTRAL": (0, 0, raw, raw),
         }  # fmt: skip
         fused = kernel != "resized_crop"
-        tiles = {"BLOCK": CROP_MIX_BLOCK if fused else CROP_BLOCK, "STEPS": CROP_MIX_STEPS}
+        tiles = {
+            "ROWS": CROP_MIX_ROWS if fused else CROP_ROWS, "WIDE": CROP_MIX_WIDE if fused else CROP_WIDE,
+        }  # fmt: skip
     else:
         sizes = {"H": size[0], "W": size[1], "STORE_PLANAR": planar}
         tiles = {"BLOCK": BLOCK}
