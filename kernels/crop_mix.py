@@ -46,6 +46,7 @@ from .resample import (
     clip_box,
     first_line,
     pixels_of,
+    reciprocals_of,
     resample_row,
     sum_of,
     taps_along,
@@ -54,12 +55,21 @@ from .resample import (
 )
 from .specialization import batch_kernel
 
-CROP_MIX_ROWS = 32
-CROP_MIX_WIDE = 2
+CROP_MIX_ROWS = 16
 CROP_MIX_WARPS = 1
-# What lives at once, for two sources of four channels. Without a limit the compiler takes up to 168, for a quarter of
-# the warps less.
-CROP_MIX_REGISTERS = 128
+# Pixels of a thread, and the registers that all channels of them need for two sources at once. Without a limit the
+# compiler takes up to a third more, for which a multiprocessor would hold that many fewer warps.
+CROP_MIX_WIDE = 4
+CROP_MIX_REGISTERS = 200
+CROP_MIX_WIDE_MANY_CHANNELS = 2
+CROP_MIX_REGISTERS_MANY_CHANNELS = 128
+
+
+def tile_of(channels: int) -> tuple[int, int]:
+    """WIDE for images of so many channels, and the limit of registers per thread."""
+    if channels < 4:
+        return CROP_MIX_WIDE, CROP_MIX_REGISTERS
+    return CROP_MIX_WIDE_MANY_CHANNELS, CROP_MIX_REGISTERS_MANY_CHANNELS
 
 
 @triton.jit
@@ -80,18 +90,34 @@ def _crop_mix_band(
     """Write COUNT channels of rows `begin` to `end` of a chunk, `lam` for each pixel the weight of the real image."""
     real = (first_line(begin, r_height, OUT_H), zeros_for(lam, COUNT), zeros_for(lam, COUNT), 0.0, 0.0)
     generated = (first_line(begin, g_height, OUT_H), zeros_for(lam, COUNT), zeros_for(lam, COUNT), 0.0, 0.0)
+    r_reciprocals = reciprocals_of(r_height, r_width, OUT_W)
+    g_reciprocals = reciprocals_of(g_height, g_width, OUT_W)
     affine = affine_for(norm, channel, COUNT)
     y = begin
     while y < end:
         values = zeros_for(lam, COUNT)
         if use_real:
             real, weight, following_weight = resample_row(
-                real, images, y, r_height, r_width, r_taps, r_first, r_a, r_b, OUT_H, OUT_W, ROW, STEP, PLANE, COUNT
+                real,
+                images,
+                y,
+                r_height,
+                r_reciprocals,
+                r_taps,
+                r_first,
+                r_a,
+                r_b,
+                OUT_H,
+                OUT_W,
+                ROW,
+                STEP,
+                PLANE,
+                COUNT,
             )
             values = sum_of(lam * weight, real[1], lam * following_weight, real[2], COUNT)
         if use_generated:
             generated, weight, following_weight = resample_row(
-                generated, store, y, g_height, g_width, g_taps, g_first, g_a, g_b,
+                generated, store, y, g_height, g_reciprocals, g_taps, g_first, g_a, g_b,
                 OUT_H, OUT_W, STORE_ROW, STORE_STEP, STORE_PLANE, COUNT,
             )  # fmt: skip
             rest = 1.0 - lam
@@ -202,14 +228,14 @@ def crop_mix_store_kernel(
                 plan, batch, sample, r_top, r_left, r_bottom, r_right, mirror,
                 g_top, g_left, g_bottom, g_right, other_mirror, PLACES,
             )  # fmt: skip
+    if ADVANCE:  # the ticket came back while crops were drawn; kept any longer, it would cost registers
+        advance_round(round, this_round, status, ticket, THREADS)
     _crop_mix_rows(
         images, out, store_in(constants),
         address_in(constants, AT_NORM, tl.float32), row, pixel, lam, top, left, bottom, right, inside_real,
         r_top, r_left, r_bottom, r_right, mirror, g_top, g_left, g_bottom, g_right, other_mirror, sample, program,
         C, H, W, STORE_H, STORE_W, OUT_H, OUT_W, ROWS, WIDE, PLANAR_IN, PLANAR_OUT, STORE_PLANAR,
     )  # fmt: skip
-    if ADVANCE:
-        advance_round(round, this_round, status, ticket, THREADS)
 
 
 @batch_kernel
@@ -257,7 +283,8 @@ def _launch_options(
 ) -> tuple[tuple[int], dict[str, int | bool]]:
     batch, channels, height, width = images.shape
     out_height, out_width = out.shape[-2:]
-    programs = triton.cdiv(out_height, CROP_MIX_ROWS) * triton.cdiv(out_width, 32 * CROP_MIX_WIDE)
+    wide, registers = tile_of(channels)
+    programs = triton.cdiv(out_height, CROP_MIX_ROWS) * triton.cdiv(out_width, LANES.value * wide)
     return (batch * programs,), {
         "C": channels,
         "H": height,
@@ -267,13 +294,13 @@ def _launch_options(
         "OUT_H": out_height,
         "OUT_W": out_width,
         "ROWS": CROP_MIX_ROWS,
-        "WIDE": CROP_MIX_WIDE,
+        "WIDE": wide,
         "PLANAR_IN": is_planar(images),
         "PLANAR_OUT": is_planar(out, "out"),
         "STORE_PLANAR": store_planar,
         "num_warps": CROP_MIX_WARPS,
         "enable_fp_fusion": False,
-        **({} if torch.version.hip else {"maxnreg": CROP_MIX_REGISTERS}),
+        **({} if torch.version.hip else {"maxnreg": registers}),
     }
 
 

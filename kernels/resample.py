@@ -107,8 +107,14 @@ def taps_along(x, width, OUT: tl.constexpr):
 
 
 @triton.jit
+def reciprocals_of(height, width, OUT_W: tl.constexpr):
+    """(1 / (2·height), 1 / (2·width)) of a crop, the width of OUT_W at least, once for all rows."""
+    return 0.5 / height.to(tl.float32), 0.5 / tl.maximum(width, OUT_W).to(tl.float32)
+
+
+@triton.jit
 def _resample_line(
-    line, taps, first, a, b, width, OUT: tl.constexpr, STEP: tl.constexpr, PLANE: tl.constexpr, COUNT: tl.constexpr
+    line, taps, first, a, b, reciprocal, OUT: tl.constexpr, STEP: tl.constexpr, PLANE: tl.constexpr, COUNT: tl.constexpr
 ):
     """One line of the source resampled along x: COUNT vectors of float32 in [0, 255]."""
     at = line + first * STEP
@@ -118,7 +124,7 @@ def _resample_line(
             v = tl.load(at + c * PLANE).to(tl.float32)
             values += (tl.fma(a, tl.load(at + (c * PLANE + STEP)).to(tl.float32) - v, v),)
     else:
-        slope = b * (0.5 / tl.maximum(width, OUT).to(tl.float32))
+        slope = b * reciprocal
         distance = a
         values = zeros_for(first, COUNT)
         tap = tl.full((), 0, tl.int32)
@@ -146,7 +152,7 @@ def first_line(y, height, OUT: tl.constexpr):
 
 @triton.jit
 def resample_row(
-    state, crop, y, height, width, taps, first, a, b,
+    state, crop, y, height, reciprocals, taps, first, a, b,
     OUT_H: tl.constexpr, OUT_W: tl.constexpr, ROW: tl.constexpr, STEP: tl.constexpr, PLANE: tl.constexpr,
     COUNT: tl.constexpr,
 ):  # fmt: skip
@@ -158,7 +164,7 @@ def resample_row(
         crop: pointer to the first pixel of the crop in the first of COUNT planes.
         y: int32.
         height: of the crop.
-        width: of the crop.
+        reciprocals: `reciprocals_of` the crop.
         taps: with the following three, from `taps_along`.
         ROW: bytes from line to line, STEP from pixel to pixel, PLANE from channel to channel.
 
@@ -167,7 +173,6 @@ def resample_row(
     """
     line, current, following, current_sum, following_sum = state
     shrinks = height > OUT_H
-    reciprocal = 0.5 / height.to(tl.float32)
     at = tl.maximum((2 * y + 1) * height - OUT_H, 0)
     last = at // (2 * OUT_H)
     end = last + 2
@@ -179,14 +184,14 @@ def resample_row(
         following_sum = 0.0
     while line < end:
         values = _resample_line(
-            crop + tl.minimum(line, height - 1) * ROW, taps, first, a, b, width, OUT_W, STEP, PLANE, COUNT
+            crop + tl.minimum(line, height - 1) * ROW, taps, first, a, b, reciprocals[1], OUT_W, STEP, PLANE, COUNT
         )
         if shrinks:
             distance = ((2 * line + 1) * OUT_H - (2 * y + 1) * height).to(tl.float32)
-            weight = _triangle(distance, reciprocal)
+            weight = _triangle(distance, reciprocals[0])
             current = add_weighted(weight, values, current, COUNT)
             current_sum += weight
-            weight = _triangle(distance - 2.0 * height.to(tl.float32), reciprocal)
+            weight = _triangle(distance - 2.0 * height.to(tl.float32), reciprocals[0])
             following = add_weighted(weight, values, following, COUNT)
             following_sum += weight
         else:

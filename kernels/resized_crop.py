@@ -18,6 +18,7 @@ from .resample import (
     clip_box,
     first_line,
     pixels_of,
+    reciprocals_of,
     resample_row,
     sum_of,
     taps_along,
@@ -39,11 +40,12 @@ def _write_rows(
 ):  # fmt: skip
     """Write COUNT channels of rows `begin` to `end` of a chunk."""
     state = (first_line(begin, height, OUT_H), zeros_for(first, COUNT), zeros_for(first, COUNT), 0.0, 0.0)
+    reciprocals = reciprocals_of(height, width, OUT_W)
     affine = affine_for(norm, channel, COUNT)
     y = begin
     while y < end:
         state, weight, following_weight = resample_row(
-            state, crop, y, height, width, taps, first, a, b, OUT_H, OUT_W, ROW, STEP, PLANE, COUNT
+            state, crop, y, height, reciprocals, taps, first, a, b, OUT_H, OUT_W, ROW, STEP, PLANE, COUNT
         )
         values = sum_of(weight, state[1], following_weight, state[2], COUNT)
         write_row(out, y, chunk, values, affine, channel, OUT_H, OUT_W, C, PLANAR_OUT, COUNT, WIDE)
@@ -95,7 +97,7 @@ def launch_resized_crop(images: Tensor, out: Tensor, crop: Tensor, mirror: Tenso
     """
     batch, channels, height, width = images.shape
     out_height, out_width = out.shape[-2:]
-    programs = triton.cdiv(out_height, CROP_ROWS) * triton.cdiv(out_width, 32 * CROP_WIDE)
+    programs = triton.cdiv(out_height, CROP_ROWS) * triton.cdiv(out_width, LANES.value * CROP_WIDE)
     resized_crop_kernel[(batch * programs,)](
         images, out, crop, mirror, norm, C=channels, H=height, W=width, OUT_H=out_height, OUT_W=out_width,
         ROWS=CROP_ROWS, WIDE=CROP_WIDE, PLANAR_IN=is_planar(images), PLANAR_OUT=is_planar(out, "out"),

@@ -173,7 +173,7 @@ def test_equals_the_reference(
     assert torch.equal(given_plan.cpu(), result)
 
 
-@pytest.mark.parametrize(("rows", "wide"), [(1, 2), (5, 4)])
+@pytest.mark.parametrize(("rows", "wide"), [(1, 4), (5, 2)])
 def test_a_program_may_take_few_rows(rows: int, wide: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crop_mix, "CROP_MIX_ROWS", rows)
     monkeypatch.setattr(crop_mix, "CROP_MIX_WIDE", wide)
@@ -197,9 +197,9 @@ def patches(size: tuple[int, int], boxes: list[tuple[int, int, int, int]], insid
 
 @pytest.mark.parametrize("inside_real", [True, False])
 def test_a_patch_shows_each_image_on_its_side_alone(inside_real: bool) -> None:
-    """Edges within a row's chunk of 64 pixels and between two, and patches that are empty or the whole image."""
-    size = (10, 72)
-    boxes = [(2, 60, 7, 70), (0, 0, 10, 64), (3, 64, 10, 72), (0, 5, 4, 6), (4, 0, 4, 9), (0, 0, 10, 72)]
+    """Edges within a row's chunk of 128 pixels and between two, and patches that are empty or the whole image."""
+    size = (6, 140)
+    boxes = [(2, 110, 5, 135), (0, 0, 6, 128), (3, 128, 6, 140), (0, 5, 4, 6), (4, 0, 4, 9), (0, 0, 6, 140)]
     generator = torch.Generator().manual_seed(1)
     images, store = (torch.randint(0, 256, (6, 2, 9, 80), generator=generator, dtype=torch.uint8) for _ in range(2))
     plan = patches(size, boxes, inside_real)
