@@ -57,12 +57,12 @@ from .specialization import batch_kernel
 
 CROP_MIX_ROWS = 16
 CROP_MIX_WARPS = 1
-# Pixels of a thread, and the registers that all channels of them need for two sources at once. Without a limit the
-# compiler takes up to a third more, for which a multiprocessor would hold that many fewer warps.
+# Pixels of a thread, and the registers that all channels of them need for two sources at once: 10 warps fit a
+# multiprocessor. Without a limit the compiler takes up to 250, and 8 fit.
 CROP_MIX_WIDE = 4
 CROP_MIX_REGISTERS = 200
 CROP_MIX_WIDE_MANY_CHANNELS = 2
-CROP_MIX_REGISTERS_MANY_CHANNELS = 128
+CROP_MIX_REGISTERS_MANY_CHANNELS = 160
 
 
 def tile_of(channels: int) -> tuple[int, int]:
