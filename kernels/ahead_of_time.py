@@ -1,11 +1,15 @@
 """What the compiler makes of the kernels, for every GPU generation that we support and without a GPU.
 
-``python -m diffcore_gpu.kernels.ahead_of_time`` prints registers, spills and the widths of the memory instructions per
-target, data type and memory format (``--json`` for programs). It does not work under ``TRITON_INTERPRET=1``, where
-kernels are never compiled.
+``python -m diffcore_gpu.kernels.ahead_of_time`` prints registers, spills, barriers, the widths of the memory instructions
+and, for the mix, instructions per value and the predicted share of copy speed, per target, data type and memory format
+(``--json`` for programs). It does not work under ``TRITON_INTERPRET=1``, where kernels are never compiled.
+
+Kernels are compiled as users run them: 3 × 224 × 224 pixels, the round advanced in the launch, no labels to check, the
+store in the format of the images. Instructions are counted as `sass` says; the code of AMD GPUs is not walked.
 """
 
 import argparse
+import inspect
 import json
 import multiprocessing
 import os
@@ -22,6 +26,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from . import sass
 from .crop_mix import (
     CROP_MIX_ROWS,
     CROP_MIX_WARPS,
@@ -29,7 +34,7 @@ from .crop_mix import (
     crop_mix_store_kernel,
     tile_of,
 )
-from .mix import BLOCK, NUM_WARPS, mix_plan_kernel, mix_store_kernel
+from .mix import mix_plan_kernel, mix_store_kernel, pixel_tiles, programs_of, shown_tiles, tile_options
 from .resized_crop import CROP_ROWS, CROP_WARPS, CROP_WIDE, resized_crop_kernel
 
 TARGETS = {
@@ -39,7 +44,7 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-DTYPES = ("fp32", "fp16", "bf16", "u8")
+ITEMSIZE = {"fp32": 4, "fp16": 2, "bf16": 2, "u8": 1}
 KERNELS = {
     "mix_store": mix_store_kernel,
     "mix_plan": mix_plan_kernel,
@@ -47,13 +52,7 @@ KERNELS = {
     "crop_mix_store": crop_mix_store_kernel,
     "crop_mix_plan": crop_mix_plan_kernel,
 }
-_WARPS = {
-    "mix_store": NUM_WARPS,
-    "mix_plan": NUM_WARPS,
-    "resized_crop": CROP_WARPS,
-    "crop_mix_store": CROP_MIX_WARPS,
-    "crop_mix_plan": CROP_MIX_WARPS,
-}
+_WARPS = {"resized_crop": CROP_WARPS, "crop_mix_store": CROP_MIX_WARPS, "crop_mix_plan": CROP_MIX_WARPS}
 _POINTERS = {
     "index": "i64", "labels": "i64", "round": "i64", "status": "i32", "constants": "i64", "plan": "u8",
     "store": "u8", "norm": "fp32",
@@ -74,10 +73,14 @@ class Report:
         dtype: data type of the images (of a crop: of its output).
         planar: contiguous images; False: channels_last.
         registers: registers per thread (vector registers on AMD).
+        barriers: instructions that wait for the other warps of the program.
         spills: bytes of stack and local memory, plus instructions that reach them; 0 is what we want.
         instructions: number of instructions.
         load_bytes: how many global load instructions there are of each width in bytes per thread.
         store_bytes: the same for global stores.
+        instructions_per_value: of the mix on NVIDIA GPUs, what a warp issues over the values that it writes, where a
+            sample is mixed by "pixel" and by "patch", everything included: the instructions of a warp per 32 values.
+        predicted_of_copy: of the mix on sm_90, `predicted_of_copy`, the lower of both kinds.
     """
 
     kernel: str
@@ -89,9 +92,14 @@ class Report:
     instructions: int
     load_bytes: dict[int, int]
     store_bytes: dict[int, int]
+    barriers: int
+    instructions_per_value: dict[str, float] | None
+    predicted_of_copy: float | None
 
 
-def specialize(kernel: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224), **other) -> ASTSource:
+def specialize(
+    kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224), **other
+) -> ASTSource:
     """What the launcher of a kernel specializes it for, given images of 3 × size pixels as torch allocates them.
 
     A crop reads contiguous uint8 images (and counterparts) of 3 × 256 × 256; `dtype` and `planar` are then those of
@@ -101,7 +109,7 @@ def specialize(kernel: str, dtype: str, planar: bool, size: tuple[int, int] = (2
     pointers = {**_POINTERS, "images": dtype, "out": dtype}
     constants = {
         "C": 3, "INPLACE": False, "ADVANCE": True, "CHECK_LABELS": False, "LAM_TABLE": False, "BOX_INSIDE": False,
-        "BEST_ROW": False, "WRITE_PLAN": False, "PLACES": (), "SAME_CROP": False, "THREADS": 32 * _WARPS[kernel],
+        "BEST_ROW": False, "WRITE_PLAN": False, "PLACES": (), "SAME_CROP": False,
         "PLANAR": planar, "PLANAR_IN": True, "PLANAR_OUT": planar,
     }  # fmt: skip
     if "OUT_H" in function.arg_names:
@@ -113,10 +121,10 @@ def specialize(kernel: str, dtype: str, planar: bool, size: tuple[int, int] = (2
         }  # fmt: skip
         fused = kernel != "resized_crop"
         wide = tile_of(other.get("C", 3))[0] if fused else CROP_WIDE
-        tiles = {"ROWS": CROP_MIX_ROWS if fused else CROP_ROWS, "WIDE": wide}
+        tiles = {"ROWS": CROP_MIX_ROWS if fused else CROP_ROWS, "WIDE": wide, "THREADS": 32 * _WARPS[kernel]}
     else:
         sizes = {"H": size[0], "W": size[1], "STORE_PLANAR": planar}
-        tiles = {"BLOCK": BLOCK}
+        tiles = tile_options(ITEMSIZE[dtype], other.get("C", 3), *size, planar, TARGETS[target].warp_size)
     constants = {**constants, **sizes, **tiles, **other}
     if constants["WRITE_PLAN"]:
         constants["PLACES"] = _PLACES if "OUT_H" in function.arg_names else _PLACES[:5]
@@ -140,36 +148,110 @@ def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tup
     Returns:
         triton's `CompiledKernel`.
     """
-    options = {"num_warps": _WARPS[kernel], "enable_fp_fusion": False}
+    if kernel in _WARPS:
+        warps = _WARPS[kernel]
+    else:
+        tiles = tile_options(ITEMSIZE[dtype], other.get("C", 3), *size, planar, TARGETS[target].warp_size)
+        warps = tiles["num_warps"]
+    options = {"num_warps": warps, "enable_fp_fusion": False}
     if kernel.startswith("crop_mix") and TARGETS[target].backend == "cuda":
         options["maxnreg"] = tile_of(other.get("C", 3))[1]
-    return triton.compile(specialize(kernel, dtype, planar, size, **other), target=TARGETS[target], options=options)
+    return triton.compile(
+        specialize(kernel, target, dtype, planar, size, **other), target=TARGETS[target], options=options
+    )
 
 
 _NVIDIA_TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
-_WIDTHS = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
 _AMD_WIDTHS = {"dword": 4, "dwordx2": 8, "dwordx3": 12, "dwordx4": 16, "b32": 4, "b64": 8, "b96": 12, "b128": 16}
 
 
-def _nvidia(cubin: bytes) -> tuple[int, int, int, Counter[int], Counter[int]]:
+def lines_of(function: triton.JITFunction) -> range:
+    """The lines of a function in its file."""
+    lines, first = inspect.getsourcelines(function.fn)
+    return range(first, first + len(lines))
+
+
+def instructions_per_value(listing: str, dtype: str, planar: bool, size: tuple[int, int]) -> dict[str, float]:
+    """What a warp issues on its way through a kernel of the mix over the values of each of its threads."""
+    blocks = sass.basic_blocks(listing, "kernels/mix.py")
+    tiles = tile_options(ITEMSIZE[dtype], 3, *size, planar, 32)
+    stored = tiles["STEPS"] * (3 if planar else 1) * 16
+    ways = {"pixel": lines_of(pixel_tiles), "patch": lines_of(shown_tiles)}
+    counts = {}
+    for kind, lines in ways.items():
+        (other,) = (lines for name, lines in ways.items() if name != kind)
+        counts[kind] = round(sass.shortest_way(blocks, lines, other, stored) / (stored // ITEMSIZE[dtype]), 2)
+    return counts
+
+
+# An H100 (SXM): what its multiprocessors issue, the speed of its own copy, and a load under load.
+MULTIPROCESSORS = 132
+SCHEDULERS = 4
+CLOCK = 1.755e9
+COPY_SPEED = 3.0e12
+LATENCY = 0.6e-6
+REGISTERS = 65536
+BATCH = 256
+CHAIN = 4
+"""Loads before a program's first tile, each of which needs the one before: constants, pairs, row, counterpart."""
+
+
+def predicted_of_copy(
+    kind: str, per_value: float, registers: int, dtype: str, planar: bool, size: tuple[int, int]
+) -> float:
+    """The share of its copy speed that an H100 reaches in the mix of 256 images by a model; nothing here is measured.
+
+    A launch takes as long as the first `CHAIN` loads, in which nothing is written, and then the longest of three:
+        bytes    2b + 1 per value pixel-wise and (b + 1) / 2 + b in a patch, where either source shows half of the
+                 image, at the speed of a copy;
+        issue    the instructions of all warps, one per cycle and scheduler;
+        latency  for each program CHAIN + STEPS loads one after another, with as many programs at a time as their
+                 registers allow.
+    """
+    itemsize = ITEMSIZE[dtype]
+    tiles = tile_options(itemsize, 3, *size, planar, 32)
+    values = BATCH * 3 * size[0] * size[1]
+    to_move = values * (2 * itemsize + 1 if kind == "pixel" else (itemsize + 1) / 2 + itemsize) / COPY_SPEED
+    issue = values / 32 * per_value / (MULTIPROCESSORS * SCHEDULERS * CLOCK)
+    threads = 32 * tiles["num_warps"]
+    at_a_time = min(2048 // threads, 32, REGISTERS // (-(-registers // 8) * 8 * threads))
+    programs = BATCH * programs_of(3, *size, tiles["BLOCK"], tiles["STEPS"], planar)
+    latency = programs / (MULTIPROCESSORS * at_a_time) * (CHAIN + tiles["STEPS"]) * LATENCY
+    return round(to_move / (max(to_move, issue, latency) + CHAIN * LATENCY), 3)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What can be read from compiled code; the names are those of `Report`."""
+
+    registers: int
+    spills: int
+    instructions: int
+    load_bytes: Counter[int]
+    store_bytes: Counter[int]
+    barriers: int
+    listing: str
+
+
+def _nvidia(cubin: bytes) -> _Facts:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        usage, sass = (
+        usage, listing = (
             subprocess.run([_NVIDIA_TOOLS / tool, *flags, file.name], capture_output=True, text=True, check=True).stdout
-            for tool, *flags in (("cuobjdump", "-res-usage"), ("nvdisasm", "-c", "-ndf"))  # -ndf: a quarter less time
+            for tool, *flags in (("cuobjdump", "-res-usage"), ("nvdisasm", "-c", "-g", "-ndf"))
         )
     registers, stack, local = (int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK", "LOCAL"))
-    spills = stack + local + len(re.findall(r"\b(?:LDL|STL)\b", sass))
+    spills = stack + local + len(re.findall(r"\b(?:LDL|STL)\b", listing))
     widths: dict[str, Counter[int]] = {"LDG": Counter(), "STG": Counter()}
-    for name, modifiers in re.findall(r"\b(LDG|STG)((?:\.\w+)*)", sass):
-        width = next((_WIDTHS[part] for part in modifiers.split(".") if part in _WIDTHS), 4)
-        widths[name][width] += 1
-    instructions = len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/", sass, re.MULTILINE))
-    return registers, spills, instructions, widths["LDG"], widths["STG"]
+    for name, modifiers in re.findall(r"\b(LDG|STG)((?:\.\w+)*)", listing):
+        widths[name][sass.width_of(modifiers)] += 1
+    instructions = len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/", listing, re.MULTILINE))
+    barriers = len(re.findall(r"\bBAR\.", listing))
+    return _Facts(registers, spills, instructions, widths["LDG"], widths["STG"], barriers, listing)
 
 
-def _amd(assembly: str) -> tuple[int, int, int, Counter[int], Counter[int]]:
+def _amd(assembly: str) -> _Facts:
     def number(name: str) -> int:
         return int(re.search(rf"\.{name}:\s+(\d+)", assembly)[1])
 
@@ -179,7 +261,8 @@ def _amd(assembly: str) -> tuple[int, int, int, Counter[int], Counter[int]]:
         kind = kind.removesuffix("_d16_hi").removesuffix("_d16")
         widths[name][_AMD_WIDTHS.get(kind, 1 if "byte" in kind else 2)] += 1
     instructions = len(re.findall(r"^\t[vs]_|^\t(?:global|buffer|ds)_", assembly, re.MULTILINE))
-    return number("vgpr_count"), spills, instructions, widths["load"], widths["store"]
+    barriers = len(re.findall(r"^\ts_barrier", assembly, re.MULTILINE))
+    return _Facts(number("vgpr_count"), spills, instructions, widths["load"], widths["store"], barriers, assembly)
 
 
 def report(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, int] = (224, 224)) -> Report:
@@ -187,17 +270,25 @@ def report(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, 
     compiled = compile_kernel(kernel, target, dtype, planar, size)
     nvidia = TARGETS[target].backend == "cuda"
     facts = _nvidia(compiled.asm["cubin"]) if nvidia else _amd(compiled.asm["amdgcn"])
-    registers, spills, instructions, loads, stores = facts
+    per_value = predicted = None
+    if nvidia and kernel in ("mix_store", "mix_plan"):
+        per_value = instructions_per_value(facts.listing, dtype, planar, size)
+        if target == "sm_90":
+            predicted = min(
+                predicted_of_copy(kind, count, facts.registers, dtype, planar, size)
+                for kind, count in per_value.items()
+            )
     return Report(
-        kernel, target, dtype, planar, registers, spills, instructions, dict(sorted(loads.items())),
-        dict(sorted(stores.items())),
+        kernel, target, dtype, planar, facts.registers, facts.spills, facts.instructions,
+        dict(sorted(facts.load_bytes.items())), dict(sorted(facts.store_bytes.items())), facts.barriers,
+        per_value, predicted,
     )  # fmt: skip
 
 
 def _combinations() -> Iterator[tuple[str, str, str, bool]]:
     for kernel in KERNELS:
         for target in TARGETS:
-            for dtype in ("bf16", "u8") if "crop" in kernel else DTYPES:  # a crop's output changes its last line only
+            for dtype in ("bf16", "u8") if "crop" in kernel else ITEMSIZE:  # a crop's output changes its last line only
                 for planar in (True, False):
                     yield kernel, target, dtype, planar
 
@@ -215,13 +306,19 @@ def main() -> None:
     if parser.parse_args().json:
         print(json.dumps([asdict(row) for row in reports()]))
         return
-    print(f"triton {triton.__version__}; loads and stores: bytes per thread × number of instructions")
+    print(
+        f"triton {triton.__version__}; loads and stores: bytes per thread × number of instructions; pixel and patch: "
+        "instructions per value; of copy: predicted by a model of an H100 (neither is counted for crops and for AMD)"
+    )
     for row in reports():
         layout = "contiguous" if row.planar else "channels_last"
         widths = [" ".join(f"{b}B×{n}" for b, n in part.items()) for part in (row.load_bytes, row.store_bytes)]
+        counts = "".join(f"  {kind} {count}" for kind, count in (row.instructions_per_value or {}).items())
+        predicted = "" if row.predicted_of_copy is None else f"  of copy {row.predicted_of_copy:.2f}"
         print(
             f"{row.kernel:15}{row.target:8}{row.dtype:5}{layout:14}{row.registers:4} registers {row.spills:3} spilled "
-            f"{row.instructions:5} instructions  loads {widths[0]}  stores {widths[1]}"
+            f"{row.barriers:3} barriers {row.instructions:5} instructions  loads {widths[0]}  stores {widths[1]}"
+            f"{counts}{predicted}"
         )
 
 

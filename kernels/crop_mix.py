@@ -22,7 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .mix import Drawn, is_planar, threads_of
+from .mix import WARP_SIZE, Drawn, is_planar
 from .plan import (
     AT_NORM,
     STREAM_COUNTERPART_CROP,
@@ -325,7 +325,7 @@ def launch_crop_mix_store(
     """
     grid, options = _launch_options(images, out, store_size, drawn.store_planar)
     return crop_mix_store_kernel[grid](
-        images, out, *drawn.arguments(plan), THREADS=threads_of(CROP_MIX_WARPS), CENTRAL=tuple(crops.central),
+        images, out, *drawn.arguments(plan), THREADS=CROP_MIX_WARPS * WARP_SIZE, CENTRAL=tuple(crops.central),
         COUNTERPART_CENTRAL=tuple(crops.counterpart_central), SAME_CROP=crops.same,
         WRITE_PLAN=plan is not None, PLACES=tuple(places), **{**drawn.flags(), **options},
     )  # fmt: skip

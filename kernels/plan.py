@@ -203,9 +203,9 @@ def draw_mix(
 def count_wrong(status, unknown_index, unknown_row, wrong_label):
     """Raise the counters of what only the device can see; nearly always there is nothing to write."""
     if unknown_index + unknown_row + wrong_label > 0:
-        tl.atomic_add(status, unknown_index)
-        tl.atomic_add(status + 1, unknown_row)
-        tl.atomic_add(status + 2, wrong_label)
+        tl.atomic_add(status, unknown_index, sem="relaxed")
+        tl.atomic_add(status + 1, unknown_row, sem="relaxed")
+        tl.atomic_add(status + 2, wrong_label, sem="relaxed")
 
 
 @triton.jit

@@ -76,7 +76,7 @@ def launches(batch: int, at: int) -> Iterator[tuple[str, Callable[[], None]]]:
 
 def ahead_of_time(kernel: str) -> list[tuple[str, str | None]]:
     """The types and divisible pointers that `ahead_of_time` compiles a kernel for."""
-    source = specialize(kernel, "fp32", True, WRITE_PLAN=True)
+    source = specialize(kernel, "sm_90", "fp32", True, WRITE_PLAN=True)
     types = enumerate(source.signature.values())
     return [(given, "D" if (position,) in source.attrs else None) for position, given in types]
 

@@ -10,18 +10,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diffcore_gpu.beta import Beta
-from diffcore_gpu.kernels import Drawn, launch_mix_plan, launch_mix_store, spec
+from diffcore_gpu.kernels import Drawn, launch_mix_plan, launch_mix_store, mix, spec
 from diffcore_gpu.ops.normalization import affine_of
 from diffcore_gpu.ops.reference import mix_reference
 from diffcore_gpu.plan import MixPlan, Pairs, PlanConfig, draw
 from tests.kernels.constants import PackedPlan, pack_constants
 from tests.kernels.device import DEVICE
+from tests.kernels.float32_reference import mix_in_float32
 from tests.pairs import pairs_of_counts
 from tests.ulp import ulps_apart
 
-MEAN = (0.485, 0.456, 0.406, 0.5)
-STD = (0.229, 0.224, 0.225, 0.25)
+MEAN = (0.485, 0.456, 0.406, 0.5, 0.45, 0.3, 0.6, 0.55, 0.4)
+STD = (0.229, 0.224, 0.225, 0.25, 0.3, 0.2, 0.26, 0.21, 0.24)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
+HALVES = (torch.float16, torch.bfloat16)
 FORMATS = (torch.contiguous_format, torch.channels_last)
 
 
@@ -115,9 +117,11 @@ class Batch:
         )
 
     def expected(self, plan: MixPlan) -> Tensor:
-        """The reference's result, on the CPU."""
+        """The reference's result, on the CPU; of images of 16 bits to the bit, of float32 images the exact one."""
         channels = self.images.shape[1]
         counterparts = self.store.cpu()[plan.row.clamp(min=0)]
+        if self.images.dtype in HALVES:
+            return mix_in_float32(self.images.cpu(), counterparts, plan, self.norm.cpu())
         return mix_reference(self.images.cpu(), counterparts, plan, mean=MEAN[:channels], std=STD[:channels])
 
 
@@ -139,7 +143,7 @@ def test_equals_the_reference(
     mixed, written = batch.run(config)
     assert_same_plan(written, plan)
     assert mixed.stride() == batch.images.stride()
-    assert ulps_apart(mixed.cpu(), expected) <= (0 if dtype == torch.uint8 else 1)
+    assert ulps_apart(mixed.cpu(), expected) <= (1 if dtype == torch.float32 else 0)
 
     given_plan = torch.full_like(batch.images, 77)
     launch_mix_plan(batch.images, given_plan, batch.store, batch.norm, plan_tensors(plan.to(DEVICE)))
@@ -191,7 +195,7 @@ def test_equals_the_reference_for_any_settings_and_shape(
         return
     mixed, written = data.run(config, seed)
     assert_same_plan(written, plan)
-    assert ulps_apart(mixed.cpu(), data.expected(plan)) <= (0 if dtype == torch.uint8 else 1)
+    assert ulps_apart(mixed.cpu(), data.expected(plan)) <= (1 if dtype == torch.float32 else 0)
     assert data.status.tolist() == [0, 0, 0, 0]
 
 
@@ -305,25 +309,83 @@ def test_every_byte_is_exact_for_uint8() -> None:
         assert torch.equal(out.cpu(), mix_reference(real.cpu(), store.cpu(), plan)), lam
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("share_left", [1e-2, 1e-4, 0.0])
-def test_cancellation_keeps_the_precision(dtype: torch.dtype, share_left: float) -> None:
+def test_cancellation_keeps_the_precision(share_left: float) -> None:
     """Images that cancel their counterpart but for a small share, which plain float32 gets wrong by thousands of units.
 
-    Where everything cancels, the bound is absolute: 2⁻⁴⁴ for values up to 4, of which float32 alone resolves 2⁻²².
+    Where everything cancels, the bound is absolute: 2⁻⁴⁰ of operands of about 1.
     """
     config = PlanConfig(pixel_prob=1.0, lam=0.5)
-    batch = Batch.make(6, (3, 32, 32), dtype)
+    batch = Batch.make(6, (3, 32, 32), torch.float32)
     mean, std = (torch.tensor(values[:3], dtype=torch.float64).view(3, 1, 1) for values in (MEAN, STD))
     generated = (batch.store[:1].cpu().double() / 255 - mean) / std
     batch.store = batch.store[:1].expand_as(batch.store).contiguous()
     images = -generated * (1 - share_left)
-    batch.images = images.to(dtype).expand(6, -1, -1, -1).contiguous().to(DEVICE)
+    batch.images = images.to(torch.float32).expand(6, -1, -1, -1).contiguous().to(DEVICE)
     mixed, plan = batch.run(config)
     assert bool((plan.row >= 0).any())
     expected = batch.expected(plan.to("cpu"))
     assert (mixed.cpu().double() - expected.double()).abs().max() <= max(
-        2**-44, torch.finfo(dtype).eps * expected.double().abs().max().item()
+        2**-40, 2**-23 * expected.double().abs().max().item()
     )
     large_enough = expected.abs() > 1e-6
     assert ulps_apart(mixed.cpu()[large_enough], expected[large_enough]) <= 1
+
+
+@pytest.mark.parametrize(("dtype", "rare"), [(torch.float16, 6e-5), (torch.bfloat16, 1.5e-5)])
+def test_float32_is_nearly_always_enough_for_16_bits(
+    dtype: torch.dtype, rare: float, generator: torch.Generator
+) -> None:
+    """How often the promise differs from the exact result by more than 1 ulp, and that only cancellation makes it.
+
+    Of normalized images, about 3 of 100,000 values in float16, and 1 of 200,000 in bfloat16.
+    """
+    batch = 64
+    images = torch.randn(batch, 3, 128, 128, generator=generator).to(dtype)
+    counterparts = torch.randint(0, 256, images.shape, generator=generator, dtype=torch.uint8)
+    lam = torch.randint(1, 2**24, (batch,), generator=generator) / 2**24
+    yes, box = torch.ones(batch, dtype=torch.bool), torch.zeros(batch, 4, dtype=torch.int32)
+    plan = MixPlan(torch.zeros(batch, dtype=torch.int64), yes, lam, box, yes)
+    ours = mix_in_float32(images, counterparts, plan, affine_of(MEAN[:3], STD[:3], 3)).double()
+    mean, std = (torch.tensor(values[:3], dtype=torch.float64).view(3, 1, 1) for values in (MEAN, STD))
+    share = lam.double().view(-1, 1, 1, 1)
+    operands = share * images.double(), (1 - share) * (counterparts.double() / 255 - mean) / std
+    exact = operands[0] + operands[1]
+    unit = torch.exp2(exact.abs().log2().floor()) * torch.finfo(dtype).eps
+    unit = unit.clamp(min=torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps)
+    beyond = (ours - exact).abs() > unit
+    assert 0 < beyond.double().mean() < rare
+    larger = torch.maximum(operands[0].abs(), operands[1].abs()) + 1
+    assert (exact.abs() / larger)[beyond].max() < 0.01
+
+
+@pytest.mark.parametrize("store_format", FORMATS)
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
+@pytest.mark.parametrize("shape", [(3, 16, 16), (5, 9, 7), (9, 11, 32)])
+def test_a_store_of_either_format(
+    shape: tuple[int, int, int], dtype: torch.dtype, memory_format: torch.memory_format,
+    store_format: torch.memory_format,
+) -> None:  # fmt: skip
+    batch = Batch.make(4, shape, dtype, memory_format)
+    expected, plan = batch.run(PlanConfig())
+    assert ulps_apart(expected.cpu(), batch.expected(plan.to("cpu"))) <= (1 if dtype == torch.float32 else 0)
+    batch.store = batch.store.to(memory_format=store_format)
+    mixed, same = batch.run(PlanConfig())
+    assert_same_plan(plan, same)
+    assert torch.equal(mixed, expected)
+    given_plan = torch.full_like(batch.images, 77)
+    launch_mix_plan(batch.images, given_plan, batch.store, batch.norm, plan_tensors(plan))
+    assert torch.equal(given_plan, expected)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_several_tiles_of_several_programs(
+    dtype: torch.dtype, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mix, "STEPS", 2)
+    batch = Batch.make(3, (3, 64, 72), dtype, memory_format)
+    mixed, plan = batch.run(PlanConfig())
+    assert_same_plan(plan, batch.drawn(PlanConfig()))
+    assert ulps_apart(mixed.cpu(), batch.expected(plan.to("cpu"))) <= (1 if dtype == torch.float32 else 0)
