@@ -371,7 +371,7 @@ def test_a_store_of_either_format(
     assert_same_plan(plan, same)
     assert torch.equal(mixed, expected)
     given_plan = torch.full_like(batch.images, 77)
-    launch_mix_plan(batch.images, given_plan, batch.store, batch.norm, plan).tensors()
+    launch_mix_plan(batch.images, given_plan, batch.store, batch.norm, plan.tensors())
     assert torch.equal(given_plan, expected)
 
 
