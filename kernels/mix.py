@@ -44,7 +44,6 @@ from .plan import (
 )
 from .specialization import Launched, batch_kernel
 
-CHANNELS_AT_ONCE = tl.constexpr(4)
 GRID = tl.constexpr(2**spec.GRID_BITS)
 # Values of a tile for each data type's bytes per value: 128 threads with 16 bytes each, 64 for bytes; 224² and 256² are
 # multiples of all three.
@@ -281,20 +280,19 @@ def _mix_tiles(
     right = tl.where(alone, 0, right)
     bottom = tl.where(alone, 0, bottom)
     inside_real = tl.where(alone, ((row >= 0) & (lam == 0.0)).to(tl.int32), inside_real) > 0
-    for first in tl.static_range(0, C if PLANAR else 1, CHANNELS_AT_ONCE):
-        PLANES: tl.constexpr = min(CHANNELS_AT_ONCE, C - first) if PLANAR else 1
-        STORE_FIRST: tl.constexpr = first * (SIZE if STORE_PLANAR else 1)
+    for first in tl.static_range(0, C if PLANAR else 1, 4):
         if blended:
             pixel_tiles(
-                images + first * SIZE, out + first * SIZE, store + STORE_FIRST, norm + 4 * first, lam,
-                first_tile, end_tile, SIZE, PLANES, BLOCK, STRIDE, C, PLANAR, STORE_PLANAR,
+                images + first * SIZE, out + first * SIZE, store + first * (SIZE if STORE_PLANAR else 1),
+                norm + 4 * first, lam, first_tile, end_tile,
+                SIZE, planes_of(C, first, PLANAR), BLOCK, STRIDE, C, PLANAR, STORE_PLANAR,
             )  # fmt: skip
         else:
             if (row >= 0) | (not INPLACE):
                 shown_tiles(
-                    images + first * SIZE, out + first * SIZE, store + STORE_FIRST, norm + 4 * first,
-                    top, left, bottom, right, inside_real, first_tile, end_tile,
-                    SIZE, LINE, PLANES, BLOCK, STRIDE, C, PLANAR, STORE_PLANAR, INPLACE,
+                    images + first * SIZE, out + first * SIZE, store + first * (SIZE if STORE_PLANAR else 1),
+                    norm + 4 * first, top, left, bottom, right, inside_real, first_tile, end_tile,
+                    SIZE, LINE, planes_of(C, first, PLANAR), BLOCK, STRIDE, C, PLANAR, STORE_PLANAR, INPLACE,
                 )  # fmt: skip
 
 
@@ -302,6 +300,12 @@ def _mix_tiles(
 def stride_of(C, BLOCK, PLANAR):
     """Tiles from one tile of a program to its next: where channels interleave, both begin with the same channel."""
     return 1 if PLANAR else C // math.gcd(C, BLOCK)
+
+
+@triton.constexpr_function
+def planes_of(C, first, PLANAR):
+    """Planes that are mixed at once, from one of them on: at most 4, whose values all wait in registers."""
+    return min(4, C - first) if PLANAR else 1
 
 
 @triton.constexpr_function

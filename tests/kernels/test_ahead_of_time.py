@@ -21,9 +21,10 @@ from diffcore_gpu.kernels.ahead_of_time import KERNELS, compile_kernel
 
 flags = dict.fromkeys(("INPLACE", "LAM_TABLE", "BOX_INSIDE", "BEST_ROW", "WRITE_PLAN", "SAME_CROP"), True)
 for kernel in KERNELS:
-    for other in ({"C": 1}, {"C": 4}, {"C": 5}, {"C": 9}, {**flags, "CHECK_LABELS": False}):
-        compile_kernel(kernel, "sm_90", "u8", False, **other)
-        print(kernel, other)
+    for other in ({"C": 1}, {"C": 4}, {"C": 5}, {"C": 9}, {"STORE_PLANAR": True}, {**flags, "CHECK_LABELS": False}):
+        planar = other.get("C") in (1, 9)
+        compile_kernel(kernel, "sm_90", "u8", planar, **other)
+        print(kernel, planar, other)
 """
 
 
