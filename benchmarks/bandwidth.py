@@ -8,7 +8,7 @@ fixed by the epoch. The time is that of the device alone: the host has queued th
 also told as a share of the peak in the GPU's data sheet, where that is known.
 
     diffcore bench bandwidth --json benchmarks/results/DEVICE/bandwidth.json
-    diffcore bench bandwidth --tiles 2048:4 2048:8 1024:4 1024:8 --compile-in 12 --json variants.json
+    diffcore bench bandwidth --tiles 8192:4 8192:8 4096:4 4096:2 --compile-in 12 --json variants.json
 
 With --tiles the mix is also launched with so many pixels and warps for each program, beside the kernels' own choice.
 """
@@ -16,6 +16,7 @@ With --tiles the mix is also launched with so many pixels and warps for each pro
 from __future__ import annotations
 
 import argparse
+import copy
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -117,10 +118,12 @@ def measure_case(setup: Setup, *, size: int, dtype: str, memory_format: str, bat
         mix.set_epoch(0)  # the same plan of a set in every turn
         plans = [draw_plan(chosen, setup.store, height=size, width=size, pixel_prob=pixel_prob) for chosen in on_host]
         counts = [bytes_to_move(plan, setup.store.image_shape, first.element_size()) for plan in plans]
-        check_tiles(mix, images, index, setup.tiles)
-        for chosen_tile in setup.tiles or (None,):
+        # A mix keeps the launch of its first call: each tile has one of its own.
+        mixes = {chosen: copy.deepcopy(mix) for chosen in setup.tiles or (None,)}
+        check_tiles(mixes, images, index)
+        for chosen_tile, own_mix in mixes.items():
             name = kind if chosen_tile is None else f"{kind} {chosen_tile}"
-            actions[name] = Rotation(partial(mixed, mix, images, index, chosen_tile), sets)
+            actions[name] = Rotation(partial(mixed, own_mix, images, index, chosen_tile), sets)
             moved[name] = counts
     warmup = max(5, sets + 2)  # until every set has its output
     seconds = interleaved(actions, device=device, repeats=repeats, warmup=warmup, head_start=True)
@@ -159,15 +162,17 @@ def mixed(
     return result
 
 
-def check_tiles(mix: DiffCoreMix, images: Sequence[Tensor], index: Sequence[Tensor], tiles: Sequence[Tile]) -> None:
+def check_tiles(mixes: Mapping[Tile | None, DiffCoreMix], images: Sequence[Tensor], index: Sequence[Tensor]) -> None:
     """Refuse to measure tiles that do not give the same images, bit for bit.
 
     Raises:
         BenchmarkError: one does not.
     """
-    for other in tiles[1:]:
-        if not torch.equal(mixed(mix, images, index, other, 0), mixed(mix, images, index, tiles[0], 0)):
-            raise BenchmarkError(f"the tile {other} gives other images than {tiles[0]}, the kernels' own.")
+    results = {chosen: mixed(mix, images, index, chosen, 0) for chosen, mix in mixes.items()}
+    (own_tile, expected), *others = results.items()
+    for other, found in others:
+        if not torch.equal(found, expected):
+            raise BenchmarkError(f"the tile {other} gives other images than {own_tile}, the kernels' own.")
 
 
 def report(case: Mapping[str, Any]) -> str:

@@ -263,7 +263,7 @@ else
     do_ set_up 20 set_up
     bench smoke 35 smoke "${smoke[@]}"
     lines=24
-    bench variants 80 bandwidth "${variants[@]}" --tiles 2048:8 1024:4 1024:8 --compile-in "$compilers"
+    bench variants 80 bandwidth "${variants[@]}" --tiles 8192:8 4096:4 4096:2 --compile-in "$compilers"
     bench host_overhead 25 host-overhead "${host[@]}"
     bench overhead 60 overhead "${steps[@]}" "${quick[@]}" --methods diffcore-mix mixup cutmix
     bench geometry 45 geometry "${geometry[@]}"

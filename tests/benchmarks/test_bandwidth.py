@@ -111,10 +111,10 @@ def test_what_is_no_tile(text: str) -> None:
 def test_a_tile_holds_for_its_launches_only(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = pytest.importorskip("diffcore_gpu.kernels.mix")
     mine = kernel_tiles.own()
-    with kernel_tiles.using(kernel_tiles.tile("1024:8")):
-        assert kernel_tiles.own() == Tile(1024, 8)
+    with kernel_tiles.using(kernel_tiles.tile("4096:2")):
+        assert kernel_tiles.own() == Tile(4096, 2)
     assert kernel_tiles.own() == mine
-    monkeypatch.delattr(kernels, "BLOCK")
+    monkeypatch.delattr(kernels, "BLOCKS")
     with pytest.raises(BenchmarkError, match="leave --tiles out"):
         kernel_tiles.own()
 
@@ -132,8 +132,8 @@ def test_another_tile_must_be_worth_it() -> None:
         return {"results": [{"cold_rates": {"copy": {"gb_per_s": 1.0}, **rates}}]}
 
     pytest.importorskip("triton")
-    assert kernel_tiles.best(result(t1024_8=1.1, t1024_4=1.05)) == "1024:8"
-    assert kernel_tiles.best(result(t1024_8=1.01)) == str(kernel_tiles.own())
+    assert kernel_tiles.best(result(t4096_2=1.1, t4096_4=1.05)) == "4096:2"
+    assert kernel_tiles.best(result(t4096_2=1.01)) == str(kernel_tiles.own())
     with pytest.raises(BenchmarkError, match="with --tiles"):
         kernel_tiles.best({"results": []})
 
@@ -142,13 +142,13 @@ def test_tiles_beside_the_kernels_own(tmp_path: Path, capsys: pytest.CaptureFixt
     pytest.importorskip("triton")
     path, mine = tmp_path / "variants.json", str(kernel_tiles.own())
     some = ["--size", "16", "--batch", "2", "--repeats", "2", "--dtype", "uint8", "--format", "contiguous"]
-    run_suite("bandwidth", ["--device", "cpu", *some, "--tiles", "1024:8", "--json", str(path)])
+    run_suite("bandwidth", ["--device", "cpu", *some, "--tiles", "4096:2", "--json", str(path)])
     (case,) = read_result(path)["results"]
-    assert {f"pixel {mine}", "pixel 1024:8"} <= case["cold_rates"].keys()
-    assert f"Rate over that of {mine}, the kernels' own: {mine} ×1.000, 1024:8 ×" in capsys.readouterr().out
+    assert {f"pixel {mine}", "pixel 4096:2"} <= case["cold_rates"].keys()
+    assert f"Rate over that of {mine}, the kernels' own: {mine} ×1.000, 4096:2 ×" in capsys.readouterr().out
     kernel_tiles.main(["best", str(path)])
-    assert capsys.readouterr().out.strip() in (mine, "1024:8")
-    kernel_tiles.main(["run", "1024:8", "bandwidth", "--device", "cpu", *some])
+    assert capsys.readouterr().out.strip() in (mine, "4096:2")
+    kernel_tiles.main(["run", "4096:2", "bandwidth", "--device", "cpu", *some])
     assert "2×3×16×16 uint8 contiguous" in capsys.readouterr().out
 
 
@@ -157,8 +157,10 @@ def test_a_tile_that_mixes_otherwise_is_not_measured(
 ) -> None:
     pytest.importorskip("triton")
     images = [random_images(2, 32, "uint8", "contiguous", CPU)]
-    monkeypatch.setattr(bandwidth, "mixed", lambda mix, images, index, chosen, which: images[which] + chosen.warps)
-    tiles = [Tile(2048, 4), Tile(1024, 8)]
-    with pytest.raises(BenchmarkError, match="the tile 1024:8 gives other images than 2048:4, the kernels' own"):
-        bandwidth.check_tiles(DiffCoreMix(small_store), images, [torch.arange(2)], tiles)
-    bandwidth.check_tiles(DiffCoreMix(small_store), images, [torch.arange(2)], tiles[:1])
+    monkeypatch.setattr(
+        bandwidth, "mixed", lambda mix, images, index, chosen, which: images[which] + (chosen.warps if chosen else 0)
+    )
+    mixes = dict.fromkeys((Tile(8192, 4), Tile(4096, 2)), DiffCoreMix(small_store))
+    with pytest.raises(BenchmarkError, match="the tile 4096:2 gives other images than 8192:4, the kernels' own"):
+        bandwidth.check_tiles(mixes, images, [torch.arange(2)])
+    bandwidth.check_tiles({None: DiffCoreMix(small_store)}, [images[0].clone()], [torch.arange(2)])

@@ -131,7 +131,7 @@ def test_no_stage_begins_after_the_end(tmp_path: Path) -> None:
 
 
 def test_the_second_command_goes_on_from_the_first(tmp_path: Path) -> None:
-    best = '*"kernel_tiles best"*) echo 1024:8 ;;'
+    best = '*"kernel_tiles best"*) echo 4096:2 ;;'
     kept = '*"bench smoke"*) exit 3 ;;'
     assert run(tmp_path, kept).returncode == 1
     done = run(tmp_path, best, "--more", str(tmp_path / "out"), percent=20)
@@ -141,7 +141,7 @@ def test_the_second_command_goes_on_from_the_first(tmp_path: Path) -> None:
         "bandwidth",
         "overhead_all",
     }
-    assert "The fastest tile of variants.json is 1024:8." in done.stdout
+    assert "The fastest tile of variants.json is 4096:2." in done.stdout
     assert {"smoke.log", "summary.txt", "peers.json", "bandwidth.json", "overhead_all.json"} <= archived(tmp_path)
     assert len(list((tmp_path / "out").iterdir())) == 8
 

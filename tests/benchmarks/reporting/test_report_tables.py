@@ -166,13 +166,13 @@ def test_tiles_are_rows_and_an_unknown_peak_is_a_dash() -> None:
     part["cold_rates"] = {
         "copy": rate,
         "large copy": rate,
-        "pixel 2048:4": rate,
-        "pixel 1024:8": {**rate, "of_copy": 1},
+        "pixel 8192:4": rate,
+        "pixel 4096:2": {**rate, "of_copy": 1},
     }
     part["times"] = dict.fromkeys(part["cold_rates"], part["times"]["copy"])
     shares, _ = tables_of(result)
     assert shares.header == ("batch", "tile", "pixel, of copy", "pixel, of large copy", "pixel, of peak")
-    assert [row[1:] for row in shares.rows] == [("2048:4", "0.93", "0.81", "–"), ("1024:8", "1.00", "0.81", "–")]
+    assert [row[1:] for row in shares.rows] == [("8192:4", "0.93", "0.81", "–"), ("4096:2", "1.00", "0.81", "–")]
 
 
 def test_what_comes_before_training() -> None:
