@@ -40,8 +40,11 @@ from diffcore_gpu.benchmarks.runs import Run
 ROWS = 64
 CROP_TOLERANCE = {"float32": 5e-5, "float16": 4e-3, "bfloat16": 3e-2, "uint8": 0.501}
 """Of a crop, in the units of its output: a resized value is rounded from float32, and a byte near a tie either way."""
-CANCELLED = 2.0**-40
-"""Of the larger operand: what may remain where nearly everything cancels."""
+CANCELLED = {4: 2.0**-40, 2: 2.0**-22}
+"""What may remain of the larger operand where nearly everything cancels, by the bytes of a value.
+
+Images of 16 bits are mixed in float32, whose roundings of the operands remain.
+"""
 
 
 class Part(NamedTuple):
@@ -60,7 +63,8 @@ def last_places(found: Tensor, expected: Tensor, scale: Tensor) -> float:
     Args:
         found: of the dtype that is checked.
         expected: the reference, of the same dtype.
-        scale: the larger of the operands' magnitudes at each value; of a difference, so much of it as 2⁻⁴⁰ is free.
+        scale: the larger of the operands' magnitudes at each value; of a difference, so much of it is free as
+            `CANCELLED` says for the dtype.
     """
     difference = (found.double() - expected.double()).abs()
     if not found.is_floating_point():
@@ -68,7 +72,9 @@ def last_places(found: Tensor, expected: Tensor, scale: Tensor) -> float:
     finfo = torch.finfo(found.dtype)
     exponent = torch.frexp(expected.double().abs().clamp(min=finfo.tiny))[1] - 1
     unit = finfo.eps * torch.exp2(exponent.double())
-    return float(((difference - CANCELLED * scale).clamp(min=0) / unit).nan_to_num(torch.inf).max())
+    return float(
+        ((difference - CANCELLED[found.element_size()] * scale).clamp(min=0) / unit).nan_to_num(torch.inf).max()
+    )
 
 
 def same_plan(one: MixPlan, other: MixPlan) -> bool:

@@ -163,4 +163,4 @@ def test_a_tile_that_mixes_otherwise_is_not_measured(
     mixes = dict.fromkeys((Tile(8192, 4), Tile(4096, 2)), DiffCoreMix(small_store))
     with pytest.raises(BenchmarkError, match="the tile 4096:2 gives other images than 8192:4, the kernels' own"):
         bandwidth.check_tiles(mixes, images, [torch.arange(2)])
-    bandwidth.check_tiles({None: DiffCoreMix(small_store)}, [images[0].clone()], [torch.arange(2)])
+    bandwidth.check_tiles({Tile(8192, 4): DiffCoreMix(small_store)}, images, [torch.arange(2)])

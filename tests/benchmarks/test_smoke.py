@@ -50,6 +50,9 @@ def test_last_places() -> None:
     assert smoke.last_places(torch.tensor([7], dtype=torch.uint8), torch.tensor([4], dtype=torch.uint8), one) == 3
     cancelled = torch.tensor([1e-20]), torch.tensor([2e-20]), torch.tensor([1.0])
     assert smoke.last_places(*cancelled) == 0
+    found, expected, scale = torch.tensor([2.0**-20]), torch.tensor([2.0**-20 + 2.0**-23]), torch.tensor([1.0])
+    assert smoke.last_places(found, expected, scale) > 1e6
+    assert smoke.last_places(found.half(), expected.half(), scale) == 0
 
 
 def test_launches_for_a_profiler(capsys: pytest.CaptureFixture[str]) -> None:
