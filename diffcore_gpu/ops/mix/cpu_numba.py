@@ -1,8 +1,8 @@
 """Draw and mix on the CPU in compiled code: one pass over the pixels on torch's threads, without an operator of torch.
 
 An operator takes as long to start as to mix some ten thousand values, so `diffcore_gpu.ops.mix.cpu_torch` is bound by
-how many it calls; this is bound by memory. It needs numba (the extra "cpu") and mixes float32 and uint8 images, with the same
-result: the plan is the same bit for bit, and values are computed in float64 and rounded once.
+how many it calls; this is bound by memory. It needs numba (the extra "cpu") and gives the same result: the plan is the
+same bit for bit, and values are computed in float64 and rounded alike.
 """
 
 import ctypes
@@ -23,7 +23,12 @@ from diffcore_gpu.plan import MixPlan, Pairs, check_index_range, check_labels
 
 CpuBackend: TypeAlias = Literal["numba", "torch"]
 
-_FUNCTIONS = {torch.float32: "mix_float", torch.uint8: "mix_byte"}
+_FUNCTIONS = {
+    torch.float32: "mix_float",
+    torch.float16: "mix_half",
+    torch.bfloat16: "mix_bfloat",
+    torch.uint8: "mix_byte",
+}
 
 _VALUES_PER_THREAD = 1 << 16
 """A thread for each so many values: below, to wake another takes longer than it saves."""
@@ -32,7 +37,7 @@ _PIECES_PER_THREAD = 4
 """At the least: the more, the sooner all threads end."""
 
 _NUM_NEW = 17
-"""Arguments that are new in every call, the first of `cpu_kernels.Argument`."""
+"""Arguments that are new in every call, the first of `numba_kernels.Argument`."""
 
 _compiling = threading.Lock()
 
@@ -56,8 +61,8 @@ def cpu_backend(dtype: torch.dtype) -> CpuBackend:
         dtype: of the images.
 
     Returns:
-        "numba": one compiled pass over the pixels, for float32 and uint8 where numba is installed. "torch": some torch
-        operators for each image, in a multiple of the time; for float16 and bfloat16 always.
+        "numba": one compiled pass over the pixels, where numba is installed. "torch": some torch operators for each
+        image, in a multiple of the time.
     """
     return "numba" if dtype in _FUNCTIONS and _kernels() is not None else "torch"
 
@@ -89,7 +94,7 @@ def _division(images: Tensor) -> tuple[int, int]:
 def _new_arguments(
     images: Tensor, out: Tensor, lines: int, plan: Sequence[int], drawing: Sequence[int] = (0,) * 5
 ) -> list[int]:
-    """What is new in every call, in the order of `cpu_kernels.Argument`.
+    """What is new in every call, in the order of `numba_kernels.Argument`.
 
     Args:
         images: of the call.
@@ -128,7 +133,7 @@ def _run_mix(images: Tensor, arguments: int, threads: int) -> None:
 
 
 def mix_compiled(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor, plan: MixPlan) -> None:
-    """`mix_cpu` for images of float32 or uint8."""
+    """`mix_cpu` in compiled code."""
     threads, lines = _division(images)
     fields = [field.contiguous() for field in (plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real)]
     new = _new_arguments(images, out, lines, [field.data_ptr() for field in fields])
@@ -201,7 +206,7 @@ class CompiledMix:
         """Draw the plan of a batch, write the mixed batch, and advance the round.
 
         Args:
-            images: [B, C, H, W] float32 or uint8, contiguous or channels_last.
+            images: [B, C, H, W] of a dtype of `cpu_backend`, contiguous or channels_last.
             out: like images and of the same strides, or images itself.
             index: int64 [B].
             labels: int64 [B], to compare with those of the counterparts, or None.

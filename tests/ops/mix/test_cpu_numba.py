@@ -29,6 +29,7 @@ from tests.ops.runtime.test_draw_cpu import same
 from tests.pairs import one_row_each, pairs_of_counts
 from tests.ulp import ulps_apart
 
+DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.uint8]
 NORM = affine_of(MEAN[:3], STD[:3], 3)
 
 
@@ -94,7 +95,7 @@ def test_many_samples_equal_the_plan_of_torch(height: int, placement: BoxPlaceme
 @given(
     batch=st.integers(0, 6),
     shape=st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)),
-    is_float=st.booleans(),
+    dtype=st.sampled_from(DTYPES),
     channels_last=st.booleans(),
     inplace=st.booleans(),
     lam=st.sampled_from([0.0, 1.0, 0.5, (0.0, 1.0)]),
@@ -103,12 +104,12 @@ def test_many_samples_equal_the_plan_of_torch(height: int, placement: BoxPlaceme
 )
 @settings(max_examples=300, deadline=None)
 def test_equals_the_path_in_torch(
-    batch: int, shape: tuple[int, int, int], is_float: bool, channels_last: bool, inplace: bool, lam: object,
+    batch: int, shape: tuple[int, int, int], dtype: torch.dtype, channels_last: bool, inplace: bool, lam: object,
     cuts: list[int], seed: int,
 ) -> None:  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     channels, height, width = shape
-    images = random_images((batch, *shape), torch.float32 if is_float else torch.uint8, generator)
+    images = random_images((batch, *shape), dtype, generator)
     if channels_last:
         images = images.to(memory_format=torch.channels_last)
     rows = random_images((9, *shape), torch.uint8, generator)
@@ -123,12 +124,12 @@ def test_equals_the_path_in_torch(
     mix_compiled(images, out, shards, norm, plan)
     assert out.stride() == untouched.stride()
     # The torch path may fuse a product and a sum, so that one value in 2²⁹ or so is rounded to the other side.
-    assert ulps_apart(out, expected) <= int(is_float)
+    assert ulps_apart(out, expected) <= int(dtype == torch.float32)
     if not inplace:
         assert torch.equal(images, untouched)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("inplace", [False, True])
 @pytest.mark.parametrize("shape", [(3, 3, 250, 190), (40, 3, 61, 67), (2, 1, 3, 100_000)])
@@ -144,7 +145,7 @@ def test_any_number_of_threads_mixes_alike(
     expected = mix_reference(images, rows, plan, mean=MEAN[:channels], std=STD[:channels])
     out = images if inplace else torch.empty_like(images)
     mix_compiled(images, out, [rows], affine_of(MEAN[:channels], STD[:channels], channels), plan)
-    assert ulps_apart(out, expected) <= int(dtype == torch.float32)
+    assert ulps_apart(out, expected) <= int(dtype.is_floating_point)
 
 
 @any_box
@@ -175,13 +176,14 @@ def test_bytes_are_rounded_to_nearest_with_ties_to_even(real: int, generated: in
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 @pytest.mark.parametrize("lam", [0.0, 0.25, 1.0])
-def test_values_that_are_not_finite_stay_so_where_they_count(value: float, lam: float) -> None:
-    images = torch.full((1, 3, 8, 8), value)
+@pytest.mark.parametrize("dtype", DTYPES[:3])
+def test_values_that_are_not_finite_stay_so_where_they_count(value: float, lam: float, dtype: torch.dtype) -> None:
+    images = torch.full((1, 3, 8, 8), value, dtype=dtype)
     rows = torch.full((1, 3, 8, 8), 200, dtype=torch.uint8)
     plan = draw_plan(torch.arange(1), one_row_each(1), height=8, width=8, pixel_prob=1, lam=lam)
     out = torch.empty_like(images)
     mix_compiled(images, out, [rows], affine_of(None, None, 3), plan)
-    torch.testing.assert_close(out, images if lam else rows / 255, equal_nan=True)
+    torch.testing.assert_close(out, images if lam else (rows / 255).to(dtype), equal_nan=True)
 
 
 # Both.
@@ -282,9 +284,8 @@ def _forgotten() -> Iterator[None]:
         cached.cache_clear()
 
 
-def test_sixteen_bits_are_mixed_by_torch() -> None:
-    dtypes = torch.float32, torch.uint8, torch.float16, torch.bfloat16
-    assert [cpu_backend(dtype) for dtype in dtypes] == ["numba", "numba", "torch", "torch"]
+def test_every_dtype_is_mixed_by_compiled_code() -> None:
+    assert [cpu_backend(dtype) for dtype in DTYPES] == ["numba"] * 4
 
 
 @pytest.mark.usefixtures("_forgotten")
