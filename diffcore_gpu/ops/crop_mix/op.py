@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffcore_gpu.ops.crop_mix.cpu_numba import crop_mix_compiled, crops_compiled
 from diffcore_gpu.ops.mix.cpu_torch import Shards
 from diffcore_gpu.ops.mix.op import as_dense
 from diffcore_gpu.ops.mix.reference import normalize_counterparts, real_weight
@@ -167,6 +168,9 @@ def with_crops(
 
 def _write_cpu(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor, plan: MixPlan) -> None:
     """Resize, mix by eqs. 6–8 in float32, normalize and write, image by image."""
+    if crops_compiled():
+        crop_mix_compiled(images, out, shards, norm, plan)
+        return
     assert plan.crop is not None
     assert plan.mirror is not None
     assert plan.counterpart_crop is not None

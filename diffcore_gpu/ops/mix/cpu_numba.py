@@ -6,22 +6,19 @@ same bit for bit, and values are computed in float64 and rounded alike.
 """
 
 import ctypes
-import importlib
-import importlib.util
-import threading
-import warnings
 from collections.abc import Sequence
-from functools import cache
-from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+from diffcore_gpu.ops.runtime.numba_code import compiled, numba_module
 from diffcore_gpu.ops.runtime.openmp import run_on_threads
 from diffcore_gpu.plan import MixPlan, Pairs, check_index_range, check_labels
 
 CpuBackend: TypeAlias = Literal["numba", "torch"]
+
+_MODULE = "diffcore_gpu.ops.mix.numba_kernels"
 
 _FUNCTIONS = {
     torch.float32: "mix_float",
@@ -39,20 +36,6 @@ _PIECES_PER_THREAD = 4
 _NUM_NEW = 17
 """Arguments that are new in every call, the first of `numba_kernels.Argument`."""
 
-_compiling = threading.Lock()
-
-
-@cache
-def _kernels() -> ModuleType | None:
-    """`diffcore_gpu.ops.mix.numba_kernels`; None without numba, or with one that cannot be imported, which is said."""
-    if importlib.util.find_spec("numba") is None:
-        return None
-    try:
-        return importlib.import_module("diffcore_gpu.ops.mix.numba_kernels")
-    except ImportError as error:  # numba refuses a NumPy that is newer than it knows
-        warnings.warn(f"numba cannot be imported, so images on the CPU are mixed more slowly: {error}", stacklevel=2)
-        return None
-
 
 def cpu_backend(dtype: torch.dtype) -> CpuBackend:
     """What mixes images of a dtype on the CPU here.
@@ -64,20 +47,7 @@ def cpu_backend(dtype: torch.dtype) -> CpuBackend:
         "numba": one compiled pass over the pixels, where numba is installed. "torch": some torch operators for each
         image, in a multiple of the time.
     """
-    return "numba" if dtype in _FUNCTIONS and _kernels() is not None else "torch"
-
-
-@cache
-def _function(name: str) -> Any:
-    """A compiled function, which has an `address`. The first call on a machine compiles it, for some seconds."""
-    from numba import cfunc
-
-    source = getattr(_kernels(), name)
-    with _compiling:
-        try:
-            return cfunc("void(voidptr)", cache=True)(source)
-        except RuntimeError:  # there is no folder to keep it in: compiled anew in each process
-            return cfunc("void(voidptr)")(source)
+    return "numba" if dtype in _FUNCTIONS and numba_module(_MODULE) is not None else "torch"
 
 
 def _division(images: Tensor) -> tuple[int, int]:
@@ -129,7 +99,7 @@ def _same_arguments(
 
 def _run_mix(images: Tensor, arguments: int, threads: int) -> None:
     if images.numel():
-        run_on_threads(_function(_FUNCTIONS[images.dtype]).address, arguments, threads)
+        run_on_threads(compiled(_MODULE, _FUNCTIONS[images.dtype]).address, arguments, threads)
 
 
 def mix_compiled(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor, plan: MixPlan) -> None:
@@ -235,7 +205,7 @@ class CompiledMix:
             fields = [field.data_ptr() for field in plan]
         drawing = (index.data_ptr(), 0 if labels is None else labels.data_ptr(), round.data_ptr(), advance, seed)
         arguments[:_NUM_NEW] = _new_arguments(images, out, lines, fields, drawing)  # type: ignore[assignment]
-        run_on_threads(_function("draw").address, address, 1)
+        run_on_threads(compiled(_MODULE, "draw").address, address, 1)
         if arguments[_NUM_NEW - 1]:
             rows = plan[0] if plan else torch.frombuffer(memory, dtype=torch.int64, count=batch, offset=self._num_bytes)
             check_index_range(index, self._num_samples)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from diffcore_gpu.ops.crop_mix.cpu_numba import crops_compiled, resized_crop_compiled
 from diffcore_gpu.ops.mix.op import as_dense
 from diffcore_gpu.ops.mix.reference import normalize_counterparts
 from diffcore_gpu.ops.runtime.normalization import affine_on
@@ -104,6 +105,9 @@ def _resized_crop_cpu(
     channels_last: bool,
 ) -> Tensor:  # fmt: skip
     out = empty_output(images, height, width, dtype, channels_last)
+    if crops_compiled():
+        resized_crop_compiled(images, out, norm, crop, mirror)
+        return out
     boxes = clip_crop(crop, *images.shape[-2:])
     for sample, (box, flip) in enumerate(zip(boxes, mirror.tolist(), strict=True)):
         write_normalized(out[sample], resize(images[sample], box, (height, width), flip), norm)

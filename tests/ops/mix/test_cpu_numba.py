@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason='numba is not installed; it is the extra "cpu"')
 
-from diffcore_gpu.ops.mix import cpu_numba as cpu_compiled
+from diffcore_gpu.ops.mix import cpu_numba
 from diffcore_gpu.ops.mix.cpu_numba import CompiledMix, cpu_backend, mix_compiled
 from diffcore_gpu.ops.mix.cpu_torch import mix_cpu
 from diffcore_gpu.ops.mix.numba_kernels import Argument
 from diffcore_gpu.ops.mix.reference import mix_reference
+from diffcore_gpu.ops.runtime import numba_code
 from diffcore_gpu.ops.runtime.drawing import empty_plan
 from diffcore_gpu.ops.runtime.normalization import affine_of
+from diffcore_gpu.ops.runtime.numba_code import compiled
 from diffcore_gpu.plan import BoxPlacement, MixPlan, Pairs, PlanConfig, draw_mix, draw_plan
 from diffcore_gpu.plan.beta import Beta
 from tests.ops.cpu_cases import MEAN, STD, Drawing, any_box, drawings, many_boxes, patched, random_images
@@ -68,7 +70,7 @@ def drawn_by_kernel(
     arguments = (ctypes.c_int64 * len(Argument))()
     for name, value in values.items():
         arguments[getattr(Argument, name)] = value
-    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(cpu_compiled._function("draw").address)(ctypes.addressof(arguments))
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(compiled(cpu_numba._MODULE, "draw").address)(ctypes.addressof(arguments))
     return MixPlan(*plan), bool(arguments[Argument.REFUSED])
 
 
@@ -267,8 +269,8 @@ def test_copies_share_it_and_pickles_leave_it_behind(generator: torch.Generator)
 
 
 def test_arguments_that_change_come_first() -> None:
-    assert Argument.CHANNELS == cpu_compiled._NUM_NEW
-    assert Argument.REFUSED == cpu_compiled._NUM_NEW - 1
+    assert Argument.CHANNELS == cpu_numba._NUM_NEW
+    assert Argument.REFUSED == cpu_numba._NUM_NEW - 1
 
 
 # What there is to compile with.
@@ -277,10 +279,10 @@ def test_arguments_that_change_come_first() -> None:
 @pytest.fixture
 def _forgotten() -> Iterator[None]:
     """Forget what was found and compiled, before and after."""
-    for cached in (cpu_compiled._kernels, cpu_compiled._function):
+    for cached in (numba_code.numba_module, numba_code.compiled):
         cached.cache_clear()
     yield
-    for cached in (cpu_compiled._kernels, cpu_compiled._function):
+    for cached in (numba_code.numba_module, numba_code.compiled):
         cached.cache_clear()
 
 
@@ -290,7 +292,7 @@ def test_every_dtype_is_mixed_by_compiled_code() -> None:
 
 @pytest.mark.usefixtures("_forgotten")
 def test_without_numba_torch_mixes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_compiled.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(numba_code.importlib.util, "find_spec", lambda name: None)
     assert cpu_backend(torch.float32) == "torch"
 
 
@@ -299,7 +301,7 @@ def test_a_numba_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatc
     def refuse(name: str) -> Any:
         raise ImportError("Numba needs NumPy 2.5 or less")
 
-    monkeypatch.setattr(cpu_compiled.importlib, "import_module", refuse)
+    monkeypatch.setattr(numba_code.importlib, "import_module", refuse)
     with pytest.warns(UserWarning, match=r"numba cannot be imported, .* more slowly: Numba needs NumPy 2\.5"):
         assert cpu_backend(torch.float32) == "torch"
 
@@ -310,7 +312,7 @@ def test_without_a_folder_to_keep_it_in_it_is_compiled_anew(monkeypatch: pytest.
 
     def refuse(signature: str, cache: bool = False) -> Any:
         if cache:
-            raise RuntimeError("cannot cache function 'draw': no locator available for file 'cpu_kernels.py'")
+            raise RuntimeError("cannot cache function 'draw': no locator available for file 'numba_kernels.py'")
         return compiler(signature)
 
     compiler = numba.cfunc

@@ -1,0 +1,524 @@
+"""Crop, resize, mirror, normalize and mix on the CPU as functions that numba compiles: a `crop_…` for each dtype.
+
+The dtype is that of the output. Each takes the address of an array of int64 that holds the arguments at the places
+named below, and runs on every thread. A line of the output is made in three passes over memory that the cache holds:
+the lines of the source that it needs are blended (vertical taps), the pixels of that line are blended four channels at
+a time (horizontal taps), and the values are normalized, rounded and written. Where two images are mixed pixel by pixel,
+the weights of the vertical taps hold λ and 1 − λ, and the second pass adds both. All in float32, the weights of the
+taps in float64 first.
+
+numba keeps the compiled code on disk and compiles anew when this file changes, so everything that is compiled stands
+here or is a primitive, which is fixed.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core.datamodel import models
+from numba.extending import intrinsic, overload, register_jitable, register_model
+
+from diffcore_gpu.ops.runtime.numba_primitives import fma, nearest_byte, pointer, take, to_bfloat16, to_float16
+
+
+class _Places(NamedTuple):
+    """Where each argument stands. Addresses are those of contiguous memory."""
+
+    BATCH: int
+    CHANNELS: int
+    HEIGHT: int  # of the output
+    WIDTH: int
+    LINES: int  # of an output that are one piece of work
+    OUT: int
+    OUT_INTERLEAVED: int  # 1: channels_last
+    NORM: int  # float32 [C, 4], the first split of `affine_of`
+    NEXT: int  # counts the pieces of work that threads have taken; 0 at the start
+    NEXT_THREAD: int  # counts the threads that have begun; 0 at the start
+    SCRATCH: int  # memory of `layout`'s size for each thread
+    IMAGES: int
+    IMAGES_INTERLEAVED: int
+    IMAGES_HEIGHT: int
+    IMAGES_WIDTH: int
+    CROP: int  # int32 [B, 4], and so on as in `MixPlan`
+    MIRROR: int
+    COUNTERPARTS: int  # int64 [B]: the address of each counterpart, planar; 0: the sample is not mixed
+    COUNTERPARTS_HEIGHT: int
+    COUNTERPARTS_WIDTH: int
+    COUNTERPART_CROP: int
+    COUNTERPART_MIRROR: int
+    PIXEL: int
+    LAM: int
+    BOX: int
+    INSIDE_REAL: int
+
+
+Argument = _Places(*range(len(_Places._fields)))
+
+_LANES = 4
+"""Channels that are worked on at a time."""
+
+
+class _Layout(NamedTuple):
+    """Where the parts of a thread's scratch memory begin, in bytes; those of both images follow each other."""
+
+    columns: int  # int64 [2, w]: bytes in the blended line to the first tap of each output column
+    lines: int  # int64 [2, h]: the first tap of each output line, in lines of the crop
+    column_weights: int  # float32 [2, …, taps]
+    line_weights: int
+    blended: int  # float32 [2, columns of the source, channels]
+    planes: int  # float32 [channels, columns of the source]
+    shown: int  # float32 [w, channels]
+    scale: int  # float32 [w, C]
+    shift: int
+    size: int
+
+
+@register_jitable
+def layout(height: int, width: int, source_height: int, source_width: int, channels: int) -> _Layout:
+    """The scratch memory for an output of that size, from sources of at most that size.
+
+    An axis has at most max(2, 2·source / output + 1) taps for each pixel of the output, as `_num_taps` counts.
+    """
+    lanes = (channels + _LANES - 1) // _LANES * _LANES
+    columns = 0
+    lines = columns + _whole_lines(16 * width)
+    column_weights = lines + _whole_lines(16 * height)
+    line_weights = column_weights + _whole_lines(16 * (source_width + width))
+    blended = line_weights + _whole_lines(16 * (source_height + height))
+    planes = blended + _whole_lines(8 * (source_width + 1) * lanes)
+    shown = planes + _whole_lines(4 * source_width * channels)
+    scale = shown + _whole_lines(4 * (width + 1) * lanes)
+    shift = scale + _whole_lines(4 * width * channels)
+    size = shift + _whole_lines(4 * width * channels)
+    return _Layout(columns, lines, column_weights, line_weights, blended, planes, shown, scale, shift, size)
+
+
+@register_jitable
+def _whole_lines(size: int) -> int:
+    """Bytes, as whole lines of the cache."""
+    return (size + 63) // 64 * 64
+
+
+# --- Four float32 in one register -------------------------------------------------------------------------------------
+
+
+class _Lanes(types.Type):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(name="Lanes")
+
+
+_lanes = _Lanes()
+_VECTOR = ir.VectorType(ir.FloatType(), _LANES)
+
+
+@register_model(_Lanes)
+class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _VECTOR)
+
+
+def _in_all(builder: Any, value: Any) -> Any:
+    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
+    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), zeros)
+
+
+@intrinsic
+def _load(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], _VECTOR.as_pointer()), align=4)
+
+    return _lanes(types.int64), generate
+
+
+@intrinsic
+def _store(typing_context: Any, address: Any, lanes: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[1], builder.inttoptr(arguments[0], _VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, _lanes), generate
+
+
+@intrinsic
+def _times(typing_context: Any, lanes: Any, weight: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fmul(arguments[0], _in_all(builder, arguments[1]))
+
+    return _lanes(_lanes, types.float32), generate
+
+
+@intrinsic
+def _times_plus(typing_context: Any, lanes: Any, weight: Any, others: Any) -> Any:
+    """lanes · weight + others, rounded once where the processor can."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        function = builder.module.declare_intrinsic(f"llvm.fmuladd.v{_LANES}f32", (), kind)
+        return builder.call(function, [arguments[0], _in_all(builder, arguments[1]), arguments[2]])
+
+    return _lanes(_lanes, types.float32, _lanes), generate
+
+
+# --- The taps ---------------------------------------------------------------------------------------------------------
+
+
+@njit
+def _num_taps(length: int, out: int) -> int:
+    """Pixels of the source that count for one of the output: those nearer to its centre than max(length / out, 1)."""
+    return min(length, max(2, (2 * length + out - 1) // out))
+
+
+@njit
+def _write_taps(first: Any, weights: Any, unit: int, length: int, out: int, mirror: bool, begin: int, end: int) -> None:
+    """First tap, in units, and weights of the output's pixels [begin, end): those of `axis_weights`, without zeros."""
+    taps = _num_taps(length, out)
+    scale = length / out
+    support = max(scale, 1.0)
+    for o in range(begin, end):
+        center = scale * ((out - 1 - o if mirror else o) + 0.5)
+        start = min(max(int(np.floor(center - support + 0.5)), 0), length - taps)
+        first[o - begin] = start * unit
+        total = 0.0
+        for t in range(taps):
+            total += max(0.0, 1.0 - abs(start + t + 0.5 - center) / support)
+        for t in range(taps):
+            weight = max(0.0, 1.0 - abs(start + t + 0.5 - center) / support)
+            weights[(o - begin) * taps + t] = np.float32(weight / total)
+
+
+class _Source(NamedTuple):
+    """One of the two images of a sample, as its crop is read."""
+
+    address: int  # of the crop's first pixel
+    line: int  # bytes to the next line
+    plane: int  # bytes to the next channel, where channels do not interleave
+    interleaved: bool
+    share: Any  # float32: what the vertical weights are multiplied with
+    columns: Any
+    column_weights: Any
+    column_taps: int
+    lines: Any
+    line_weights: Any
+    line_taps: int
+    step: int  # values to the next pixel of the blended line
+    blended: Any
+
+
+@njit
+def _floats(address: int, count: int) -> Any:
+    return carray(pointer(address), count, np.float32)
+
+
+@njit
+def _address(array: Any) -> int:
+    return np.int64(array.ctypes.data)
+
+
+@njit
+def _bytes(address: int, count: int) -> Any:
+    return carray(pointer(address), count, np.uint8)
+
+
+@njit
+def _source(
+    image: int, height: int, width: int, interleaved: bool, channels: int, crop: Any, mirror: bool, share: Any,
+    scratch: int, parts: Any, which: int, out_height: int, out_width: int, first: int, last: int,
+) -> Any:  # fmt: skip
+    """The taps of an image (0: real, 1: counterpart) for the output's lines [first, last)."""
+    top, left = min(max(crop[0], 0), height - 1), min(max(crop[1], 0), width - 1)
+    rows, columns = min(max(crop[2], top + 1), height) - top, min(max(crop[3], left + 1), width) - left
+    interleaved = interleaved or channels == 1
+    pixel = channels if interleaved else 1
+    step = channels if interleaved else (channels + _LANES - 1) // _LANES * _LANES
+    column_taps, line_taps = _num_taps(columns, out_width), _num_taps(rows, out_height)
+    half = (parts.line_weights - parts.column_weights) // 2
+    column_weights = _floats(scratch + parts.column_weights + which * half, column_taps * out_width)
+    half = (parts.blended - parts.line_weights) // 2
+    line_weights = _floats(scratch + parts.line_weights + which * half, line_taps * (last - first))
+    half = (parts.planes - parts.blended) // 2
+    blended = _floats(scratch + parts.blended + which * half, half // 4)
+    column = carray(pointer(scratch + parts.columns + which * 8 * out_width), out_width, np.int64)
+    line = carray(pointer(scratch + parts.lines + which * 8 * out_height), last - first, np.int64)
+    _write_taps(column, column_weights, 4 * step, columns, out_width, mirror, 0, out_width)
+    _write_taps(line, line_weights, 1, rows, out_height, False, first, last)
+    return _Source(
+        image + (top * width + left) * pixel, width * pixel, width * height, interleaved, share, column, column_weights,
+        column_taps, line, line_weights, line_taps, step, blended,
+    )  # fmt: skip
+
+
+# --- Lines ------------------------------------------------------------------------------------------------------------
+
+
+@njit
+def _blend(target: Any, address: int, line: int, weights: Any, taps: int, share: Any) -> None:
+    """The weighted sum of `taps` runs of bytes, each of them `line` bytes behind the one before."""
+    a, w = _bytes(address, target.size), weights[0] * share
+    if taps == 1:
+        for i in range(target.size):
+            target[i] = np.float32(a[i]) * w
+        return
+    b, v = _bytes(address + line, target.size), weights[1] * share
+    for i in range(target.size):
+        target[i] = fma(np.float32(b[i]), v, np.float32(a[i]) * w)
+    for t in range(2, taps):
+        c, u = _bytes(address + t * line, target.size), weights[t] * share
+        for i in range(target.size):
+            target[i] = fma(np.float32(c[i]), u, target[i])
+
+
+@njit
+def _blend_lines(source: Any, planes: Any, channels: int, row: int, first: int, last: int) -> None:
+    """Columns [first, last) of the crop, for one line of the output: into `source.blended` from its beginning."""
+    count = last - first
+    address = source.address + source.lines[row] * source.line
+    weights = source.line_weights[row * source.line_taps : (row + 1) * source.line_taps]
+    if source.interleaved:
+        target = source.blended[: count * channels]
+        _blend(target, address + first * channels, source.line, weights, source.line_taps, source.share)
+        return
+    for c in range(channels):
+        target = planes[c * count : (c + 1) * count]
+        _blend(target, address + c * source.plane + first, source.line, weights, source.line_taps, source.share)
+    if channels == 3:
+        a, b, c3 = planes[:count], planes[count : 2 * count], planes[2 * count : 3 * count]
+        target = source.blended[: count * _LANES]
+        for i in range(count):
+            target[_LANES * i] = a[i]
+            target[_LANES * i + 1] = b[i]
+            target[_LANES * i + 2] = c3[i]
+            target[_LANES * i + 3] = np.float32(0)
+        return
+    for c in range(channels):
+        plane = planes[c * count : (c + 1) * count]
+        for i in range(count):
+            source.blended[source.step * i + c] = plane[i]
+
+
+@njit
+def _span(source: Any, left: int, right: int) -> tuple[int, int]:
+    """The columns of the crop that the output's columns [left, right) are made of."""
+    one, other = source.columns[left] // (4 * source.step), source.columns[right - 1] // (4 * source.step)
+    return min(one, other), max(one, other) + source.column_taps
+
+
+@njit
+def _pixel(address: int, step: int, weights: Any, at: int, taps: int) -> Any:
+    value = _times(_load(address), weights[at])
+    for t in range(1, taps):
+        value = _times_plus(_load(address + t * step), weights[at + t], value)
+    return value
+
+
+@njit
+def _show_line(shown: int, step: int, source: Any, planes: Any, channels: int, row: int, left: int, right: int) -> None:
+    """Columns [left, right) of a line of the output from one image. The last pixel's lanes may overwrite the next."""
+    first, last = _span(source, left, right)
+    _blend_lines(source, planes, channels, row, first, last)
+    pixel, columns, weights, taps = 4 * source.step, source.columns, source.column_weights, source.column_taps
+    start = _address(source.blended) - first * pixel
+    if taps == 2 and channels <= _LANES:
+        for x in range(left, right):
+            _store(shown + 4 * step * x, _pixel(start + columns[x], pixel, weights, 2 * x, 2))
+        return
+    for x in range(left, right):
+        for lane in range(0, channels, _LANES):
+            value = _pixel(start + columns[x] + 4 * lane, pixel, weights, taps * x, taps)
+            _store(shown + 4 * (step * x + lane), value)
+
+
+@njit
+def _show_mixed_line(
+    shown: int, step: int, one: Any, other: Any, planes: Any, channels: int, row: int, width: int
+) -> None:
+    """A line of the output from both images, whose shares are λ and 1 − λ."""
+    first, last = _span(one, 0, width)
+    _blend_lines(one, planes, channels, row, first, last)
+    start = _address(one.blended) - 4 * one.step * first
+    first, last = _span(other, 0, width)
+    _blend_lines(other, planes, channels, row, first, last)
+    start_other = _address(other.blended) - 4 * other.step * first
+    pixel, pixel_other = 4 * one.step, 4 * other.step
+    if one.column_taps == 2 and other.column_taps == 2 and channels <= _LANES:
+        for x in range(width):
+            value = _pixel(start + one.columns[x], pixel, one.column_weights, 2 * x, 2)
+            a = start_other + other.columns[x]
+            value = _times_plus(_load(a), other.column_weights[2 * x], value)
+            value = _times_plus(_load(a + pixel_other), other.column_weights[2 * x + 1], value)
+            _store(shown + 4 * step * x, value)
+        return
+    for x in range(width):
+        for lane in range(0, channels, _LANES):
+            a = start + one.columns[x] + 4 * lane
+            value = _pixel(a, pixel, one.column_weights, one.column_taps * x, one.column_taps)
+            a = start_other + other.columns[x] + 4 * lane
+            for t in range(other.column_taps):
+                weight = other.column_weights[other.column_taps * x + t]
+                value = _times_plus(_load(a + t * pixel_other), weight, value)
+            _store(shown + 4 * (step * x + lane), value)
+
+
+def _rounded(value: Any, like: Any) -> Any:
+    """A float32 as a value of the output, of which `like` is one; float16 is uint16 here, and bfloat16 int16."""
+    raise NotImplementedError  # stands for the overload that the compiler takes
+
+
+@overload(_rounded)
+def _overload_rounded(value: Any, like: Any) -> Callable[..., Any]:
+    def rounded_half(value: Any, like: Any) -> Any:
+        return to_float16(value)
+
+    def rounded_bfloat(value: Any, like: Any) -> Any:
+        return to_bfloat16(value)
+
+    def rounded_byte(value: Any, like: Any) -> Any:
+        return nearest_byte(value)
+
+    def rounded_float(value: Any, like: Any) -> Any:
+        return value
+
+    return {types.uint16: rounded_half, types.int16: rounded_bfloat, types.uint8: rounded_byte}.get(like, rounded_float)
+
+
+@njit
+def _write_line(
+    out: Any, interleaved: bool, plane: int, y: int, shown: Any, step: int, channels: int, scale: Any, shift: Any
+) -> None:
+    """Normalize a line and write it. `scale` and `shift` hold those of each channel, again and again."""
+    width = scale.size // channels
+    if interleaved and step == channels:
+        target = out[y * width * channels : (y + 1) * width * channels]
+        values = shown[: target.size]
+        for i in range(target.size):
+            target[i] = _rounded(fma(values[i], scale[i], shift[i]), target[0])
+    elif channels == 3 and step == _LANES and not interleaved:
+        one = out[y * width : (y + 1) * width]
+        two = out[plane + y * width : plane + (y + 1) * width]
+        three = out[2 * plane + y * width : 2 * plane + (y + 1) * width]
+        values = shown[: _LANES * width]
+        a, b, c3, p, q, r = scale[0], scale[1], scale[2], shift[0], shift[1], shift[2]
+        for i in range(width):
+            one[i] = _rounded(fma(values[_LANES * i], a, p), one[0])
+            two[i] = _rounded(fma(values[_LANES * i + 1], b, q), one[0])
+            three[i] = _rounded(fma(values[_LANES * i + 2], c3, r), one[0])
+    else:
+        for c in range(channels):
+            start, skip = (y * width * channels + c, channels) if interleaved else (c * plane + y * width, 1)
+            for i in range(width):
+                out[start + i * skip] = _rounded(fma(shown[i * step + c], scale[c], shift[c]), out[0])
+
+
+# --- The batch --------------------------------------------------------------------------------------------------------
+
+
+@njit
+def _work(arguments: Any, dtype: Any, normalize: bool) -> None:
+    """Take pieces of work until none is left."""
+    a = carray(arguments, len(Argument), np.int64)
+    batch, channels, height, width = a[Argument.BATCH], a[Argument.CHANNELS], a[Argument.HEIGHT], a[Argument.WIDTH]
+    lines = a[Argument.LINES]
+    image_height, image_width = a[Argument.IMAGES_HEIGHT], a[Argument.IMAGES_WIDTH]
+    other_height, other_width = a[Argument.COUNTERPARTS_HEIGHT], a[Argument.COUNTERPARTS_WIDTH]
+    images_interleaved = a[Argument.IMAGES_INTERLEAVED] != 0
+    counterparts = carray(pointer(a[Argument.COUNTERPARTS]), batch, np.int64)
+    crop = carray(pointer(a[Argument.CROP]), (batch, 4), np.int32)
+    mirror = _bytes(a[Argument.MIRROR], batch)
+    other_crop = carray(pointer(a[Argument.COUNTERPART_CROP]), (batch, 4), np.int32)
+    other_mirror = _bytes(a[Argument.COUNTERPART_MIRROR], batch)
+    pixel, inside_real = _bytes(a[Argument.PIXEL], batch), _bytes(a[Argument.INSIDE_REAL], batch)
+    lams = _floats(a[Argument.LAM], batch)
+    boxes = carray(pointer(a[Argument.BOX]), (batch, 4), np.int32)
+    norm = carray(pointer(a[Argument.NORM]), (channels, 4), np.float32)
+    plane = height * width
+    outs = carray(pointer(a[Argument.OUT]), (batch, channels * plane), dtype)
+    interleaved = a[Argument.OUT_INTERLEAVED] != 0 or channels == 1
+    step = channels if interleaved and channels <= _LANES else (channels + _LANES - 1) // _LANES * _LANES
+
+    parts = layout(height, width, max(image_height, other_height), max(image_width, other_width), channels)
+    counters = _address(a)
+    scratch = a[Argument.SCRATCH] + parts.size * take(counters + 8 * Argument.NEXT_THREAD)
+    planes = _floats(scratch + parts.planes, (parts.shown - parts.planes) // 4)
+    shown_at = scratch + parts.shown
+    shown = _floats(shown_at, (parts.scale - parts.shown) // 4)
+    scale, shift = _floats(scratch + parts.scale, width * channels), _floats(scratch + parts.shift, width * channels)
+    for x in range(width):
+        for c in range(channels):
+            scale[x * channels + c] = norm[c, 0] if normalize else np.float32(1)
+            shift[x * channels + c] = norm[c, 2] if normalize else np.float32(0)
+
+    bands = (height + lines - 1) // lines
+    while True:
+        piece = take(counters + 8 * Argument.NEXT)
+        if piece >= batch * bands:
+            return
+        i, first = piece // bands, piece % bands * lines
+        last = min(first + lines, height)
+        image = a[Argument.IMAGES] + i * channels * image_height * image_width
+        mixed = counterparts[i] != 0
+        whole = mixed and pixel[i] != 0
+        share, rest = np.float32(1), np.float32(1)
+        inner_real = mixed and inside_real[i] != 0
+        top, left, bottom, right = 0, 0, 0, 0
+        if whole:
+            share, rest = lams[i], np.float32(1) - lams[i]
+            if share == 1:
+                whole = mixed = False
+            elif share == 0:  # as a patch that shows the counterpart around an empty box
+                whole, inner_real = False, True
+        elif mixed:
+            top, left = max(boxes[i, 0], 0), max(boxes[i, 1], 0)
+            bottom, right = min(boxes[i, 2], height), min(boxes[i, 3], width)
+            if top >= bottom or left >= right:
+                top, left, bottom, right = 0, 0, 0, 0
+        if not whole:
+            share, rest = np.float32(1), np.float32(1)
+        real = _source(
+            image, image_height, image_width, images_interleaved, channels, crop[i], mirror[i] != 0, share, scratch,
+            parts, 0, height, width, first, last,
+        )  # fmt: skip
+        if not mixed:
+            for y in range(first, last):
+                _show_line(shown_at, step, real, planes, channels, y - first, 0, width)
+                _write_line(outs[i], interleaved, plane, y, shown, step, channels, scale, shift)
+            continue
+        other = _source(
+            counterparts[i], other_height, other_width, False, channels, other_crop[i], other_mirror[i] != 0, rest,
+            scratch, parts, 1, height, width, first, last,
+        )  # fmt: skip
+        for y in range(first, last):
+            if whole:
+                _show_mixed_line(shown_at, step, real, other, planes, channels, y - first, width)
+            else:
+                begin, end = (left, right) if top <= y < bottom else (0, 0)
+                inner, outer = (real, other) if inner_real else (other, real)
+                # From left to right, since the lanes of a pixel may reach into the next.
+                if begin > 0:
+                    _show_line(shown_at, step, outer, planes, channels, y - first, 0, begin)
+                if begin < end:
+                    _show_line(shown_at, step, inner, planes, channels, y - first, begin, end)
+                if end < width:
+                    _show_line(shown_at, step, outer, planes, channels, y - first, end, width)
+            _write_line(outs[i], interleaved, plane, y, shown, step, channels, scale, shift)
+
+
+def crop_float(arguments: Any) -> None:
+    """Write float32; called by every thread."""
+    _work(arguments, np.float32, True)
+
+
+def crop_half(arguments: Any) -> None:
+    """Write float16; called by every thread."""
+    _work(arguments, np.uint16, True)
+
+
+def crop_bfloat(arguments: Any) -> None:
+    """Write bfloat16; called by every thread."""
+    _work(arguments, np.int16, True)
+
+
+def crop_byte(arguments: Any) -> None:
+    """Write uint8; called by every thread."""
+    _work(arguments, np.uint8, False)
