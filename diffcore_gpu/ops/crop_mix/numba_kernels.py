@@ -59,16 +59,19 @@ Argument = _Places(*range(len(_Places._fields)))
 _LANES = 4
 """Channels that are worked on at a time."""
 
+_BLOCK = 16
+"""Pixels of a line whose channels are separated at a time."""
+
 
 class _Layout(NamedTuple):
     """Where the parts of a thread's scratch memory begin, in bytes; those of both images follow each other."""
 
     columns: int  # int64 [2, w]: bytes in the blended line to the first tap of each output column
     lines: int  # int64 [2, h]: the first tap of each output line, in lines of the crop
-    column_weights: int  # float32 [2, …, taps]
-    line_weights: int
+    column_weights: int  # float32 [2, w, taps]; where there are two taps [2, w, taps, _LANES], each weight repeated
+    line_weights: int  # float32 [2, h, taps]
     blended: int  # float32 [2, columns of the source, channels]
-    planes: int  # float32 [channels, columns of the source]
+    planes: int  # float32 [channels, columns of the source or of the output]
     shown: int  # float32 [w, channels]
     scale: int  # float32 [w, C]
     shift: int
@@ -85,11 +88,12 @@ def layout(height: int, width: int, source_height: int, source_width: int, chann
     columns = 0
     lines = columns + _whole_lines(16 * width)
     column_weights = lines + _whole_lines(16 * height)
-    line_weights = column_weights + _whole_lines(16 * (source_width + width))
+    line_weights = column_weights + _whole_lines(16 * source_width + 16 * _LANES * width)
     blended = line_weights + _whole_lines(16 * (source_height + height))
     planes = blended + _whole_lines(8 * (source_width + 1) * lanes)
-    shown = planes + _whole_lines(4 * source_width * channels)
-    scale = shown + _whole_lines(4 * (width + 1) * lanes)
+    blocks = (width + _BLOCK - 1) // _BLOCK * _BLOCK
+    shown = planes + _whole_lines(4 * max(source_width, blocks) * lanes)
+    scale = shown + _whole_lines(4 * (blocks + 1) * lanes)
     shift = scale + _whole_lines(4 * width * channels)
     size = shift + _whole_lines(4 * width * channels)
     return _Layout(columns, lines, column_weights, line_weights, blended, planes, shown, scale, shift, size)
@@ -101,22 +105,23 @@ def _whole_lines(size: int) -> int:
     return (size + 63) // 64 * 64
 
 
-# --- Four float32 in one register -------------------------------------------------------------------------------------
+# --- Registers: four channels of a pixel, or of two neighbouring pixels ----------------------------------------------
 
 
 class _Lanes(types.Type):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__(name="Lanes")
-
-
-_lanes = _Lanes()
-_VECTOR = ir.VectorType(ir.FloatType(), _LANES)
+    def __init__(self, count: int) -> None:
+        super().__init__(name=f"Lanes{count}")
+        self.count = count
 
 
 @register_model(_Lanes)
 class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
+        super().__init__(manager, kind, ir.VectorType(ir.FloatType(), kind.count))
+
+
+_lanes, _pair = _Lanes(_LANES), _Lanes(2 * _LANES)
+_VECTOR, _PAIR_VECTOR = ir.VectorType(ir.FloatType(), _LANES), ir.VectorType(ir.FloatType(), 2 * _LANES)
 
 
 def _in_all(builder: Any, value: Any) -> Any:
@@ -143,11 +148,11 @@ def _store(typing_context: Any, address: Any, lanes: Any) -> Any:
 
 
 @intrinsic
-def _times(typing_context: Any, lanes: Any, weight: Any) -> Any:
+def _zeros(typing_context: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fmul(arguments[0], _in_all(builder, arguments[1]))
+        return ir.Constant(_VECTOR, [0.0] * _LANES)
 
-    return _lanes(_lanes, types.float32), generate
+    return _lanes(), generate
 
 
 @intrinsic
@@ -162,6 +167,68 @@ def _times_plus(typing_context: Any, lanes: Any, weight: Any, others: Any) -> An
     return _lanes(_lanes, types.float32, _lanes), generate
 
 
+@intrinsic
+def _load_pair(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], _PAIR_VECTOR.as_pointer()), align=4)
+
+    return _pair(types.int64), generate
+
+
+@intrinsic
+def _times_pair(typing_context: Any, lanes: Any, weights: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fmul(*arguments)
+
+    return _pair(_pair, _pair), generate
+
+
+@intrinsic
+def _times_pair_plus(typing_context: Any, lanes: Any, weights: Any, others: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_PAIR_VECTOR, [_PAIR_VECTOR] * 3)
+        return builder.call(builder.module.declare_intrinsic(f"llvm.fmuladd.v{2 * _LANES}f32", (), kind), arguments)
+
+    return _pair(_pair, _pair, _pair), generate
+
+
+@intrinsic
+def _store_sum(typing_context: Any, address: Any, pair: Any) -> Any:
+    """Add the two halves, and store them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        halves = [
+            builder.shuffle_vector(
+                arguments[1],
+                ir.Constant(_PAIR_VECTOR, ir.Undefined),
+                ir.Constant(ir.VectorType(ir.IntType(32), _LANES), list(range(first, first + _LANES))),
+            )
+            for first in (0, _LANES)
+        ]
+        builder.store(builder.fadd(*halves), builder.inttoptr(arguments[0], _VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, _pair), generate
+
+
+@intrinsic
+def _separate(typing_context: Any, address: Any, target: Any, plane: Any) -> Any:
+    """Write the lanes of `_BLOCK` pixels apart: lane i of all at `target` plus i times `plane` bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pixels, lane = ir.VectorType(ir.FloatType(), _BLOCK * _LANES), ir.VectorType(ir.FloatType(), _BLOCK)
+        values = builder.load(builder.inttoptr(arguments[0], pixels.as_pointer()), align=4)
+        target = arguments[1]
+        for i in range(_LANES):
+            places = ir.Constant(ir.VectorType(ir.IntType(32), _BLOCK), [_LANES * x + i for x in range(_BLOCK)])
+            chosen = builder.shuffle_vector(values, ir.Constant(pixels, ir.Undefined), places)
+            builder.store(chosen, builder.inttoptr(target, lane.as_pointer()), align=4)
+            target = builder.add(target, arguments[2])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
 # --- The taps ---------------------------------------------------------------------------------------------------------
 
 
@@ -172,8 +239,10 @@ def _num_taps(length: int, out: int) -> int:
 
 
 @njit
-def _write_taps(first: Any, weights: Any, unit: int, length: int, out: int, mirror: bool, begin: int, end: int) -> None:
-    """First tap, in units, and weights of the output's pixels [begin, end): those of `axis_weights`, without zeros."""
+def _write_taps(
+    first: Any, weights: Any, repeat: int, unit: int, length: int, out: int, mirror: bool, begin: int, end: int
+) -> None:
+    """First tap, in units, and weights, each repeated, of the output's pixels [begin, end), as in `axis_weights`."""
     taps = _num_taps(length, out)
     scale = length / out
     support = max(scale, 1.0)
@@ -186,7 +255,8 @@ def _write_taps(first: Any, weights: Any, unit: int, length: int, out: int, mirr
             total += max(0.0, 1.0 - abs(start + t + 0.5 - center) / support)
         for t in range(taps):
             weight = max(0.0, 1.0 - abs(start + t + 0.5 - center) / support)
-            weights[(o - begin) * taps + t] = np.float32(weight / total)
+            for r in range(repeat):
+                weights[((o - begin) * taps + t) * repeat + r] = np.float32(weight / total)
 
 
 class _Source(NamedTuple):
@@ -205,6 +275,15 @@ class _Source(NamedTuple):
     line_taps: int
     step: int  # values to the next pixel of the blended line
     blended: Any
+
+
+class _Shown(NamedTuple):
+    """Where a line of the output is gathered, before it is written."""
+
+    address: int
+    step: int  # bytes to the next pixel
+    apart: int  # bytes to the next channel that begins a register, divided by `_LANES`
+    values: Any  # the same memory
 
 
 @njit
@@ -235,15 +314,16 @@ def _source(
     step = channels if interleaved else (channels + _LANES - 1) // _LANES * _LANES
     column_taps, line_taps = _num_taps(columns, out_width), _num_taps(rows, out_height)
     half = (parts.line_weights - parts.column_weights) // 2
-    column_weights = _floats(scratch + parts.column_weights + which * half, column_taps * out_width)
+    repeat = _LANES if column_taps == 2 else 1
+    column_weights = _floats(scratch + parts.column_weights + which * half, column_taps * repeat * out_width)
     half = (parts.blended - parts.line_weights) // 2
     line_weights = _floats(scratch + parts.line_weights + which * half, line_taps * (last - first))
     half = (parts.planes - parts.blended) // 2
     blended = _floats(scratch + parts.blended + which * half, half // 4)
     column = carray(pointer(scratch + parts.columns + which * 8 * out_width), out_width, np.int64)
     line = carray(pointer(scratch + parts.lines + which * 8 * out_height), last - first, np.int64)
-    _write_taps(column, column_weights, 4 * step, columns, out_width, mirror, 0, out_width)
-    _write_taps(line, line_weights, 1, rows, out_height, False, first, last)
+    _write_taps(column, column_weights, repeat, 4 * step, columns, out_width, mirror, 0, out_width)
+    _write_taps(line, line_weights, 1, 1, rows, out_height, False, first, last)
     return _Source(
         image + (top * width + left) * pixel, width * pixel, width * height, interleaved, share, column, column_weights,
         column_taps, line, line_weights, line_taps, step, blended,
@@ -306,34 +386,38 @@ def _span(source: Any, left: int, right: int) -> tuple[int, int]:
 
 
 @njit
-def _pixel(address: int, step: int, weights: Any, at: int, taps: int) -> Any:
-    value = _times(_load(address), weights[at])
-    for t in range(1, taps):
-        value = _times_plus(_load(address + t * step), weights[at + t], value)
+def _pixel(value: Any, address: int, step: int, weights: Any, at: int, taps: int, repeat: int) -> Any:
+    """Add the taps of a pixel to a value."""
+    for t in range(taps):
+        value = _times_plus(_load(address + t * step), weights[at + t * repeat], value)
     return value
 
 
 @njit
-def _show_line(shown: int, step: int, source: Any, planes: Any, channels: int, row: int, left: int, right: int) -> None:
+def _show_line(shown: Any, source: Any, planes: Any, channels: int, row: int, left: int, right: int) -> None:
     """Columns [left, right) of a line of the output from one image. The last pixel's lanes may overwrite the next."""
     first, last = _span(source, left, right)
     _blend_lines(source, planes, channels, row, first, last)
-    pixel, columns, weights, taps = 4 * source.step, source.columns, source.column_weights, source.column_taps
+    pixel, taps = 4 * source.step, source.column_taps
     start = _address(source.blended) - first * pixel
-    if taps == 2 and channels <= _LANES:
-        for x in range(left, right):
-            _store(shown + 4 * step * x, _pixel(start + columns[x], pixel, weights, 2 * x, 2))
+    target = shown.address + shown.step * left
+    columns = source.columns[left:right]
+    if taps == 2 and source.step == _LANES:
+        weights = _address(source.column_weights) + 8 * _LANES * left
+        for x in range(columns.size):
+            value = _times_pair(_load_pair(start + columns[x]), _load_pair(weights + 8 * _LANES * x))
+            _store_sum(target + shown.step * x, value)
         return
-    for x in range(left, right):
+    repeat = _LANES if taps == 2 else 1
+    every = source.column_weights[taps * repeat * left : taps * repeat * right]
+    for x in range(columns.size):
         for lane in range(0, channels, _LANES):
-            value = _pixel(start + columns[x] + 4 * lane, pixel, weights, taps * x, taps)
-            _store(shown + 4 * (step * x + lane), value)
+            value = _pixel(_zeros(), start + columns[x] + 4 * lane, pixel, every, taps * repeat * x, taps, repeat)
+            _store(target + shown.step * x + shown.apart * lane, value)
 
 
 @njit
-def _show_mixed_line(
-    shown: int, step: int, one: Any, other: Any, planes: Any, channels: int, row: int, width: int
-) -> None:
+def _show_mixed_line(shown: Any, one: Any, other: Any, planes: Any, channels: int, row: int, width: int) -> None:
     """A line of the output from both images, whose shares are λ and 1 − λ."""
     first, last = _span(one, 0, width)
     _blend_lines(one, planes, channels, row, first, last)
@@ -341,24 +425,27 @@ def _show_mixed_line(
     first, last = _span(other, 0, width)
     _blend_lines(other, planes, channels, row, first, last)
     start_other = _address(other.blended) - 4 * other.step * first
-    pixel, pixel_other = 4 * one.step, 4 * other.step
-    if one.column_taps == 2 and other.column_taps == 2 and channels <= _LANES:
+    columns, columns_other = one.columns[:width], other.columns[:width]
+    if one.column_taps == 2 and other.column_taps == 2 and one.step == _LANES and other.step == _LANES:
+        weights, weights_other = _address(one.column_weights), _address(other.column_weights)
         for x in range(width):
-            value = _pixel(start + one.columns[x], pixel, one.column_weights, 2 * x, 2)
-            a = start_other + other.columns[x]
-            value = _times_plus(_load(a), other.column_weights[2 * x], value)
-            value = _times_plus(_load(a + pixel_other), other.column_weights[2 * x + 1], value)
-            _store(shown + 4 * step * x, value)
+            pair = _times_pair(_load_pair(start + columns[x]), _load_pair(weights + 8 * _LANES * x))
+            of_other, by = _load_pair(start_other + columns_other[x]), _load_pair(weights_other + 8 * _LANES * x)
+            _store_sum(shown.address + shown.step * x, _times_pair_plus(of_other, by, pair))
         return
+    taps, taps_other = one.column_taps, other.column_taps
+    repeat, repeat_other = _LANES if taps == 2 else 1, _LANES if taps_other == 2 else 1
     for x in range(width):
         for lane in range(0, channels, _LANES):
-            a = start + one.columns[x] + 4 * lane
-            value = _pixel(a, pixel, one.column_weights, one.column_taps * x, one.column_taps)
-            a = start_other + other.columns[x] + 4 * lane
-            for t in range(other.column_taps):
-                weight = other.column_weights[other.column_taps * x + t]
-                value = _times_plus(_load(a + t * pixel_other), weight, value)
-            _store(shown + 4 * (step * x + lane), value)
+            value = _pixel(
+                _zeros(), start + columns[x] + 4 * lane, 4 * one.step, one.column_weights, taps * repeat * x, taps,
+                repeat,
+            )  # fmt: skip
+            value = _pixel(
+                value, start_other + columns_other[x] + 4 * lane, 4 * other.step, other.column_weights,
+                taps_other * repeat_other * x, taps_other, repeat_other,
+            )  # fmt: skip
+            _store(shown.address + shown.step * x + shown.apart * lane, value)
 
 
 def _rounded(value: Any, like: Any) -> Any:
@@ -385,30 +472,32 @@ def _overload_rounded(value: Any, like: Any) -> Callable[..., Any]:
 
 @njit
 def _write_line(
-    out: Any, interleaved: bool, plane: int, y: int, shown: Any, step: int, channels: int, scale: Any, shift: Any
+    out: Any, interleaved: bool, plane: int, y: int, shown: Any, planes: Any, channels: int, scale: Any, shift: Any
 ) -> None:
     """Normalize a line and write it. `scale` and `shift` hold those of each channel, again and again."""
     width = scale.size // channels
-    if interleaved and step == channels:
+    if interleaved and shown.step == 4 * channels:
         target = out[y * width * channels : (y + 1) * width * channels]
-        values = shown[: target.size]
+        values = shown.values[: target.size]
         for i in range(target.size):
             target[i] = _rounded(fma(values[i], scale[i], shift[i]), target[0])
-    elif channels == 3 and step == _LANES and not interleaved:
-        one = out[y * width : (y + 1) * width]
-        two = out[plane + y * width : plane + (y + 1) * width]
-        three = out[2 * plane + y * width : 2 * plane + (y + 1) * width]
-        values = shown[: _LANES * width]
-        a, b, c3, p, q, r = scale[0], scale[1], scale[2], shift[0], shift[1], shift[2]
-        for i in range(width):
-            one[i] = _rounded(fma(values[_LANES * i], a, p), one[0])
-            two[i] = _rounded(fma(values[_LANES * i + 1], b, q), one[0])
-            three[i] = _rounded(fma(values[_LANES * i + 2], c3, r), one[0])
-    else:
+    elif not interleaved:
+        blocks = (width + _BLOCK - 1) // _BLOCK
+        for lane in range(0, channels, _LANES):
+            for block in range(blocks):
+                at = shown.address + 4 * _LANES * _BLOCK * block + shown.apart * lane
+                _separate(at, _address(planes) + 4 * _BLOCK * (blocks * lane + block), 4 * _BLOCK * blocks)
         for c in range(channels):
-            start, skip = (y * width * channels + c, channels) if interleaved else (c * plane + y * width, 1)
+            target = out[c * plane + y * width : c * plane + (y + 1) * width]
+            values = planes[c * blocks * _BLOCK : c * blocks * _BLOCK + width]
+            a, b = scale[c], shift[c]
             for i in range(width):
-                out[start + i * skip] = _rounded(fma(shown[i * step + c], scale[c], shift[c]), out[0])
+                target[i] = _rounded(fma(values[i], a, b), target[0])
+    else:
+        target, step = out[y * width * channels : (y + 1) * width * channels], shown.step // 4
+        for i in range(width):
+            for c in range(channels):
+                target[i * channels + c] = _rounded(fma(shown.values[i * step + c], scale[c], shift[c]), target[0])
 
 
 # --- The batch --------------------------------------------------------------------------------------------------------
@@ -435,14 +524,18 @@ def _work(arguments: Any, dtype: Any, normalize: bool) -> None:
     plane = height * width
     outs = carray(pointer(a[Argument.OUT]), (batch, channels * plane), dtype)
     interleaved = a[Argument.OUT_INTERLEAVED] != 0 or channels == 1
-    step = channels if interleaved and channels <= _LANES else (channels + _LANES - 1) // _LANES * _LANES
+    if interleaved:  # pixel by pixel; up to four channels without a gap, each store reaching into the next pixel
+        step, apart = channels if channels <= _LANES else (channels + _LANES - 1) // _LANES * _LANES, 4
+    else:  # four channels after four
+        step, apart = _LANES, 4 * ((width + _BLOCK - 1) // _BLOCK * _BLOCK)
 
     parts = layout(height, width, max(image_height, other_height), max(image_width, other_width), channels)
     counters = _address(a)
     scratch = a[Argument.SCRATCH] + parts.size * take(counters + 8 * Argument.NEXT_THREAD)
     planes = _floats(scratch + parts.planes, (parts.shown - parts.planes) // 4)
-    shown_at = scratch + parts.shown
-    shown = _floats(shown_at, (parts.scale - parts.shown) // 4)
+    shown = _Shown(
+        scratch + parts.shown, 4 * step, apart, _floats(scratch + parts.shown, (parts.scale - parts.shown) // 4)
+    )  # fmt: skip
     scale, shift = _floats(scratch + parts.scale, width * channels), _floats(scratch + parts.shift, width * channels)
     for x in range(width):
         for c in range(channels):
@@ -481,8 +574,8 @@ def _work(arguments: Any, dtype: Any, normalize: bool) -> None:
         )  # fmt: skip
         if not mixed:
             for y in range(first, last):
-                _show_line(shown_at, step, real, planes, channels, y - first, 0, width)
-                _write_line(outs[i], interleaved, plane, y, shown, step, channels, scale, shift)
+                _show_line(shown, real, planes, channels, y - first, 0, width)
+                _write_line(outs[i], interleaved, plane, y, shown, planes, channels, scale, shift)
             continue
         other = _source(
             counterparts[i], other_height, other_width, False, channels, other_crop[i], other_mirror[i] != 0, rest,
@@ -490,18 +583,18 @@ def _work(arguments: Any, dtype: Any, normalize: bool) -> None:
         )  # fmt: skip
         for y in range(first, last):
             if whole:
-                _show_mixed_line(shown_at, step, real, other, planes, channels, y - first, width)
+                _show_mixed_line(shown, real, other, planes, channels, y - first, width)
             else:
                 begin, end = (left, right) if top <= y < bottom else (0, 0)
                 inner, outer = (real, other) if inner_real else (other, real)
                 # From left to right, since the lanes of a pixel may reach into the next.
                 if begin > 0:
-                    _show_line(shown_at, step, outer, planes, channels, y - first, 0, begin)
+                    _show_line(shown, outer, planes, channels, y - first, 0, begin)
                 if begin < end:
-                    _show_line(shown_at, step, inner, planes, channels, y - first, begin, end)
+                    _show_line(shown, inner, planes, channels, y - first, begin, end)
                 if end < width:
-                    _show_line(shown_at, step, outer, planes, channels, y - first, end, width)
-            _write_line(outs[i], interleaved, plane, y, shown, step, channels, scale, shift)
+                    _show_line(shown, outer, planes, channels, y - first, end, width)
+            _write_line(outs[i], interleaved, plane, y, shown, planes, channels, scale, shift)
 
 
 def crop_float(arguments: Any) -> None:
