@@ -60,7 +60,8 @@ _LANES = 4
 """Channels that are worked on at a time."""
 
 _BLOCK = 16
-"""Pixels of a line whose channels are separated at a time."""
+"""Pixels of a line whose channels are brought together or separated at a time; lines in scratch memory hold whole ones.
+"""
 
 
 class _Layout(NamedTuple):
@@ -68,11 +69,11 @@ class _Layout(NamedTuple):
 
     columns: int  # int64 [2, w]: bytes in the blended line to the first tap of each output column
     lines: int  # int64 [2, h]: the first tap of each output line, in lines of the crop
-    column_weights: int  # float32 [2, w, taps]; where there are two taps [2, w, taps, _LANES], each weight repeated
+    column_weights: int  # float32 [2, w, taps, _LANES], each weight repeated
     line_weights: int  # float32 [2, h, taps]
-    blended: int  # float32 [2, columns of the source, channels]
-    planes: int  # float32 [channels, columns of the source or of the output]
-    shown: int  # float32 [w, channels]
+    blended: int  # float32 [2, channels / _LANES, columns of the source, _LANES]
+    planes: int  # float32 [channels, columns of the source or of the output], or the other way round
+    shown: int  # float32 [channels / _LANES, w, _LANES], or [w, channels]
     scale: int  # float32 [w, C]
     shift: int
     size: int
@@ -82,21 +83,27 @@ class _Layout(NamedTuple):
 def layout(height: int, width: int, source_height: int, source_width: int, channels: int) -> _Layout:
     """The scratch memory for an output of that size, from sources of at most that size.
 
-    An axis has at most max(2, 2·source / output + 1) taps for each pixel of the output, as `_num_taps` counts.
+    An axis has at most max(2, 2·source / output + 1) taps for each pixel of the output, as `_num_taps` counts, and with
+    the one that makes them even 2·source + 3·output in all.
     """
     lanes = (channels + _LANES - 1) // _LANES * _LANES
     columns = 0
     lines = columns + _whole_lines(16 * width)
     column_weights = lines + _whole_lines(16 * height)
-    line_weights = column_weights + _whole_lines(16 * source_width + 16 * _LANES * width)
-    blended = line_weights + _whole_lines(16 * (source_height + height))
-    planes = blended + _whole_lines(8 * (source_width + 1) * lanes)
-    blocks = (width + _BLOCK - 1) // _BLOCK * _BLOCK
-    shown = planes + _whole_lines(4 * max(source_width, blocks) * lanes)
-    scale = shown + _whole_lines(4 * (blocks + 1) * lanes)
+    line_weights = column_weights + _whole_lines(8 * _LANES * (2 * source_width + 3 * width))
+    blended = line_weights + _whole_lines(8 * (2 * source_height + 3 * height))
+    planes = blended + _whole_lines(8 * _blocks(source_width + 1) * lanes)
+    shown = planes + _whole_lines(4 * max(_blocks(source_width + 1), _blocks(width)) * lanes)
+    scale = shown + _whole_lines(4 * (_blocks(width) + 1) * lanes)
     shift = scale + _whole_lines(4 * width * channels)
     size = shift + _whole_lines(4 * width * channels)
     return _Layout(columns, lines, column_weights, line_weights, blended, planes, shown, scale, shift, size)
+
+
+@register_jitable
+def _blocks(pixels: int) -> int:
+    """Pixels, as whole blocks."""
+    return (pixels + _BLOCK - 1) // _BLOCK * _BLOCK
 
 
 @register_jitable
@@ -105,78 +112,52 @@ def _whole_lines(size: int) -> int:
     return (size + 63) // 64 * 64
 
 
-# --- Registers: four channels of a pixel, or of two neighbouring pixels ----------------------------------------------
+# --- Registers: the channels of two neighbouring pixels, and of a block of pixels -------------------------------------
 
 
-class _Lanes(types.Type):  # type: ignore[misc]
-    def __init__(self, count: int) -> None:
-        super().__init__(name=f"Lanes{count}")
-        self.count = count
+class _Pair(types.Type):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(name="Pair")
 
 
-@register_model(_Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+_FLOATS = {
+    count: ir.VectorType(ir.FloatType(), count) for count in (_LANES, 2 * _LANES, *(_BLOCK * n for n in (1, 2, 3, 4)))
+}
+
+
+@register_model(_Pair)
+class _PairModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, ir.VectorType(ir.FloatType(), kind.count))
+        super().__init__(manager, kind, _FLOATS[2 * _LANES])
 
 
-_lanes, _pair = _Lanes(_LANES), _Lanes(2 * _LANES)
-_VECTOR, _PAIR_VECTOR = ir.VectorType(ir.FloatType(), _LANES), ir.VectorType(ir.FloatType(), 2 * _LANES)
+_pair = _Pair()
 
 
-def _in_all(builder: Any, value: Any) -> Any:
-    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, ir.IntType(32)(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
-    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), zeros)
+def _loaded(builder: Any, address: Any, count: int) -> Any:
+    return builder.load(builder.inttoptr(address, _FLOATS[count].as_pointer()), align=4)
 
 
-@intrinsic
-def _load(typing_context: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(builder.inttoptr(arguments[0], _VECTOR.as_pointer()), align=4)
-
-    return _lanes(types.int64), generate
+def _stored(builder: Any, address: Any, count: int, values: Any) -> None:
+    builder.store(values, builder.inttoptr(address, _FLOATS[count].as_pointer()), align=4)
 
 
-@intrinsic
-def _store(typing_context: Any, address: Any, lanes: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[1], builder.inttoptr(arguments[0], _VECTOR.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, _lanes), generate
-
-
-@intrinsic
-def _zeros(typing_context: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return ir.Constant(_VECTOR, [0.0] * _LANES)
-
-    return _lanes(), generate
-
-
-@intrinsic
-def _times_plus(typing_context: Any, lanes: Any, weight: Any, others: Any) -> Any:
-    """lanes · weight + others, rounded once where the processor can."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        function = builder.module.declare_intrinsic(f"llvm.fmuladd.v{_LANES}f32", (), kind)
-        return builder.call(function, [arguments[0], _in_all(builder, arguments[1]), arguments[2]])
-
-    return _lanes(_lanes, types.float32, _lanes), generate
+def _chosen(builder: Any, one: Any, other: Any, places: list[int]) -> Any:
+    """The values at these places of two registers, one behind the other."""
+    other = ir.Constant(one.type, ir.Undefined) if other is None else other
+    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places))
 
 
 @intrinsic
 def _load_pair(typing_context: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(builder.inttoptr(arguments[0], _PAIR_VECTOR.as_pointer()), align=4)
+        return _loaded(builder, arguments[0], 2 * _LANES)
 
     return _pair(types.int64), generate
 
 
 @intrinsic
-def _times_pair(typing_context: Any, lanes: Any, weights: Any) -> Any:
+def _times(typing_context: Any, pair: Any, weights: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fmul(*arguments)
 
@@ -184,9 +165,11 @@ def _times_pair(typing_context: Any, lanes: Any, weights: Any) -> Any:
 
 
 @intrinsic
-def _times_pair_plus(typing_context: Any, lanes: Any, weights: Any, others: Any) -> Any:
+def _times_plus(typing_context: Any, pair: Any, weights: Any, others: Any) -> Any:
+    """pair · weights + others, rounded once where the processor can."""
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(_PAIR_VECTOR, [_PAIR_VECTOR] * 3)
+        kind = ir.FunctionType(_FLOATS[2 * _LANES], [_FLOATS[2 * _LANES]] * 3)
         return builder.call(builder.module.declare_intrinsic(f"llvm.fmuladd.v{2 * _LANES}f32", (), kind), arguments)
 
     return _pair(_pair, _pair, _pair), generate
@@ -194,18 +177,12 @@ def _times_pair_plus(typing_context: Any, lanes: Any, weights: Any, others: Any)
 
 @intrinsic
 def _store_sum(typing_context: Any, address: Any, pair: Any) -> Any:
-    """Add the two halves, and store them."""
+    """Add the two pixels of a pair, and store the sum."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        halves = [
-            builder.shuffle_vector(
-                arguments[1],
-                ir.Constant(_PAIR_VECTOR, ir.Undefined),
-                ir.Constant(ir.VectorType(ir.IntType(32), _LANES), list(range(first, first + _LANES))),
-            )
-            for first in (0, _LANES)
-        ]
-        builder.store(builder.fadd(*halves), builder.inttoptr(arguments[0], _VECTOR.as_pointer()), align=4)
+        one = _chosen(builder, arguments[1], None, list(range(_LANES)))
+        other = _chosen(builder, arguments[1], None, list(range(_LANES, 2 * _LANES)))
+        _stored(builder, arguments[0], _LANES, builder.fadd(one, other))
         return context.get_dummy_value()
 
     return types.void(types.int64, _pair), generate
@@ -213,20 +190,47 @@ def _store_sum(typing_context: Any, address: Any, pair: Any) -> Any:
 
 @intrinsic
 def _separate(typing_context: Any, address: Any, target: Any, plane: Any) -> Any:
-    """Write the lanes of `_BLOCK` pixels apart: lane i of all at `target` plus i times `plane` bytes."""
+    """Write the lanes of a block of pixels apart: lane i of all at `target` plus i times `plane` bytes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pixels, lane = ir.VectorType(ir.FloatType(), _BLOCK * _LANES), ir.VectorType(ir.FloatType(), _BLOCK)
-        values = builder.load(builder.inttoptr(arguments[0], pixels.as_pointer()), align=4)
-        target = arguments[1]
+        values, target = _loaded(builder, arguments[0], _LANES * _BLOCK), arguments[1]
         for i in range(_LANES):
-            places = ir.Constant(ir.VectorType(ir.IntType(32), _BLOCK), [_LANES * x + i for x in range(_BLOCK)])
-            chosen = builder.shuffle_vector(values, ir.Constant(pixels, ir.Undefined), places)
-            builder.store(chosen, builder.inttoptr(target, lane.as_pointer()), align=4)
+            lane = _chosen(builder, values, None, [_LANES * x + i for x in range(_BLOCK)])
+            _stored(builder, target, _BLOCK, lane)
             target = builder.add(target, arguments[2])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def _bring_together(typing_context: Any, a: Any, b: Any, c: Any, d: Any, target: Any) -> Any:
+    """Write a block of pixels, whose channels lie at four addresses, with its channels side by side."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        planes = [_loaded(builder, address, _BLOCK) for address in arguments[:_LANES]]
+        halves = [
+            _chosen(builder, one, other, [x + _BLOCK * i for x in range(_BLOCK) for i in (0, 1)])
+            for one, other in (planes[:2], planes[2:])
+        ]
+        places = [2 * x + i + 2 * _BLOCK * half for x in range(_BLOCK) for half in (0, 1) for i in (0, 1)]
+        _stored(builder, arguments[_LANES], _LANES * _BLOCK, _chosen(builder, *halves, places))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate
+
+
+@intrinsic
+def _spread(typing_context: Any, address: Any, target: Any) -> Any:
+    """Write a block of pixels of three channels with room for a fourth."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = _loaded(builder, arguments[0], 3 * _BLOCK)
+        places = [3 * x + min(i, 2) for x in range(_BLOCK) for i in range(_LANES)]
+        _stored(builder, arguments[1], _LANES * _BLOCK, _chosen(builder, values, None, places))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
 
 
 # --- The taps ---------------------------------------------------------------------------------------------------------
@@ -240,21 +244,24 @@ def _num_taps(length: int, out: int) -> int:
 
 @njit
 def _write_taps(
-    first: Any, weights: Any, repeat: int, unit: int, length: int, out: int, mirror: bool, begin: int, end: int
-) -> None:
-    """First tap, in units, and weights, each repeated, of the output's pixels [begin, end), as in `axis_weights`."""
-    taps = _num_taps(length, out)
+    first: Any, weights: Any, taps: int, repeat: int, unit: int, length: int, out: int, mirror: bool, begin: int,
+    end: int,
+) -> None:  # fmt: skip
+    """First tap, in units, and weights, each repeated, of the output's pixels [begin, end), as in `axis_weights`.
+
+    Taps that are more than the pixels of the source, or lie behind the last, have weight 0.
+    """
     scale = length / out
     support = max(scale, 1.0)
     for o in range(begin, end):
         center = scale * ((out - 1 - o if mirror else o) + 0.5)
-        start = min(max(int(np.floor(center - support + 0.5)), 0), length - taps)
+        start = max(min(int(np.floor(center - support + 0.5)), length - taps), 0)
         first[o - begin] = start * unit
         total = 0.0
-        for t in range(taps):
+        for t in range(min(taps, length - start)):
             total += max(0.0, 1.0 - abs(start + t + 0.5 - center) / support)
         for t in range(taps):
-            weight = max(0.0, 1.0 - abs(start + t + 0.5 - center) / support)
+            weight = max(0.0, 1.0 - abs(start + t + 0.5 - center) / support) if start + t < length else 0.0
             for r in range(repeat):
                 weights[((o - begin) * taps + t) * repeat + r] = np.float32(weight / total)
 
@@ -267,14 +274,15 @@ class _Source(NamedTuple):
     plane: int  # bytes to the next channel, where channels do not interleave
     interleaved: bool
     share: Any  # float32: what the vertical weights are multiplied with
+    width: int
     columns: Any
-    column_weights: Any
-    column_taps: int
+    column_weights: int  # address
+    column_taps: int  # even
     lines: Any
     line_weights: Any
     line_taps: int
-    step: int  # values to the next pixel of the blended line
-    blended: Any
+    blended: int  # address
+    apart: int  # bytes to the next channel that begins a register there, divided by `_LANES`
 
 
 class _Shown(NamedTuple):
@@ -309,24 +317,23 @@ def _source(
     """The taps of an image (0: real, 1: counterpart) for the output's lines [first, last)."""
     top, left = min(max(crop[0], 0), height - 1), min(max(crop[1], 0), width - 1)
     rows, columns = min(max(crop[2], top + 1), height) - top, min(max(crop[3], left + 1), width) - left
-    interleaved = interleaved or channels == 1
+    interleaved = interleaved and channels > 1
     pixel = channels if interleaved else 1
-    step = channels if interleaved else (channels + _LANES - 1) // _LANES * _LANES
-    column_taps, line_taps = _num_taps(columns, out_width), _num_taps(rows, out_height)
-    half = (parts.line_weights - parts.column_weights) // 2
-    repeat = _LANES if column_taps == 2 else 1
-    column_weights = _floats(scratch + parts.column_weights + which * half, column_taps * repeat * out_width)
-    half = (parts.blended - parts.line_weights) // 2
-    line_weights = _floats(scratch + parts.line_weights + which * half, line_taps * (last - first))
-    half = (parts.planes - parts.blended) // 2
-    blended = _floats(scratch + parts.blended + which * half, half // 4)
+    column_taps, line_taps = (_num_taps(columns, out_width) + 1) // 2 * 2, _num_taps(rows, out_height)
+    column_weights = scratch + parts.column_weights + which * ((parts.line_weights - parts.column_weights) // 2)
+    line_weights = scratch + parts.line_weights + which * ((parts.blended - parts.line_weights) // 2)
     column = carray(pointer(scratch + parts.columns + which * 8 * out_width), out_width, np.int64)
     line = carray(pointer(scratch + parts.lines + which * 8 * out_height), last - first, np.int64)
-    _write_taps(column, column_weights, repeat, 4 * step, columns, out_width, mirror, 0, out_width)
-    _write_taps(line, line_weights, 1, 1, rows, out_height, False, first, last)
+    _write_taps(
+        column, _floats(column_weights, column_taps * _LANES * out_width), column_taps, _LANES, 4 * _LANES, columns,
+        out_width, mirror, 0, out_width,
+    )  # fmt: skip
+    line_weights_of = _floats(line_weights, line_taps * (last - first))
+    _write_taps(line, line_weights_of, line_taps, 1, 1, rows, out_height, False, first, last)
     return _Source(
-        image + (top * width + left) * pixel, width * pixel, width * height, interleaved, share, column, column_weights,
-        column_taps, line, line_weights, line_taps, step, blended,
+        image + (top * width + left) * pixel, width * pixel, width * height, interleaved, share, columns, column,
+        column_weights, column_taps, line, line_weights_of, line_taps,
+        scratch + parts.blended + which * ((parts.planes - parts.blended) // 2), 4 * _blocks(columns + 1),
     )  # fmt: skip
 
 
@@ -356,96 +363,121 @@ def _blend_lines(source: Any, planes: Any, channels: int, row: int, first: int, 
     count = last - first
     address = source.address + source.lines[row] * source.line
     weights = source.line_weights[row * source.line_taps : (row + 1) * source.line_taps]
+    at = _address(planes)
     if source.interleaved:
-        target = source.blended[: count * channels]
+        target = planes[: count * channels]
         _blend(target, address + first * channels, source.line, weights, source.line_taps, source.share)
+        if channels == 3:
+            for i in range(0, count, _BLOCK):
+                _spread(at + 12 * i, source.blended + 16 * i)
+            return
+        for c in range(channels):
+            start = source.blended + (c // _LANES * _LANES) * source.apart
+            lanes = _floats(start, count * _LANES)
+            for i in range(count):
+                lanes[_LANES * i + c % _LANES] = target[channels * i + c]
         return
+    plane = _blocks(count)
     for c in range(channels):
-        target = planes[c * count : (c + 1) * count]
+        target = planes[c * plane : c * plane + count]
         _blend(target, address + c * source.plane + first, source.line, weights, source.line_taps, source.share)
-    if channels == 3:
-        a, b, c3 = planes[:count], planes[count : 2 * count], planes[2 * count : 3 * count]
-        target = source.blended[: count * _LANES]
-        for i in range(count):
-            target[_LANES * i] = a[i]
-            target[_LANES * i + 1] = b[i]
-            target[_LANES * i + 2] = c3[i]
-            target[_LANES * i + 3] = np.float32(0)
-        return
-    for c in range(channels):
-        plane = planes[c * count : (c + 1) * count]
-        for i in range(count):
-            source.blended[source.step * i + c] = plane[i]
+    for c in range(0, channels, _LANES):
+        a, b = at + 4 * plane * c, at + 4 * plane * min(c + 1, channels - 1)
+        c3, d = at + 4 * plane * min(c + 2, channels - 1), at + 4 * plane * min(c + 3, channels - 1)
+        for i in range(0, count, _BLOCK):
+            _bring_together(a + 4 * i, b + 4 * i, c3 + 4 * i, d + 4 * i, source.blended + c * source.apart + 16 * i)
 
 
 @njit
-def _span(source: Any, left: int, right: int) -> tuple[int, int]:
-    """The columns of the crop that the output's columns [left, right) are made of."""
-    one, other = source.columns[left] // (4 * source.step), source.columns[right - 1] // (4 * source.step)
-    return min(one, other), max(one, other) + source.column_taps
+def _blend_span(source: Any, planes: Any, channels: int, row: int, left: int, right: int) -> int:
+    """What the output's columns [left, right) are made of; returns where column 0 of the crop would lie."""
+    one, other = source.columns[left], source.columns[right - 1]
+    first = min(one, other) // (4 * _LANES)
+    last = min(max(one, other) // (4 * _LANES) + source.column_taps, source.width)
+    _blend_lines(source, planes, channels, row, first, last)
+    return source.blended - 4 * _LANES * first
 
 
-@njit
-def _pixel(value: Any, address: int, step: int, weights: Any, at: int, taps: int, repeat: int) -> Any:
+@njit(forceinline=True)
+def _taps(address: int, weights: int, pairs: int, value: Any) -> Any:
     """Add the taps of a pixel to a value."""
-    for t in range(taps):
-        value = _times_plus(_load(address + t * step), weights[at + t * repeat], value)
+    for t in range(1, pairs):
+        value = _times_plus(_load_pair(address + 8 * _LANES * t), _load_pair(weights + 8 * _LANES * t), value)
     return value
+
+
+@njit(forceinline=True)
+def _blend_columns(target: int, step: int, start: int, columns: Any, weights: int, pairs: int) -> None:
+    size = 8 * _LANES * pairs
+    for x in range(columns.size):
+        value = _times(_load_pair(start + columns[x]), _load_pair(weights + size * x))
+        _store_sum(target + step * x, _taps(start + columns[x], weights + size * x, pairs, value))
 
 
 @njit
 def _show_line(shown: Any, source: Any, planes: Any, channels: int, row: int, left: int, right: int) -> None:
     """Columns [left, right) of a line of the output from one image. The last pixel's lanes may overwrite the next."""
-    first, last = _span(source, left, right)
-    _blend_lines(source, planes, channels, row, first, last)
-    pixel, taps = 4 * source.step, source.column_taps
-    start = _address(source.blended) - first * pixel
-    target = shown.address + shown.step * left
-    columns = source.columns[left:right]
-    if taps == 2 and source.step == _LANES:
-        weights = _address(source.column_weights) + 8 * _LANES * left
-        for x in range(columns.size):
-            value = _times_pair(_load_pair(start + columns[x]), _load_pair(weights + 8 * _LANES * x))
-            _store_sum(target + shown.step * x, value)
-        return
-    repeat = _LANES if taps == 2 else 1
-    every = source.column_weights[taps * repeat * left : taps * repeat * right]
+    start, pairs = _blend_span(source, planes, channels, row, left, right), source.column_taps // 2
+    columns, weights = source.columns[left:right], source.column_weights + 8 * _LANES * pairs * left
+    for c in range(0, channels, _LANES):
+        target, begin = shown.address + shown.step * left + shown.apart * c, start + source.apart * c
+        if pairs == 1:
+            _blend_columns(target, shown.step, begin, columns, weights, 1)
+        elif pairs == 2:
+            _blend_columns(target, shown.step, begin, columns, weights, 2)
+        else:
+            _blend_columns(target, shown.step, begin, columns, weights, pairs)
+
+
+@njit(forceinline=True)
+def _blend_both(
+    target: int, step: int, start: int, columns: Any, weights: int, pairs: int, start_other: int, columns_other: Any,
+    weights_other: int, pairs_other: int,
+) -> None:  # fmt: skip
+    size, size_other = 8 * _LANES * pairs, 8 * _LANES * pairs_other
     for x in range(columns.size):
-        for lane in range(0, channels, _LANES):
-            value = _pixel(_zeros(), start + columns[x] + 4 * lane, pixel, every, taps * repeat * x, taps, repeat)
-            _store(target + shown.step * x + shown.apart * lane, value)
+        value = _times(_load_pair(start + columns[x]), _load_pair(weights + size * x))
+        value = _taps(start + columns[x], weights + size * x, pairs, value)
+        a, w = start_other + columns_other[x], weights_other + size_other * x
+        value = _times_plus(_load_pair(a), _load_pair(w), value)
+        _store_sum(target + step * x, _taps(a, w, pairs_other, value))
 
 
 @njit
 def _show_mixed_line(shown: Any, one: Any, other: Any, planes: Any, channels: int, row: int, width: int) -> None:
     """A line of the output from both images, whose shares are λ and 1 − λ."""
-    first, last = _span(one, 0, width)
-    _blend_lines(one, planes, channels, row, first, last)
-    start = _address(one.blended) - 4 * one.step * first
-    first, last = _span(other, 0, width)
-    _blend_lines(other, planes, channels, row, first, last)
-    start_other = _address(other.blended) - 4 * other.step * first
+    start = _blend_span(one, planes, channels, row, 0, width)
+    start_other = _blend_span(other, planes, channels, row, 0, width)
     columns, columns_other = one.columns[:width], other.columns[:width]
-    if one.column_taps == 2 and other.column_taps == 2 and one.step == _LANES and other.step == _LANES:
-        weights, weights_other = _address(one.column_weights), _address(other.column_weights)
-        for x in range(width):
-            pair = _times_pair(_load_pair(start + columns[x]), _load_pair(weights + 8 * _LANES * x))
-            of_other, by = _load_pair(start_other + columns_other[x]), _load_pair(weights_other + 8 * _LANES * x)
-            _store_sum(shown.address + shown.step * x, _times_pair_plus(of_other, by, pair))
-        return
-    taps, taps_other = one.column_taps, other.column_taps
-    repeat, repeat_other = _LANES if taps == 2 else 1, _LANES if taps_other == 2 else 1
-    for x in range(width):
-        for lane in range(0, channels, _LANES):
-            value = _pixel(
-                _zeros(), start + columns[x] + 4 * lane, 4 * one.step, one.column_weights, taps * repeat * x, taps,
-                repeat,
-            )  # fmt: skip
-            value = _pixel(
-                value, start_other + columns_other[x] + 4 * lane, 4 * other.step, other.column_weights,
-                taps_other * repeat_other * x, taps_other, repeat_other,
-            )  # fmt: skip
-            _store(shown.address + shown.step * x + shown.apart * lane, value)
+    pairs, pairs_other = one.column_taps // 2, other.column_taps // 2
+    weights, weights_other = one.column_weights, other.column_weights
+    for c in range(0, channels, _LANES):
+        target, a, b = shown.address + shown.apart * c, start + one.apart * c, start_other + other.apart * c
+        step = shown.step
+        if pairs == 1 and pairs_other == 1:
+            _blend_both(target, step, a, columns, weights, 1, b, columns_other, weights_other, 1)
+        elif pairs == 1 and pairs_other == 2:
+            _blend_both(target, step, a, columns, weights, 1, b, columns_other, weights_other, 2)
+        elif pairs == 2 and pairs_other == 1:
+            _blend_both(target, step, a, columns, weights, 2, b, columns_other, weights_other, 1)
+        elif pairs == 2 and pairs_other == 2:
+            _blend_both(target, step, a, columns, weights, 2, b, columns_other, weights_other, 2)
+        else:
+            _blend_both(target, step, a, columns, weights, pairs, b, columns_other, weights_other, pairs_other)
+
+
+@njit
+def _patch_line(
+    shown: Any, inner: Any, outer: Any, planes: Any, channels: int, row: int, left: int, right: int, width: int
+) -> None:
+    """A line of the output from both images, one of them in columns [left, right)."""
+    # From left to right, since the lanes of a pixel may reach into the next.
+    if left > 0:
+        _show_line(shown, outer, planes, channels, row, 0, left)
+    if left < right:
+        _show_line(shown, inner, planes, channels, row, left, right)
+    if right < width:
+        _show_line(shown, outer, planes, channels, row, right, width)
 
 
 def _rounded(value: Any, like: Any) -> Any:
@@ -482,14 +514,14 @@ def _write_line(
         for i in range(target.size):
             target[i] = _rounded(fma(values[i], scale[i], shift[i]), target[0])
     elif not interleaved:
-        blocks = (width + _BLOCK - 1) // _BLOCK
-        for lane in range(0, channels, _LANES):
-            for block in range(blocks):
-                at = shown.address + 4 * _LANES * _BLOCK * block + shown.apart * lane
-                _separate(at, _address(planes) + 4 * _BLOCK * (blocks * lane + block), 4 * _BLOCK * blocks)
+        size = _blocks(width)
+        for c in range(0, channels, _LANES):
+            for i in range(0, width, _BLOCK):
+                at = shown.address + 4 * _LANES * i + shown.apart * c
+                _separate(at, _address(planes) + 4 * (size * c + i), 4 * size)
         for c in range(channels):
             target = out[c * plane + y * width : c * plane + (y + 1) * width]
-            values = planes[c * blocks * _BLOCK : c * blocks * _BLOCK + width]
+            values = planes[c * size : c * size + width]
             a, b = scale[c], shift[c]
             for i in range(width):
                 target[i] = _rounded(fma(values[i], a, b), target[0])
@@ -527,7 +559,7 @@ def _work(arguments: Any, dtype: Any, normalize: bool) -> None:
     if interleaved:  # pixel by pixel; up to four channels without a gap, each store reaching into the next pixel
         step, apart = channels if channels <= _LANES else (channels + _LANES - 1) // _LANES * _LANES, 4
     else:  # four channels after four
-        step, apart = _LANES, 4 * ((width + _BLOCK - 1) // _BLOCK * _BLOCK)
+        step, apart = _LANES, 4 * _blocks(width)
 
     parts = layout(height, width, max(image_height, other_height), max(image_width, other_width), channels)
     counters = _address(a)
@@ -536,6 +568,7 @@ def _work(arguments: Any, dtype: Any, normalize: bool) -> None:
     shown = _Shown(
         scratch + parts.shown, 4 * step, apart, _floats(scratch + parts.shown, (parts.scale - parts.shown) // 4)
     )  # fmt: skip
+    _floats(scratch + parts.blended, (parts.scale - parts.blended) // 4)[:] = 0  # what has weight 0 is a number
     scale, shift = _floats(scratch + parts.scale, width * channels), _floats(scratch + parts.shift, width * channels)
     for x in range(width):
         for c in range(channels):
@@ -581,19 +614,17 @@ def _work(arguments: Any, dtype: Any, normalize: bool) -> None:
             counterparts[i], other_height, other_width, False, channels, other_crop[i], other_mirror[i] != 0, rest,
             scratch, parts, 1, height, width, first, last,
         )  # fmt: skip
-        for y in range(first, last):
-            if whole:
+        if whole:
+            for y in range(first, last):
                 _show_mixed_line(shown, real, other, planes, channels, y - first, width)
+                _write_line(outs[i], interleaved, plane, y, shown, planes, channels, scale, shift)
+            continue
+        for y in range(first, last):
+            begin, end = (left, right) if top <= y < bottom else (0, 0)
+            if inner_real:
+                _patch_line(shown, real, other, planes, channels, y - first, begin, end, width)
             else:
-                begin, end = (left, right) if top <= y < bottom else (0, 0)
-                inner, outer = (real, other) if inner_real else (other, real)
-                # From left to right, since the lanes of a pixel may reach into the next.
-                if begin > 0:
-                    _show_line(shown, outer, planes, channels, y - first, 0, begin)
-                if begin < end:
-                    _show_line(shown, inner, planes, channels, y - first, begin, end)
-                if end < width:
-                    _show_line(shown, outer, planes, channels, y - first, end, width)
+                _patch_line(shown, other, real, planes, channels, y - first, begin, end, width)
             _write_line(outs[i], interleaved, plane, y, shown, planes, channels, scale, shift)
 
 
