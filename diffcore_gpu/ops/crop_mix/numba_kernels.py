@@ -120,9 +120,7 @@ class _Pair(types.Type):  # type: ignore[misc]
         super().__init__(name="Pair")
 
 
-_FLOATS = {
-    count: ir.VectorType(ir.FloatType(), count) for count in (_LANES, 2 * _LANES, *(_BLOCK * n for n in (1, 2, 3, 4)))
-}
+_FLOATS = {count: ir.VectorType(ir.FloatType(), count) for count in (_LANES, 2 * _LANES, _BLOCK)}
 
 
 @register_model(_Pair)
@@ -146,6 +144,12 @@ def _chosen(builder: Any, one: Any, other: Any, places: list[int]) -> Any:
     """The values at these places of two registers, one behind the other."""
     other = ir.Constant(one.type, ir.Undefined) if other is None else other
     return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places))
+
+
+def _registers(builder: Any, address: Any, count: int, step: int) -> list[Any]:
+    """So many registers of a block of values, the first values of which lie `step` values apart."""
+    at = [builder.add(address, ir.IntType(64)(4 * step * i)) for i in range(count)]
+    return [_loaded(builder, one, _BLOCK) for one in at]
 
 
 @intrinsic
@@ -193,10 +197,16 @@ def _separate(typing_context: Any, address: Any, target: Any, plane: Any) -> Any
     """Write the lanes of a block of pixels apart: lane i of all at `target` plus i times `plane` bytes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        values, target = _loaded(builder, arguments[0], _LANES * _BLOCK), arguments[1]
+        values, target = _registers(builder, arguments[0], _LANES, _BLOCK), arguments[1]
+        every = range(0, 2 * _BLOCK, _LANES)
         for i in range(_LANES):
-            lane = _chosen(builder, values, None, [_LANES * x + i for x in range(_BLOCK)])
-            _stored(builder, target, _BLOCK, lane)
+            halves = [_chosen(builder, *two, [x + i for x in every] * 2) for two in (values[:2], values[2:])]
+            _stored(
+                builder,
+                target,
+                _BLOCK,
+                _chosen(builder, *halves, [*range(_BLOCK // 2), *range(3 * _BLOCK // 2, 2 * _BLOCK)]),
+            )
             target = builder.add(target, arguments[2])
         return context.get_dummy_value()
 
@@ -209,12 +219,13 @@ def _bring_together(typing_context: Any, a: Any, b: Any, c: Any, d: Any, target:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         planes = [_loaded(builder, address, _BLOCK) for address in arguments[:_LANES]]
-        halves = [
-            _chosen(builder, one, other, [x + _BLOCK * i for x in range(_BLOCK) for i in (0, 1)])
-            for one, other in (planes[:2], planes[2:])
-        ]
-        places = [2 * x + i + 2 * _BLOCK * half for x in range(_BLOCK) for half in (0, 1) for i in (0, 1)]
-        _stored(builder, arguments[_LANES], _LANES * _BLOCK, _chosen(builder, *halves, places))
+        for k in range(_LANES):
+            pixels = range(k * _BLOCK // _LANES, (k + 1) * _BLOCK // _LANES)
+            places = [x + _BLOCK * i for x in pixels for i in (0, 1, 0, 1)]
+            halves = [_chosen(builder, *two, places) for two in (planes[:2], planes[2:])]
+            both = [4 * x + i + _BLOCK * (i // 2) for x in range(_BLOCK // _LANES) for i in range(_LANES)]
+            target = builder.add(arguments[_LANES], ir.IntType(64)(4 * _BLOCK * k))
+            _stored(builder, target, _BLOCK, _chosen(builder, *halves, both))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 5), generate
@@ -222,12 +233,14 @@ def _bring_together(typing_context: Any, a: Any, b: Any, c: Any, d: Any, target:
 
 @intrinsic
 def _spread(typing_context: Any, address: Any, target: Any) -> Any:
-    """Write a block of pixels of three channels with room for a fourth."""
+    """Write a block of pixels of three channels with room for a fourth; four values behind them are read."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        values = _loaded(builder, arguments[0], 3 * _BLOCK)
-        places = [3 * x + min(i, 2) for x in range(_BLOCK) for i in range(_LANES)]
-        _stored(builder, arguments[1], _LANES * _BLOCK, _chosen(builder, values, None, places))
+        places = [3 * x + min(i, 2) for x in range(_BLOCK // _LANES) for i in range(_LANES)]
+        values = _registers(builder, arguments[0], _LANES, 3 * _BLOCK // _LANES)
+        for k, value in enumerate(values):
+            target = builder.add(arguments[1], ir.IntType(64)(4 * _BLOCK * k))
+            _stored(builder, target, _BLOCK, _chosen(builder, value, None, places))
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate

@@ -33,6 +33,7 @@ from diffcore_gpu.ops.runtime.drawing import (
     empty_plan,
 )
 from diffcore_gpu.ops.runtime.normalization import affine_on
+from diffcore_gpu.ops.runtime.output_cpu import empty_output_of
 from diffcore_gpu.plan import MixPlan
 from diffcore_gpu.plan.crops import CropParameters, CropPlan, central_crop, draw_crops_from
 
@@ -203,7 +204,7 @@ def _write_cpu(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tens
 
 def _run_cpu(images: Tensor, arguments: Sequence[Any]) -> tuple[Tensor, MixPlan]:
     drawn, crops = DrawArguments(*arguments[:_NUM_DRAWN]), _Crops(*arguments[_NUM_DRAWN:])
-    out = crops.empty(images)
+    out = empty_output_of((*images.shape[:2], crops.size[0], crops.size[1]), crops.dtype, crops.channels_last)
     plan = crops.draw(images, drawn)
     _write_cpu(images, out, drawn.shards, drawn.norm, plan)
     drawn.step()
@@ -254,7 +255,7 @@ def plan_tensors(plan: MixPlan) -> tuple[Tensor, ...]:
 
 def _crop_mix_plan_cpu(images: Tensor, counterparts: Tensor, norm: Tensor, *rest: Any) -> Tensor:
     *plan, size, dtype, channels_last = rest
-    out = empty_output(images, size[0], size[1], dtype, channels_last)
+    out = empty_output_of((*images.shape[:2], size[0], size[1]), dtype, channels_last)
     plan[0] = torch.where(plan[0] < counterparts.shape[0], plan[0], -1)  # the kernel does the same
     _write_cpu(images, out, [counterparts], norm, MixPlan(*plan))
     return out

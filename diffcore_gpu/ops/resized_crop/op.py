@@ -10,6 +10,7 @@ from diffcore_gpu.ops.crop_mix.cpu_numba import crops_compiled, resized_crop_com
 from diffcore_gpu.ops.mix.op import as_dense
 from diffcore_gpu.ops.mix.reference import normalize_counterparts
 from diffcore_gpu.ops.runtime.normalization import affine_on
+from diffcore_gpu.ops.runtime.output_cpu import empty_output_of
 
 OUTPUT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 
@@ -104,7 +105,7 @@ def _resized_crop_cpu(
     images: Tensor, crop: Tensor, mirror: Tensor, norm: Tensor, height: int, width: int, dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:  # fmt: skip
-    out = empty_output(images, height, width, dtype, channels_last)
+    out = empty_output_of((*images.shape[:2], height, width), dtype, channels_last)
     if crops_compiled():
         resized_crop_compiled(images, out, norm, crop, mirror)
         return out
