@@ -83,7 +83,7 @@ def is_rounded(out: Tensor, exact: Tensor) -> bool:
     channels_last=st.booleans(),
     cut=st.integers(0, 4),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_equals_the_reference(
     plan: MixPlan, channels: int, source: tuple[int, int], counterpart: tuple[int, int], size: tuple[int, int],
     dtype: torch.dtype, source_channels_last: bool, channels_last: bool, cut: int,
