@@ -15,11 +15,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba import carray, njit, types
-from numba.core.datamodel import models
-from numba.extending import intrinsic, overload, register_jitable, register_model
+from numba.extending import overload, register_jitable
 
+from diffcore_gpu.ops.runtime.numba_lanes import (
+    BLOCK,
+    LANES,
+    bring_together,
+    load_pair,
+    separate,
+    spread,
+    store_sum,
+    times,
+    times_plus,
+)
 from diffcore_gpu.ops.runtime.numba_primitives import fma, nearest_byte, pointer, take, to_bfloat16, to_float16
 
 
@@ -56,24 +65,17 @@ class _Places(NamedTuple):
 
 Argument = _Places(*range(len(_Places._fields)))
 
-_LANES = 4
-"""Channels that are worked on at a time."""
-
-_BLOCK = 16
-"""Pixels of a line whose channels are brought together or separated at a time; lines in scratch memory hold whole ones.
-"""
-
 
 class _Layout(NamedTuple):
     """Where the parts of a thread's scratch memory begin, in bytes; those of both images follow each other."""
 
     columns: int  # int64 [2, w]: bytes in the blended line to the first tap of each output column
     lines: int  # int64 [2, h]: the first tap of each output line, in lines of the crop
-    column_weights: int  # float32 [2, w, taps, _LANES], each weight repeated
+    column_weights: int  # float32 [2, w, taps, LANES], each weight repeated
     line_weights: int  # float32 [2, h, taps]
-    blended: int  # float32 [2, channels / _LANES, columns of the source, _LANES]
+    blended: int  # float32 [2, channels / LANES, columns of the source, LANES]
     planes: int  # float32 [channels, columns of the source or of the output], or the other way round
-    shown: int  # float32 [channels / _LANES, w, _LANES], or [w, channels]
+    shown: int  # float32 [channels / LANES, w, LANES], or [w, channels]
     scale: int  # float32 [w, C]
     shift: int
     size: int
@@ -86,11 +88,11 @@ def layout(height: int, width: int, source_height: int, source_width: int, chann
     An axis has at most max(2, 2·source / output + 1) taps for each pixel of the output, as `_num_taps` counts, and with
     the one that makes them even 2·source + 3·output in all.
     """
-    lanes = (channels + _LANES - 1) // _LANES * _LANES
+    lanes = (channels + LANES - 1) // LANES * LANES
     columns = 0
     lines = columns + _whole_lines(16 * width)
     column_weights = lines + _whole_lines(16 * height)
-    line_weights = column_weights + _whole_lines(8 * _LANES * (2 * source_width + 3 * width))
+    line_weights = column_weights + _whole_lines(8 * LANES * (2 * source_width + 3 * width))
     blended = line_weights + _whole_lines(8 * (2 * source_height + 3 * height))
     planes = blended + _whole_lines(8 * _blocks(source_width + 1) * lanes)
     shown = planes + _whole_lines(4 * max(_blocks(source_width + 1), _blocks(width)) * lanes)
@@ -103,147 +105,13 @@ def layout(height: int, width: int, source_height: int, source_width: int, chann
 @register_jitable
 def _blocks(pixels: int) -> int:
     """Pixels, as whole blocks."""
-    return (pixels + _BLOCK - 1) // _BLOCK * _BLOCK
+    return (pixels + BLOCK - 1) // BLOCK * BLOCK
 
 
 @register_jitable
 def _whole_lines(size: int) -> int:
     """Bytes, as whole lines of the cache."""
     return (size + 63) // 64 * 64
-
-
-# --- Registers: the channels of two neighbouring pixels, and of a block of pixels -------------------------------------
-
-
-class _Pair(types.Type):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__(name="Pair")
-
-
-_FLOATS = {count: ir.VectorType(ir.FloatType(), count) for count in (_LANES, 2 * _LANES, _BLOCK)}
-
-
-@register_model(_Pair)
-class _PairModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _FLOATS[2 * _LANES])
-
-
-_pair = _Pair()
-
-
-def _loaded(builder: Any, address: Any, count: int) -> Any:
-    return builder.load(builder.inttoptr(address, _FLOATS[count].as_pointer()), align=4)
-
-
-def _stored(builder: Any, address: Any, count: int, values: Any) -> None:
-    builder.store(values, builder.inttoptr(address, _FLOATS[count].as_pointer()), align=4)
-
-
-def _chosen(builder: Any, one: Any, other: Any, places: list[int]) -> Any:
-    """The values at these places of two registers, one behind the other."""
-    other = ir.Constant(one.type, ir.Undefined) if other is None else other
-    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places))
-
-
-def _registers(builder: Any, address: Any, count: int, step: int) -> list[Any]:
-    """So many registers of a block of values, the first values of which lie `step` values apart."""
-    at = [builder.add(address, ir.IntType(64)(4 * step * i)) for i in range(count)]
-    return [_loaded(builder, one, _BLOCK) for one in at]
-
-
-@intrinsic
-def _load_pair(typing_context: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _loaded(builder, arguments[0], 2 * _LANES)
-
-    return _pair(types.int64), generate
-
-
-@intrinsic
-def _times(typing_context: Any, pair: Any, weights: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fmul(*arguments)
-
-    return _pair(_pair, _pair), generate
-
-
-@intrinsic
-def _times_plus(typing_context: Any, pair: Any, weights: Any, others: Any) -> Any:
-    """pair · weights + others, rounded once where the processor can."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(_FLOATS[2 * _LANES], [_FLOATS[2 * _LANES]] * 3)
-        return builder.call(builder.module.declare_intrinsic(f"llvm.fmuladd.v{2 * _LANES}f32", (), kind), arguments)
-
-    return _pair(_pair, _pair, _pair), generate
-
-
-@intrinsic
-def _store_sum(typing_context: Any, address: Any, pair: Any) -> Any:
-    """Add the two pixels of a pair, and store the sum."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        one = _chosen(builder, arguments[1], None, list(range(_LANES)))
-        other = _chosen(builder, arguments[1], None, list(range(_LANES, 2 * _LANES)))
-        _stored(builder, arguments[0], _LANES, builder.fadd(one, other))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, _pair), generate
-
-
-@intrinsic
-def _separate(typing_context: Any, address: Any, target: Any, plane: Any) -> Any:
-    """Write the lanes of a block of pixels apart: lane i of all at `target` plus i times `plane` bytes."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        values, target = _registers(builder, arguments[0], _LANES, _BLOCK), arguments[1]
-        every = range(0, 2 * _BLOCK, _LANES)
-        for i in range(_LANES):
-            halves = [_chosen(builder, *two, [x + i for x in every] * 2) for two in (values[:2], values[2:])]
-            _stored(
-                builder,
-                target,
-                _BLOCK,
-                _chosen(builder, *halves, [*range(_BLOCK // 2), *range(3 * _BLOCK // 2, 2 * _BLOCK)]),
-            )
-            target = builder.add(target, arguments[2])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), generate
-
-
-@intrinsic
-def _bring_together(typing_context: Any, a: Any, b: Any, c: Any, d: Any, target: Any) -> Any:
-    """Write a block of pixels, whose channels lie at four addresses, with its channels side by side."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        planes = [_loaded(builder, address, _BLOCK) for address in arguments[:_LANES]]
-        for k in range(_LANES):
-            pixels = range(k * _BLOCK // _LANES, (k + 1) * _BLOCK // _LANES)
-            places = [x + _BLOCK * i for x in pixels for i in (0, 1, 0, 1)]
-            halves = [_chosen(builder, *two, places) for two in (planes[:2], planes[2:])]
-            both = [4 * x + i + _BLOCK * (i // 2) for x in range(_BLOCK // _LANES) for i in range(_LANES)]
-            target = builder.add(arguments[_LANES], ir.IntType(64)(4 * _BLOCK * k))
-            _stored(builder, target, _BLOCK, _chosen(builder, *halves, both))
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 5), generate
-
-
-@intrinsic
-def _spread(typing_context: Any, address: Any, target: Any) -> Any:
-    """Write a block of pixels of three channels with room for a fourth; four values behind them are read."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        places = [3 * x + min(i, 2) for x in range(_BLOCK // _LANES) for i in range(_LANES)]
-        values = _registers(builder, arguments[0], _LANES, 3 * _BLOCK // _LANES)
-        for k, value in enumerate(values):
-            target = builder.add(arguments[1], ir.IntType(64)(4 * _BLOCK * k))
-            _stored(builder, target, _BLOCK, _chosen(builder, value, None, places))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
 
 
 # --- The taps ---------------------------------------------------------------------------------------------------------
@@ -295,7 +163,7 @@ class _Source(NamedTuple):
     line_weights: Any
     line_taps: int
     blended: int  # address
-    apart: int  # bytes to the next channel that begins a register there, divided by `_LANES`
+    apart: int  # bytes to the next channel that begins a register there, divided by `LANES`
 
 
 class _Shown(NamedTuple):
@@ -303,7 +171,7 @@ class _Shown(NamedTuple):
 
     address: int
     step: int  # bytes to the next pixel
-    apart: int  # bytes to the next channel that begins a register, divided by `_LANES`
+    apart: int  # bytes to the next channel that begins a register, divided by `LANES`
     values: Any  # the same memory
 
 
@@ -313,7 +181,7 @@ def _floats(address: int, count: int) -> Any:
 
 
 @njit
-def _address(array: Any) -> int:
+def _address(array: Any) -> Any:
     return np.int64(array.ctypes.data)
 
 
@@ -338,7 +206,7 @@ def _source(
     column = carray(pointer(scratch + parts.columns + which * 8 * out_width), out_width, np.int64)
     line = carray(pointer(scratch + parts.lines + which * 8 * out_height), last - first, np.int64)
     _write_taps(
-        column, _floats(column_weights, column_taps * _LANES * out_width), column_taps, _LANES, 4 * _LANES, columns,
+        column, _floats(column_weights, column_taps * LANES * out_width), column_taps, LANES, 4 * LANES, columns,
         out_width, mirror, 0, out_width,
     )  # fmt: skip
     line_weights_of = _floats(line_weights, line_taps * (last - first))
@@ -381,58 +249,58 @@ def _blend_lines(source: Any, planes: Any, channels: int, row: int, first: int, 
         target = planes[: count * channels]
         _blend(target, address + first * channels, source.line, weights, source.line_taps, source.share)
         if channels == 3:
-            for i in range(0, count, _BLOCK):
-                _spread(at + 12 * i, source.blended + 16 * i)
+            for i in range(0, count, BLOCK):
+                spread(at + 12 * i, source.blended + 16 * i)
             return
         for c in range(channels):
-            start = source.blended + (c // _LANES * _LANES) * source.apart
-            lanes = _floats(start, count * _LANES)
+            start = source.blended + (c // LANES * LANES) * source.apart
+            lanes = _floats(start, count * LANES)
             for i in range(count):
-                lanes[_LANES * i + c % _LANES] = target[channels * i + c]
+                lanes[LANES * i + c % LANES] = target[channels * i + c]
         return
     plane = _blocks(count)
     for c in range(channels):
         target = planes[c * plane : c * plane + count]
         _blend(target, address + c * source.plane + first, source.line, weights, source.line_taps, source.share)
-    for c in range(0, channels, _LANES):
+    for c in range(0, channels, LANES):
         a, b = at + 4 * plane * c, at + 4 * plane * min(c + 1, channels - 1)
         c3, d = at + 4 * plane * min(c + 2, channels - 1), at + 4 * plane * min(c + 3, channels - 1)
-        for i in range(0, count, _BLOCK):
-            _bring_together(a + 4 * i, b + 4 * i, c3 + 4 * i, d + 4 * i, source.blended + c * source.apart + 16 * i)
+        for i in range(0, count, BLOCK):
+            bring_together(a + 4 * i, b + 4 * i, c3 + 4 * i, d + 4 * i, source.blended + c * source.apart + 16 * i)
 
 
 @njit
-def _blend_span(source: Any, planes: Any, channels: int, row: int, left: int, right: int) -> int:
+def _blend_span(source: Any, planes: Any, channels: int, row: int, left: int, right: int) -> Any:
     """What the output's columns [left, right) are made of; returns where column 0 of the crop would lie."""
     one, other = source.columns[left], source.columns[right - 1]
-    first = min(one, other) // (4 * _LANES)
-    last = min(max(one, other) // (4 * _LANES) + source.column_taps, source.width)
+    first = min(one, other) // (4 * LANES)
+    last = min(max(one, other) // (4 * LANES) + source.column_taps, source.width)
     _blend_lines(source, planes, channels, row, first, last)
-    return source.blended - 4 * _LANES * first
+    return source.blended - 4 * LANES * first
 
 
 @njit(forceinline=True)
 def _taps(address: int, weights: int, pairs: int, value: Any) -> Any:
     """Add the taps of a pixel to a value."""
     for t in range(1, pairs):
-        value = _times_plus(_load_pair(address + 8 * _LANES * t), _load_pair(weights + 8 * _LANES * t), value)
+        value = times_plus(load_pair(address + 8 * LANES * t), load_pair(weights + 8 * LANES * t), value)
     return value
 
 
 @njit(forceinline=True)
 def _blend_columns(target: int, step: int, start: int, columns: Any, weights: int, pairs: int) -> None:
-    size = 8 * _LANES * pairs
+    size = 8 * LANES * pairs
     for x in range(columns.size):
-        value = _times(_load_pair(start + columns[x]), _load_pair(weights + size * x))
-        _store_sum(target + step * x, _taps(start + columns[x], weights + size * x, pairs, value))
+        value = times(load_pair(start + columns[x]), load_pair(weights + size * x))
+        store_sum(target + step * x, _taps(start + columns[x], weights + size * x, pairs, value))
 
 
 @njit
 def _show_line(shown: Any, source: Any, planes: Any, channels: int, row: int, left: int, right: int) -> None:
     """Columns [left, right) of a line of the output from one image. The last pixel's lanes may overwrite the next."""
     start, pairs = _blend_span(source, planes, channels, row, left, right), source.column_taps // 2
-    columns, weights = source.columns[left:right], source.column_weights + 8 * _LANES * pairs * left
-    for c in range(0, channels, _LANES):
+    columns, weights = source.columns[left:right], source.column_weights + 8 * LANES * pairs * left
+    for c in range(0, channels, LANES):
         target, begin = shown.address + shown.step * left + shown.apart * c, start + source.apart * c
         if pairs == 1:
             _blend_columns(target, shown.step, begin, columns, weights, 1)
@@ -447,13 +315,13 @@ def _blend_both(
     target: int, step: int, start: int, columns: Any, weights: int, pairs: int, start_other: int, columns_other: Any,
     weights_other: int, pairs_other: int,
 ) -> None:  # fmt: skip
-    size, size_other = 8 * _LANES * pairs, 8 * _LANES * pairs_other
+    size, size_other = 8 * LANES * pairs, 8 * LANES * pairs_other
     for x in range(columns.size):
-        value = _times(_load_pair(start + columns[x]), _load_pair(weights + size * x))
+        value = times(load_pair(start + columns[x]), load_pair(weights + size * x))
         value = _taps(start + columns[x], weights + size * x, pairs, value)
         a, w = start_other + columns_other[x], weights_other + size_other * x
-        value = _times_plus(_load_pair(a), _load_pair(w), value)
-        _store_sum(target + step * x, _taps(a, w, pairs_other, value))
+        value = times_plus(load_pair(a), load_pair(w), value)
+        store_sum(target + step * x, _taps(a, w, pairs_other, value))
 
 
 @njit
@@ -464,7 +332,7 @@ def _show_mixed_line(shown: Any, one: Any, other: Any, planes: Any, channels: in
     columns, columns_other = one.columns[:width], other.columns[:width]
     pairs, pairs_other = one.column_taps // 2, other.column_taps // 2
     weights, weights_other = one.column_weights, other.column_weights
-    for c in range(0, channels, _LANES):
+    for c in range(0, channels, LANES):
         target, a, b = shown.address + shown.apart * c, start + one.apart * c, start_other + other.apart * c
         step = shown.step
         if pairs == 1 and pairs_other == 1:
@@ -528,10 +396,10 @@ def _write_line(
             target[i] = _rounded(fma(values[i], scale[i], shift[i]), target[0])
     elif not interleaved:
         size = _blocks(width)
-        for c in range(0, channels, _LANES):
-            for i in range(0, width, _BLOCK):
-                at = shown.address + 4 * _LANES * i + shown.apart * c
-                _separate(at, _address(planes) + 4 * (size * c + i), 4 * size)
+        for c in range(0, channels, LANES):
+            for i in range(0, width, BLOCK):
+                at = shown.address + 4 * LANES * i + shown.apart * c
+                separate(at, _address(planes) + 4 * (size * c + i), 4 * size)
         for c in range(channels):
             target = out[c * plane + y * width : c * plane + (y + 1) * width]
             values = planes[c * size : c * size + width]
@@ -570,9 +438,9 @@ def _work(arguments: Any, dtype: Any, normalize: bool) -> None:
     outs = carray(pointer(a[Argument.OUT]), (batch, channels * plane), dtype)
     interleaved = a[Argument.OUT_INTERLEAVED] != 0 or channels == 1
     if interleaved:  # pixel by pixel; up to four channels without a gap, each store reaching into the next pixel
-        step, apart = channels if channels <= _LANES else (channels + _LANES - 1) // _LANES * _LANES, 4
+        step, apart = channels if channels <= LANES else (channels + LANES - 1) // LANES * LANES, 4
     else:  # four channels after four
-        step, apart = _LANES, 4 * _blocks(width)
+        step, apart = LANES, 4 * _blocks(width)
 
     parts = layout(height, width, max(image_height, other_height), max(image_width, other_width), channels)
     counters = _address(a)
