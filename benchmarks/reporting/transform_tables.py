@@ -122,15 +122,18 @@ def _share(part: dict[str, Any], name: str, share: str) -> str:
 
 
 def geometry_tables(result: dict[str, Any]) -> list[Table]:
-    """Each preprocessing alone and in a training step, and its overhead over torchvision's."""
+    """Each preprocessing alone and, where it was measured, in a training step, and its overhead over torchvision's."""
     rows = []
     for part in result["results"]:
-        alone, steps = part["times"]["alone"], part["times"]["in a training step"]
-        first = next(iter(steps))
-        for name, step in steps.items():
-            share = step["median_ms"] / steps[first]["median_ms"] - 1
-            noise = NOISE if name != first and within_noise(step, steps[first]) else ""
-            rows.append((str(part["batch"]), name, with_spread(alone[name]), with_spread(step), f"{share:+.1%}{noise}"))
+        alone, steps = part["times"]["alone"], part["times"].get("in a training step", {})
+        first = next(iter(alone))
+        for name, time in alone.items():
+            trained = (MISSING, MISSING)
+            if steps:
+                share = steps[name]["median_ms"] / steps[first]["median_ms"] - 1
+                noise = NOISE if name != first and within_noise(steps[name], steps[first]) else ""
+                trained = with_spread(steps[name]), f"{share:+.1%}{noise}"
+            rows.append((f"{part['batch']} {part['dtype']}", name, with_spread(time), *trained))
     header = ("batch", "what", f"alone, ms ({SPREAD})", f"step, ms ({SPREAD})", "overhead")
     note = "Overhead: of the median step over the first one's; noise: each median lies within the other's spread."
     return [make_table("Preprocessing alone and in a training step", header, rows, text_columns=2, note=note)]

@@ -159,6 +159,11 @@ class Packing:
         """Uninitialized memory: uint8, one-dimensional."""
         return torch.empty(self.nbytes(batch), dtype=torch.uint8, device=device, pin_memory=pin_memory)
 
+    def addresses(self, address: int, batch: int) -> list[int]:
+        """Where each field of a batch begins that is packed at an address."""
+        padded = self.padded(batch)
+        return [address + place * padded for place in self.places]
+
     def views(self, packed: Tensor, batch: int) -> Iterator[Tensor]:
         """The tensor of each field, on the memory of `packed`."""
         padded = self.padded(batch)

@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 def options(**settings: object) -> argparse.Namespace:
     common = {"model": "squeezenet1_1", "raw": 32, "size": 32, "format": "channels_last", "repeats": 3, "rounds": 2}
-    return argparse.Namespace(**{**common, "dtype": "float32", "steps": 2, **settings})
+    return argparse.Namespace(**{**common, "steps": 2, "alone": False, **settings})
 
 
 @pytest.fixture
@@ -25,25 +25,39 @@ def eight_rows(small_store: dc.CounterpartStore, monkeypatch: pytest.MonkeyPatch
     return small_store
 
 
-def test_every_preprocessor_makes_the_same_kind_of_batch(eight_rows: dc.CounterpartStore) -> None:
+@pytest.mark.parametrize("dtype", ["bfloat16", "uint8"])
+def test_every_preprocessor_makes_the_same_kind_of_batch(eight_rows: dc.CounterpartStore, dtype: str) -> None:
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
-    made = geometry.preprocessors(eight_rows, 24, "bfloat16", "channels_last", CPU)
+    made = geometry.preprocessors(eight_rows, 24, dtype, "channels_last", CPU)
     assert set(made) == {geometry.VANILLA, geometry.PER_SAMPLE, geometry.OURS, geometry.OURS_SAME}
     for name, run in made.items():
         batch = run(images, torch.arange(4))
         assert batch.shape == (4, 3, 24, 24), name
-        assert batch.dtype == torch.bfloat16, name
+        assert batch.dtype == getattr(torch, dtype), name
         assert batch.is_contiguous(memory_format=torch.channels_last), name
-        assert -3 < batch.min() < batch.max() < 3, name
+        assert dtype == "uint8" or -3 < batch.min() < batch.max() < 3, name
 
 
 def test_steps_are_compared_with_the_vanilla_step(eight_rows: dc.CounterpartStore) -> None:
-    result = geometry.measure(options(), eight_rows, 4, CPU)
+    result = geometry.measure(options(), eight_rows, 4, "float32", CPU)
     for times in result["times"].values():
         assert all(len(time["samples_ms"]) == 3 for time in times.values())
-    text = geometry.report({"batch": 4, **result})
-    assert text.splitlines()[0].split() == ["batch", "4", "alone,", "ms", "step,", "ms", "overhead"]
+    text = geometry.report({"batch": 4, "dtype": "float32", **result})
+    header = text.splitlines()[0]
+    assert header.startswith("batch 4, float32")
+    assert header.endswith("overhead")
     assert "+0.0%" in text.splitlines()[1]
+
+
+@pytest.mark.parametrize(("dtype", "alone"), [("uint8", False), ("float32", True)])
+def test_bytes_and_what_is_asked_for_alone_have_no_step(
+    eight_rows: dc.CounterpartStore, dtype: str, alone: bool
+) -> None:
+    result = geometry.measure(options(alone=alone), eight_rows, 4, dtype, CPU)
+    assert list(result["times"]) == ["alone"]
+    text = geometry.report({"batch": 4, "dtype": dtype, **result})
+    assert text.splitlines()[0].endswith("of a crop an image")
+    assert text.splitlines()[2].endswith("1.00")
 
 
 def test_residencies_take_turns(eight_rows: dc.CounterpartStore) -> None:

@@ -17,6 +17,7 @@ from diffcore_gpu.kernels.spec import GRID_BITS, STREAM_VERSION
 from diffcore_gpu.ops.mix import cpu_numba
 from diffcore_gpu.ops.runtime.arguments import Source
 from diffcore_gpu.ops.runtime.normalization import affine_of
+from diffcore_gpu.ops.runtime.numba_code import compiled, numba_module
 from diffcore_gpu.plan import MixPlan, PlanConfig, draw_mix
 from diffcore_gpu.plan.crops import RandomResizedCropMirror, central_crop
 from diffcore_gpu.plan.draw import draw_crop
@@ -84,11 +85,11 @@ def plan_in_compiled_code(case: PlanCase) -> Sequence[Tensor]:
         "pair_row": held.pair_row.data_ptr(), "num_pairs": len(held.pair_row), "num_rows": held.num_rows,
         "lam_table": 0 if table is None else table.data_ptr(), **config.parameters()._asdict(),
     }  # fmt: skip
-    argument = cpu_numba._kernels().Argument
+    argument = numba_module(cpu_numba._MODULE).Argument
     arguments = (ctypes.c_int64 * len(argument))()
     for name, value in values.items():
         arguments[getattr(argument, name.upper())] = value
-    draw = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(cpu_numba._function("draw").address)
+    draw = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(compiled(cpu_numba._MODULE, "draw").address)
     draw(ctypes.addressof(arguments))
     return plan
 
@@ -130,7 +131,7 @@ def crops_in_a_kernel(case: CropCase) -> Sequence[Tensor]:
     return [field.cpu() for field in PLAN_WITH_CROPS.views(packed, len(index))][len(PLAN.fields) :]
 
 
-needs_numba = pytest.mark.skipif(cpu_numba._kernels() is None, reason="numba is not installed")
+needs_numba = pytest.mark.skipif(numba_module(cpu_numba._MODULE) is None, reason="numba is not installed")
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffcore_gpu.ops.crop_mix.cpu_numba import crop_mix_compiled, crops_compiled
 from diffcore_gpu.ops.mix.cpu_torch import Shards
 from diffcore_gpu.ops.mix.op import as_dense
 from diffcore_gpu.ops.resized_crop.op import check_bytes, check_output, empty_output, resize, write_normalized
@@ -18,6 +19,7 @@ from diffcore_gpu.ops.resized_crop.reference import clip_crop
 from diffcore_gpu.ops.runtime.arguments import DRAW_SCHEMA, DrawArguments, Source
 from diffcore_gpu.ops.runtime.launch import Launch
 from diffcore_gpu.ops.runtime.normalization import affine_on
+from diffcore_gpu.ops.runtime.output_cpu import empty_output_of
 from diffcore_gpu.plan import MixPlan
 from diffcore_gpu.plan.crops import CropParameters, CropPlan, central_crop, draw_crops_from
 from diffcore_gpu.plan.fields import PLAN_WITH_CROPS, check_plan, schema_of
@@ -117,6 +119,9 @@ def with_crops(
 
 def _write_cpu(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor, plan: MixPlan) -> None:
     """Resize, mix by eqs. 6–8 in float32, normalize and write, image by image."""
+    if crops_compiled():
+        crop_mix_compiled(images, out, shards, norm, plan)
+        return
     assert plan.crop is not None
     assert plan.mirror is not None
     assert plan.counterpart_crop is not None
@@ -149,7 +154,7 @@ def _write_cpu(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tens
 
 def _run_cpu(images: Tensor, arguments: Sequence[Any]) -> tuple[Tensor, MixPlan]:
     drawn, crops = DrawArguments(*arguments[:_NUM_DRAWN]), _Crops(*arguments[_NUM_DRAWN:])
-    out = crops.empty(images)
+    out = empty_output_of((*images.shape[:2], crops.size[0], crops.size[1]), crops.dtype, crops.channels_last)
     plan = crops.draw(images, drawn)
     _write_cpu(images, out, drawn.shards, drawn.norm, plan)
     drawn.step()
@@ -209,7 +214,7 @@ def _crop_mix_store_plan_cuda(images: Tensor, *arguments: Any) -> tuple[Tensor, 
 
 def _crop_mix_plan_cpu(images: Tensor, counterparts: Tensor, norm: Tensor, *rest: Any) -> Tensor:
     *plan, size, dtype, channels_last = rest
-    out = empty_output(images, size[0], size[1], dtype, channels_last)
+    out = empty_output_of((*images.shape[:2], size[0], size[1]), dtype, channels_last)
     plan[0] = torch.where(plan[0] < counterparts.shape[0], plan[0], -1)  # the kernel does the same
     _write_cpu(images, out, [counterparts], norm, MixPlan(*plan))
     return out

@@ -1,29 +1,32 @@
 """Draw and mix on the CPU in compiled code: one pass over the pixels on torch's threads, without an operator of torch.
 
 An operator takes as long to start as to mix some ten thousand values, so `diffcore_gpu.ops.mix.cpu_torch` is bound by
-how many it calls; this is bound by memory. It needs numba (the extra "cpu") and mixes float32 and uint8 images, with
-the same result: the plan is the same bit for bit, and values are computed in float64 and rounded once.
+how many it calls; this is bound by memory. It needs numba (the extra "cpu") and gives the same result: the plan is the
+same bit for bit, and values are computed in float64 and rounded alike.
 """
 
 import ctypes
-import importlib
-import importlib.util
-import threading
-import warnings
 from collections.abc import Sequence
-from functools import cache
-from types import ModuleType
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+from diffcore_gpu.ops.runtime.numba_code import compiled, numba_module
 from diffcore_gpu.ops.runtime.openmp import run_on_threads
 from diffcore_gpu.plan import MixPlan, Pairs, check_index_range, check_labels
+from diffcore_gpu.plan.fields import PLAN
 
 CpuBackend: TypeAlias = Literal["numba", "torch"]
 
-_FUNCTIONS = {torch.float32: "mix_float", torch.uint8: "mix_byte"}
+_MODULE = "diffcore_gpu.ops.mix.numba_kernels"
+
+_FUNCTIONS = {
+    torch.float32: "mix_float",
+    torch.float16: "mix_half",
+    torch.bfloat16: "mix_bfloat",
+    torch.uint8: "mix_byte",
+}
 
 _VALUES_PER_THREAD = 1 << 16
 """A thread for each so many values: below, to wake another takes longer than it saves."""
@@ -32,21 +35,7 @@ _PIECES_PER_THREAD = 4
 """At the least: the more, the sooner all threads end."""
 
 _NUM_NEW = 17
-"""Arguments that are new in every call, the first of `cpu_kernels.Argument`."""
-
-_compiling = threading.Lock()
-
-
-@cache
-def _kernels() -> ModuleType | None:
-    """`diffcore_gpu.ops.mix.numba_kernels`; None without numba, or with one that cannot be imported, which is said."""
-    if importlib.util.find_spec("numba") is None:
-        return None
-    try:
-        return importlib.import_module("diffcore_gpu.ops.mix.numba_kernels")
-    except ImportError as error:  # numba refuses a NumPy that is newer than it knows
-        warnings.warn(f"numba cannot be imported, so images on the CPU are mixed more slowly: {error}", stacklevel=2)
-        return None
+"""Arguments that are new in every call, the first of `numba_kernels.Argument`."""
 
 
 def cpu_backend(dtype: torch.dtype) -> CpuBackend:
@@ -56,23 +45,10 @@ def cpu_backend(dtype: torch.dtype) -> CpuBackend:
         dtype: of the images.
 
     Returns:
-        "numba": one compiled pass over the pixels, for float32 and uint8 where numba is installed. "torch": some torch
-        operators for each image, in a multiple of the time; for float16 and bfloat16 always.
+        "numba": one compiled pass over the pixels, where numba is installed. "torch": some torch operators for each
+        image, in a multiple of the time.
     """
-    return "numba" if dtype in _FUNCTIONS and _kernels() is not None else "torch"
-
-
-@cache
-def _function(name: str) -> Any:
-    """A compiled function, which has an `address`. The first call on a machine compiles it, for some seconds."""
-    from numba import cfunc
-
-    source = getattr(_kernels(), name)
-    with _compiling:
-        try:
-            return cfunc("void(voidptr)", cache=True)(source)
-        except RuntimeError:  # there is no folder to keep it in: compiled anew in each process
-            return cfunc("void(voidptr)")(source)
+    return "numba" if dtype in _FUNCTIONS and numba_module(_MODULE) is not None else "torch"
 
 
 def _division(images: Tensor) -> tuple[int, int]:
@@ -89,7 +65,7 @@ def _division(images: Tensor) -> tuple[int, int]:
 def _new_arguments(
     images: Tensor, out: Tensor, lines: int, plan: Sequence[int], drawing: Sequence[int] = (0,) * 5
 ) -> list[int]:
-    """What is new in every call, in the order of `cpu_kernels.Argument`.
+    """What is new in every call, in the order of `numba_kernels.Argument`.
 
     Args:
         images: of the call.
@@ -124,11 +100,11 @@ def _same_arguments(
 
 def _run_mix(images: Tensor, arguments: int, threads: int) -> None:
     if images.numel():
-        run_on_threads(_function(_FUNCTIONS[images.dtype]).address, arguments, threads)
+        run_on_threads(compiled(_MODULE, _FUNCTIONS[images.dtype]).address, arguments, threads)
 
 
 def mix_compiled(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor, plan: MixPlan) -> None:
-    """`mix_cpu` for images of float32 or uint8."""
+    """`mix_cpu` in compiled code."""
     threads, lines = _division(images)
     fields = [field.contiguous() for field in (plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real)]
     new = _new_arguments(images, out, lines, [field.data_ptr() for field in fields])
@@ -140,7 +116,7 @@ def mix_compiled(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Te
 class CompiledMix:
     """Draws and mixes with one store and one setting: what is the same for every batch is laid out once.
 
-    Immutable, so threads and copies of a module share it. It holds addresses: pickled it becomes None.
+    Immutable, so threads share it. It holds addresses, so it is made anew and neither copied nor pickled.
 
     Args:
         image_shape: (C, H, W) of the images and of the rows.
@@ -181,12 +157,6 @@ class CompiledMix:
         self._template = bytes(self._layout(*values))
         self._num_bytes = len(self._template)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "CompiledMix":
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _none, ()
-
     def __call__(
         self,
         images: Tensor,
@@ -201,14 +171,14 @@ class CompiledMix:
         """Draw the plan of a batch, write the mixed batch, and advance the round.
 
         Args:
-            images: [B, C, H, W] float32 or uint8, contiguous or channels_last.
+            images: [B, C, H, W] of a dtype of `cpu_backend`, contiguous or channels_last.
             out: like images and of the same strides, or images itself.
             index: int64 [B].
             labels: int64 [B], to compare with those of the counterparts, or None.
             round: int64, one element.
             seed: 64-bit key; taken modulo 2⁶⁴.
             advance: whether to add one to the round.
-            plan: memory that the plan is written into, of `empty_plan`; None: it is not kept.
+            plan: memory that the plan is written into, of `PLAN.views`; None: it is not kept.
 
         Raises:
             ValueError: an index is outside the store, or a label is not that of its counterpart; nothing has changed.
@@ -217,20 +187,18 @@ class CompiledMix:
         threads, lines = _division(images)
         index = index.contiguous()
         labels = None if labels is None else labels.contiguous()
-        # One piece of memory for the arguments and, behind them, for a plan that nobody wants to see: row (8 bytes for
-        # each sample), box (16), λ (4), pixel and inside_real (1 each).
-        memory = bytearray(self._num_bytes + 30 * batch)
+        # One piece of memory for the arguments and, behind them, for a plan that nobody wants to see.
+        memory = bytearray(self._num_bytes + (PLAN.nbytes(batch) if plan is None else 0))
         memory[: self._num_bytes] = self._template
         arguments = self._layout.from_buffer(memory)
         address = ctypes.addressof(arguments)
         if plan is None:
-            row = address + self._num_bytes
-            fields = [row, row + 28 * batch, row + 24 * batch, row + 8 * batch, row + 29 * batch]
+            fields = PLAN.addresses(address + self._num_bytes, batch)
         else:
             fields = [field.data_ptr() for field in plan]
         drawing = (index.data_ptr(), 0 if labels is None else labels.data_ptr(), round.data_ptr(), advance, seed)
         arguments[:_NUM_NEW] = _new_arguments(images, out, lines, fields, drawing)  # type: ignore[assignment]
-        run_on_threads(_function("draw").address, address, 1)
+        run_on_threads(compiled(_MODULE, "draw").address, address, 1)
         if arguments[_NUM_NEW - 1]:
             rows = plan[0] if plan else torch.frombuffer(memory, dtype=torch.int64, count=batch, offset=self._num_bytes)
             check_index_range(index, self._num_samples)
@@ -238,7 +206,3 @@ class CompiledMix:
                 check_labels(index, labels, rows, self._row_label[rows.clamp(min=0)])
             raise AssertionError("The compiled draw refused a batch that torch does not.")
         _run_mix(images, address, threads)
-
-
-def _none() -> None:
-    """What a pickled `CompiledMix` becomes."""

@@ -1,8 +1,9 @@
-"""The mix on the CPU in torch operators, where `cpu_compiled` cannot do it: without numba, and for 16-bit images.
+"""The mix on the CPU in torch operators, where `cpu_numba` cannot do it: without numba.
 
 A few operations for each image, on blocks that the cache holds, each value written once. Values are computed in float64
-and rounded once, as in the reference. The operations work on whole images where these fit a block, since an operation
-takes as long to start as to convert twenty thousand values. Nothing of the size of the batch is allocated.
+and rounded, for 16-bit images by way of float32, since torch's conversion goes there. The operations work on whole
+images where these fit a block, since an operation takes as long to start as to convert twenty thousand values. Nothing
+of the size of the batch is allocated.
 """
 
 import threading

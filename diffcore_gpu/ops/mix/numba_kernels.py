@@ -2,25 +2,34 @@
 
 All take the address of an array of int64 that holds the arguments at the places named below; memory is passed as
 addresses too, so a call costs no more than one in C. They compute `diffcore_gpu.plan.draw`, bit for bit, and eqs. 6–8
-in float64, rounded once. numba keeps the compiled code on disk and compiles anew when this file changes, so everything
-that is compiled stands here; what comes from other files is fixed, since it defines the stream of random numbers.
+in float64, rounded to the type of the images. numba keeps the compiled code on disk and compiles anew when this file
+changes, so everything that is compiled stands here; what comes from other files is fixed: it defines the stream of
+random numbers, or is a primitive.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba import carray, njit, types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from diffcore_gpu.kernels.spec import (
+    GRID_BITS,
     PHILOX_KEY_STEPS,
     PHILOX_MULTIPLIERS,
     PHILOX_ROUNDS,
     STREAM_BOX,
     STREAM_CHOICE,
     TABLE_BITS,
+)
+from diffcore_gpu.ops.runtime.numba_primitives import (
+    from_bfloat16,
+    from_float16,
+    pointer,
+    take,
+    to_bfloat16,
+    to_float16,
 )
 from diffcore_gpu.plan.beta import GRID
 from diffcore_gpu.plan.draw import SAMPLE_MASK
@@ -80,27 +89,6 @@ _SHARDS = len(Argument)
 _NEXT_OFFSET = 8 * Argument.NEXT
 
 
-@intrinsic
-def _pointer(typing_context: Any, address: Any) -> Any:
-    """An address as a pointer, for `carray`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
-
-    return types.voidptr(types.int64), generate
-
-
-@intrinsic
-def _take(typing_context: Any, address: Any) -> Any:
-    """Add one to the int64 at an address, atomically, and return what it was before."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        counter = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "monotonic")
-
-    return types.int64(types.int64), generate
-
-
 # --- The plan ---------------------------------------------------------------------------------------------------------
 
 
@@ -119,7 +107,7 @@ def _philox(index: int, round: int, stream: int, key: int) -> tuple[int, int, in
 
 @njit
 def _below(word: int, threshold: int) -> bool:
-    return (word >> 8) < threshold
+    return (word >> (32 - GRID_BITS)) < threshold
 
 
 @njit
@@ -129,7 +117,7 @@ def _pick(word: int, count: int) -> int:
 
 @njit
 def _side(area: int, size: int) -> int:
-    root = np.sqrt(np.float32(area)) * np.float32(2.0**-12)
+    root = np.sqrt(np.float32(area)) * np.float32(2.0 ** -(GRID_BITS // 2))
     return min(max(int(np.float32(root * np.float32(size))), 1), size)
 
 
@@ -145,18 +133,18 @@ def draw(arguments: Any) -> None:
     a = carray(arguments, _SHARDS, np.int64)
     batch, num_samples, num_pairs = a[Argument.BATCH], a[Argument.NUM_SAMPLES], a[Argument.NUM_PAIRS]
     height, width, inside = a[Argument.HEIGHT], a[Argument.WIDTH], a[Argument.BOX_INSIDE] != 0
-    index = carray(_pointer(a[Argument.INDEX]), batch, np.int64)
-    labels = carray(_pointer(a[Argument.LABELS]), batch, np.int64)
-    pair_ptr = carray(_pointer(a[Argument.PAIR_PTR]), num_samples + 1, np.int64)
-    pair_row = carray(_pointer(a[Argument.PAIR_ROW]), num_pairs, np.int64)
-    row_label = carray(_pointer(a[Argument.ROW_LABEL]), a[Argument.NUM_ROWS], np.int64)
-    table = carray(_pointer(a[Argument.LAM_TABLE]), 1 << TABLE_BITS, np.float32)
-    rows = carray(_pointer(a[Argument.ROW]), batch, np.int64)
-    pixel = carray(_pointer(a[Argument.PIXEL]), batch, np.uint8)
-    lam = carray(_pointer(a[Argument.LAM]), batch, np.float32)
-    box = carray(_pointer(a[Argument.BOX]), (batch, 4), np.int32)
-    inside_real = carray(_pointer(a[Argument.INSIDE_REAL]), batch, np.uint8)
-    counter = carray(_pointer(a[Argument.ROUND]), 1, np.int64)
+    index = carray(pointer(a[Argument.INDEX]), batch, np.int64)
+    labels = carray(pointer(a[Argument.LABELS]), batch, np.int64)
+    pair_ptr = carray(pointer(a[Argument.PAIR_PTR]), num_samples + 1, np.int64)
+    pair_row = carray(pointer(a[Argument.PAIR_ROW]), num_pairs, np.int64)
+    row_label = carray(pointer(a[Argument.ROW_LABEL]), a[Argument.NUM_ROWS], np.int64)
+    table = carray(pointer(a[Argument.LAM_TABLE]), 1 << TABLE_BITS, np.float32)
+    rows = carray(pointer(a[Argument.ROW]), batch, np.int64)
+    pixel = carray(pointer(a[Argument.PIXEL]), batch, np.uint8)
+    lam = carray(pointer(a[Argument.LAM]), batch, np.float32)
+    box = carray(pointer(a[Argument.BOX]), (batch, 4), np.int32)
+    inside_real = carray(pointer(a[Argument.INSIDE_REAL]), batch, np.uint8)
+    counter = carray(pointer(a[Argument.ROUND]), 1, np.int64)
     for i in range(batch):
         mixed_word, pixel_word, lam_word, row_word = _philox(index[i], counter[0], STREAM_CHOICE, a[Argument.SEED])
         area_word, top_word, left_word, inside_word = _philox(index[i], counter[0], STREAM_BOX, a[Argument.SEED])
@@ -190,15 +178,57 @@ def draw(arguments: Any) -> None:
 # --- The values -------------------------------------------------------------------------------------------------------
 
 
+# Values of 16 bits are the integers of `numba_primitives`. They are computed in float64, rounded to float32 and then to
+# their own type, as torch does.
+
+
+def _wide(value: Any) -> Any:
+    """A value of the images as float64."""
+    raise NotImplementedError  # stands for the overload that the compiler takes
+
+
+@overload(_wide)
+def _overload_wide(value: Any) -> Callable[..., Any]:
+    def wide_half(value: Any) -> Any:
+        return np.float64(from_float16(value))
+
+    def wide_bfloat(value: Any) -> Any:
+        return np.float64(from_bfloat16(value))
+
+    def wide_float(value: Any) -> Any:
+        return np.float64(value)
+
+    return {types.uint16: wide_half, types.int16: wide_bfloat}.get(value, wide_float)
+
+
+def _rounded(value: Any, like: Any) -> Any:
+    """A float64 as a value of the images, of which `like` is one."""
+    raise NotImplementedError
+
+
+@overload(_rounded)
+def _overload_rounded(value: Any, like: Any) -> Callable[..., Any]:
+    def rounded_half(value: Any, like: Any) -> Any:
+        return to_float16(np.float32(value))
+
+    def rounded_bfloat(value: Any, like: Any) -> Any:
+        return to_bfloat16(np.float32(value))
+
+    def rounded_float(value: Any, like: Any) -> Any:
+        return np.float32(value)
+
+    return {types.uint16: rounded_half, types.int16: rounded_bfloat}.get(like, rounded_float)
+
+
 def _shown(g: Any, scale: Any, shift: Any, like: Any) -> Any:
     """A byte of the counterpart as a value of the images, of which `like` is one: g·scale + shift, or the byte."""
-    raise NotImplementedError  # stands for the overload that the compiler takes
+    raise NotImplementedError
 
 
 @overload(_shown)
 def _overload_shown(g: Any, scale: Any, shift: Any, like: Any) -> Callable[..., Any]:
     def shown_float(g: Any, scale: Any, shift: Any, like: Any) -> Any:
-        return np.float32(np.float64(g) * scale + shift)
+        return _rounded(np.float64(g) * scale + shift, like)
 
     def shown_byte(g: Any, scale: Any, shift: Any, like: Any) -> Any:
         return g
@@ -214,13 +244,13 @@ def _mixed(real: Any, g: Any, lam: Any, units: Any, scale: Any, shift: Any) -> A
 @overload(_mixed)
 def _overload_mixed(real: Any, g: Any, lam: Any, units: Any, scale: Any, shift: Any) -> Callable[..., Any]:
     def mixed_float(real: Any, g: Any, lam: Any, units: Any, scale: Any, shift: Any) -> Any:
-        return np.float32(np.float64(g) * scale + shift + lam * np.float64(real))
+        return _rounded(np.float64(g) * scale + shift + lam * _wide(real), real)
 
     def mixed_byte(real: Any, g: Any, lam: Any, units: Any, scale: Any, shift: Any) -> Any:
         # Every value fits 32 bits, which it has to say: numba computes in 64 otherwise. To nearest, ties to even.
         exact = np.uint32(np.uint32(units * np.uint32(real)) + np.uint32(np.uint32(GRID - units) * np.uint32(g)))
-        odd = np.uint32(exact >> np.uint32(24)) & np.uint32(1)
-        return np.uint8(np.uint32(exact + np.uint32(np.uint32((1 << 23) - 1) + odd)) >> np.uint32(24))
+        odd = np.uint32(exact >> np.uint32(GRID_BITS)) & np.uint32(1)
+        return np.uint8(np.uint32(exact + np.uint32(np.uint32(GRID // 2 - 1) + odd)) >> np.uint32(GRID_BITS))
 
     return mixed_byte if real == types.uint8 else mixed_float
 
@@ -411,21 +441,21 @@ def _work(arguments: Any, dtype: Any) -> None:
     head = carray(arguments, _SHARDS, np.int64)
     a = carray(arguments, _SHARDS + 2 * head[Argument.NUM_SHARDS], np.int64)
     batch, channels, height, width = a[Argument.BATCH], a[Argument.CHANNELS], a[Argument.HEIGHT], a[Argument.WIDTH]
-    rows = carray(_pointer(a[Argument.ROW]), batch, np.int64)
-    pixel = carray(_pointer(a[Argument.PIXEL]), batch, np.uint8)
-    lams = carray(_pointer(a[Argument.LAM]), batch, np.float32)
-    box = carray(_pointer(a[Argument.BOX]), (batch, 4), np.int32)
-    inside_real = carray(_pointer(a[Argument.INSIDE_REAL]), batch, np.uint8)
-    norm = carray(_pointer(a[Argument.NORM]), (channels, 4), np.float32)
+    rows = carray(pointer(a[Argument.ROW]), batch, np.int64)
+    pixel = carray(pointer(a[Argument.PIXEL]), batch, np.uint8)
+    lams = carray(pointer(a[Argument.LAM]), batch, np.float32)
+    box = carray(pointer(a[Argument.BOX]), (batch, 4), np.int32)
+    inside_real = carray(pointer(a[Argument.INSIDE_REAL]), batch, np.uint8)
+    norm = carray(pointer(a[Argument.NORM]), (channels, 4), np.float32)
     interleaved = a[Argument.INTERLEAVED] != 0
     in_place = a[Argument.IMAGES] == a[Argument.OUT]
     values = channels * height * width
-    images = carray(_pointer(a[Argument.IMAGES]), (batch, values), dtype)
-    outs = carray(_pointer(a[Argument.OUT]), (batch, values), dtype)
+    images = carray(pointer(a[Argument.IMAGES]), (batch, values), dtype)
+    outs = carray(pointer(a[Argument.OUT]), (batch, values), dtype)
     bands = (height + a[Argument.LINES] - 1) // a[Argument.LINES]
     counter = a.ctypes.data + _NEXT_OFFSET
     while True:
-        piece = _take(counter)
+        piece = take(counter)
         if piece >= batch * bands:
             return
         i, first = piece // bands, piece % bands * a[Argument.LINES]
@@ -437,7 +467,7 @@ def _work(arguments: Any, dtype: Any) -> None:
             continue
         shard = _shard_of(a, row)
         address = a[_SHARDS + 2 * shard] + (row - a[_SHARDS + 2 * shard + 1]) * values
-        generated = carray(_pointer(address), values, np.uint8)
+        generated = carray(pointer(address), values, np.uint8)
         if not pixel[i]:
             _patch_lines(
                 out, real, in_place, generated, norm, box[i], inside_real[i] != 0, interleaved, width, first, last
@@ -453,6 +483,16 @@ def _work(arguments: Any, dtype: Any) -> None:
 def mix_float(arguments: Any) -> None:
     """Mix float32 images; called by every thread."""
     _work(arguments, np.float32)
+
+
+def mix_half(arguments: Any) -> None:
+    """Mix float16 images; called by every thread."""
+    _work(arguments, np.uint16)
+
+
+def mix_bfloat(arguments: Any) -> None:
+    """Mix bfloat16 images; called by every thread."""
+    _work(arguments, np.int16)
 
 
 def mix_byte(arguments: Any) -> None:

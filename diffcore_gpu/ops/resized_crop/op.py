@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from diffcore_gpu.ops.crop_mix.cpu_numba import crops_compiled, resized_crop_compiled
 from diffcore_gpu.ops.mix.op import as_dense
 from diffcore_gpu.ops.resized_crop.reference import clip_crop
 from diffcore_gpu.ops.runtime.normalization import affine_on
+from diffcore_gpu.ops.runtime.output_cpu import empty_output_of
 
 OUTPUT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 
@@ -51,7 +53,10 @@ def _resized_crop_cpu(
     images: Tensor, crop: Tensor, mirror: Tensor, norm: Tensor, height: int, width: int, dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:  # fmt: skip
-    out = empty_output(images, height, width, dtype, channels_last)
+    out = empty_output_of((*images.shape[:2], height, width), dtype, channels_last)
+    if crops_compiled():
+        resized_crop_compiled(images, out, norm, crop, mirror)
+        return out
     boxes = clip_crop(crop, *images.shape[-2:])
     for sample, (box, flip) in enumerate(zip(boxes, mirror.tolist(), strict=True)):
         write_normalized(out[sample], resize(images[sample], box, (height, width), flip), norm)

@@ -32,6 +32,16 @@ def _take(nbytes: int) -> Tensor:
     return torch.empty(nbytes, dtype=torch.uint8)
 
 
+def _kept(nbytes: int) -> Tensor:
+    """uint8 memory of this size, which is kept for a later output when the last tensor on it is freed."""
+    with torch.inference_mode(False):  # the block outlives the mode of this call
+        block = _take(nbytes)
+    # torch holds the array as long as any tensor is on its memory, and drops it then.
+    array: np.ndarray[tuple[int], np.dtype[np.uint8]] = block.numpy()[:nbytes]
+    weakref.finalize(array, _free.append, block).atexit = False
+    return torch.from_numpy(array)
+
+
 def empty_output_like(images: Tensor) -> Tensor:
     """Uninitialized memory for a mixed batch.
 
@@ -45,9 +55,15 @@ def empty_output_like(images: Tensor) -> Tensor:
     nbytes = images.nbytes
     if nbytes < _KEPT_FROM:
         return torch.empty_like(images)
-    with torch.inference_mode(False):  # the block outlives the mode of this call
-        block = _take(nbytes)
-    # torch holds the array as long as any tensor is on its memory, and drops it then.
-    array: np.ndarray[tuple[int], np.dtype[np.uint8]] = block.numpy()[:nbytes]
-    weakref.finalize(array, _free.append, block).atexit = False
-    return torch.from_numpy(array).view(images.dtype).as_strided(images.shape, images.stride())
+    return _kept(nbytes).view(images.dtype).as_strided(images.shape, images.stride())
+
+
+def empty_output_of(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool) -> Tensor:
+    """`empty_output_like` for a batch of this shape (B, C, H, W), contiguous or channels_last."""
+    batch, channels, height, width = shape
+    nbytes = batch * channels * height * width * dtype.itemsize
+    if nbytes < _KEPT_FROM:
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        return torch.empty(shape, dtype=dtype, memory_format=memory_format)
+    memory = _kept(nbytes).view(dtype)
+    return memory.view(batch, height, width, channels).permute(0, 3, 1, 2) if channels_last else memory.view(shape)

@@ -178,11 +178,17 @@ PARTS: dict[str, list[dict[str, Any]]] = {
     "geometry": [
         {
             "batch": 8,
+            "dtype": "uint8",
+            "times": {"alone": {"torchvision": timing(2), "diffcore, crop and mix": timing(1)}},
+        },
+        {
+            "batch": 8,
+            "dtype": "bfloat16",
             "times": {
                 "alone": {"torchvision": timing(2), "diffcore, crop and mix": timing(1)},
                 "in a training step": {"torchvision": timing(10), "diffcore, crop and mix": timing(8)},
             },
-        }
+        },
     ],
     "residency": [{"batch": 8, "times": {"none": timing(10), "device": timing(10.1), "disk": timing(15)}}],
     "generation": [

@@ -151,7 +151,8 @@ def test_the_transform_alone() -> None:
     assert in_place["fastest peer, ms (p10–p90)"] == "timm cutmix batch: 2.00 (1.80–2.20)"
     assert in_place["ratio"] == "1.05 (noise)"
     assert rows("peers")[2]["batch"] == "16×3×224×224 float32 channels_last"
-    assert rows("geometry")[1]["overhead"] == "-20.0%"
+    assert [row["overhead"] for row in rows("geometry")] == ["–", "–", "+0.0%", "-20.0%"]
+    assert [row["batch"] for row in rows("geometry")[1:3]] == ["8 uint8", "8 bfloat16"]
     assert [row["overhead"] for row in rows("residency")] == ["+0.0%", "+1.0% (noise)", "+50.0%"]
     assert rows("bandwidth")[0]["default, of large copy"] == "0.81"
     assert rows("bandwidth")[0]["patch, of peak"] == "0.60"

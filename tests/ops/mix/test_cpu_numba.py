@@ -1,9 +1,7 @@
 """The compiled CPU path: the plan of `diffcore_gpu.plan.draw` and the images of the path in torch, bit for bit."""
 
-import copy
 import ctypes
 import dataclasses
-import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,12 +13,14 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason='numba is not installed; it is the extra "cpu"')
 
-from diffcore_gpu.ops.mix import cpu_numba as cpu_compiled
+from diffcore_gpu.ops.mix import cpu_numba
 from diffcore_gpu.ops.mix.cpu_numba import CompiledMix, cpu_backend, mix_compiled
 from diffcore_gpu.ops.mix.cpu_torch import mix_cpu
 from diffcore_gpu.ops.mix.numba_kernels import Argument
 from diffcore_gpu.ops.mix.reference import mix_reference
+from diffcore_gpu.ops.runtime import numba_code
 from diffcore_gpu.ops.runtime.normalization import affine_of
+from diffcore_gpu.ops.runtime.numba_code import compiled
 from diffcore_gpu.plan import BoxPlacement, MixPlan, Pairs, PlanConfig, draw_mix, draw_plan
 from diffcore_gpu.plan.beta import Beta
 from diffcore_gpu.plan.draw import SAMPLE_MASK
@@ -30,6 +30,7 @@ from tests.pairs import one_row_each, pairs_of_counts
 from tests.plan.test_numpy_and_torch import same
 from tests.ulp import ulps_apart
 
+DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.uint8]
 NORM = affine_of(MEAN[:3], STD[:3], 3)
 
 
@@ -68,7 +69,7 @@ def drawn_by_kernel(
     arguments = (ctypes.c_int64 * len(Argument))()
     for name, value in values.items():
         arguments[getattr(Argument, name)] = value
-    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(cpu_compiled._function("draw").address)(ctypes.addressof(arguments))
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(compiled(cpu_numba._MODULE, "draw").address)(ctypes.addressof(arguments))
     return MixPlan(*plan), bool(arguments[Argument.REFUSED])
 
 
@@ -96,7 +97,7 @@ def test_many_samples_equal_the_plan_of_torch(height: int, placement: BoxPlaceme
 @given(
     batch=st.integers(0, 6),
     shape=st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)),
-    is_float=st.booleans(),
+    dtype=st.sampled_from(DTYPES),
     channels_last=st.booleans(),
     inplace=st.booleans(),
     lam=st.sampled_from([0.0, 1.0, 0.5, (0.0, 1.0)]),
@@ -105,12 +106,12 @@ def test_many_samples_equal_the_plan_of_torch(height: int, placement: BoxPlaceme
 )
 @settings(max_examples=300, deadline=None)
 def test_equals_the_path_in_torch(
-    batch: int, shape: tuple[int, int, int], is_float: bool, channels_last: bool, inplace: bool, lam: object,
+    batch: int, shape: tuple[int, int, int], dtype: torch.dtype, channels_last: bool, inplace: bool, lam: object,
     cuts: list[int], seed: int,
 ) -> None:  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     channels, height, width = shape
-    images = random_images((batch, *shape), torch.float32 if is_float else torch.uint8, generator)
+    images = random_images((batch, *shape), dtype, generator)
     if channels_last:
         images = images.to(memory_format=torch.channels_last)
     rows = random_images((9, *shape), torch.uint8, generator)
@@ -125,12 +126,12 @@ def test_equals_the_path_in_torch(
     mix_compiled(images, out, shards, norm, plan)
     assert out.stride() == untouched.stride()
     # The torch path may fuse a product and a sum, so that one value in 2²⁹ or so is rounded to the other side.
-    assert ulps_apart(out, expected) <= int(is_float)
+    assert ulps_apart(out, expected) <= int(dtype == torch.float32)
     if not inplace:
         assert torch.equal(images, untouched)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("inplace", [False, True])
 @pytest.mark.parametrize("shape", [(3, 3, 250, 190), (40, 3, 61, 67), (2, 1, 3, 100_000)])
@@ -146,7 +147,7 @@ def test_any_number_of_threads_mixes_alike(
     expected = mix_reference(images, rows, plan, mean=MEAN[:channels], std=STD[:channels])
     out = images if inplace else torch.empty_like(images)
     mix_compiled(images, out, [rows], affine_of(MEAN[:channels], STD[:channels], channels), plan)
-    assert ulps_apart(out, expected) <= int(dtype == torch.float32)
+    assert ulps_apart(out, expected) <= int(dtype.is_floating_point)
 
 
 @any_box
@@ -177,13 +178,14 @@ def test_bytes_are_rounded_to_nearest_with_ties_to_even(real: int, generated: in
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 @pytest.mark.parametrize("lam", [0.0, 0.25, 1.0])
-def test_values_that_are_not_finite_stay_so_where_they_count(value: float, lam: float) -> None:
-    images = torch.full((1, 3, 8, 8), value)
+@pytest.mark.parametrize("dtype", DTYPES[:3])
+def test_values_that_are_not_finite_stay_so_where_they_count(value: float, lam: float, dtype: torch.dtype) -> None:
+    images = torch.full((1, 3, 8, 8), value, dtype=dtype)
     rows = torch.full((1, 3, 8, 8), 200, dtype=torch.uint8)
     plan = draw_plan(torch.arange(1), one_row_each(1), height=8, width=8, pixel_prob=1, lam=lam)
     out = torch.empty_like(images)
     mix_compiled(images, out, [rows], affine_of(None, None, 3), plan)
-    torch.testing.assert_close(out, images if lam else rows / 255, equal_nan=True)
+    torch.testing.assert_close(out, images if lam else (rows / 255).to(dtype), equal_nan=True)
 
 
 # Both.
@@ -260,15 +262,9 @@ def test_threads_mix_at_the_same_time(generator: torch.Generator) -> None:
             assert torch.equal(out, mixed(seed))
 
 
-def test_copies_share_it_and_pickles_leave_it_behind(generator: torch.Generator) -> None:
-    mix = compiled_mix([random_images((4, 3, 8, 8), torch.uint8, generator)], [1] * 4)
-    assert copy.deepcopy(mix) is mix
-    assert pickle.loads(pickle.dumps(mix)) is None
-
-
 def test_arguments_that_change_come_first() -> None:
-    assert Argument.CHANNELS == cpu_compiled._NUM_NEW
-    assert Argument.REFUSED == cpu_compiled._NUM_NEW - 1
+    assert Argument.CHANNELS == cpu_numba._NUM_NEW
+    assert Argument.REFUSED == cpu_numba._NUM_NEW - 1
 
 
 # What there is to compile with.
@@ -277,21 +273,20 @@ def test_arguments_that_change_come_first() -> None:
 @pytest.fixture
 def _forgotten() -> Iterator[None]:
     """Forget what was found and compiled, before and after."""
-    for cached in (cpu_compiled._kernels, cpu_compiled._function):
+    for cached in (numba_code.numba_module, numba_code.compiled):
         cached.cache_clear()
     yield
-    for cached in (cpu_compiled._kernels, cpu_compiled._function):
+    for cached in (numba_code.numba_module, numba_code.compiled):
         cached.cache_clear()
 
 
-def test_sixteen_bits_are_mixed_by_torch() -> None:
-    dtypes = torch.float32, torch.uint8, torch.float16, torch.bfloat16
-    assert [cpu_backend(dtype) for dtype in dtypes] == ["numba", "numba", "torch", "torch"]
+def test_every_dtype_is_mixed_by_compiled_code() -> None:
+    assert [cpu_backend(dtype) for dtype in DTYPES] == ["numba"] * 4
 
 
 @pytest.mark.usefixtures("_forgotten")
 def test_without_numba_torch_mixes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_compiled.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(numba_code.importlib.util, "find_spec", lambda name: None)
     assert cpu_backend(torch.float32) == "torch"
 
 
@@ -300,7 +295,7 @@ def test_a_numba_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatc
     def refuse(name: str) -> Any:
         raise ImportError("Numba needs NumPy 2.5 or less")
 
-    monkeypatch.setattr(cpu_compiled.importlib, "import_module", refuse)
+    monkeypatch.setattr(numba_code.importlib, "import_module", refuse)
     with pytest.warns(UserWarning, match=r"numba cannot be imported, .* more slowly: Numba needs NumPy 2\.5"):
         assert cpu_backend(torch.float32) == "torch"
 
@@ -311,7 +306,7 @@ def test_without_a_folder_to_keep_it_in_it_is_compiled_anew(monkeypatch: pytest.
 
     def refuse(signature: str, cache: bool = False) -> Any:
         if cache:
-            raise RuntimeError("cannot cache function 'draw': no locator available for file 'cpu_kernels.py'")
+            raise RuntimeError("cannot cache function 'draw': no locator available for file 'numba_kernels.py'")
         return compiler(signature)
 
     compiler = numba.cfunc

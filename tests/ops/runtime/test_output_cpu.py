@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffcore_gpu.ops.runtime import output_cpu
-from diffcore_gpu.ops.runtime.output_cpu import empty_output_like
+from diffcore_gpu.ops.runtime.output_cpu import empty_output_like, empty_output_of
 
 LARGE = (16, 3, 128, 128)
 
@@ -32,6 +32,21 @@ def test_like_the_images(shape: tuple[int, ...], dtype: torch.dtype, memory_form
     assert (out.shape, out.dtype, out.stride()) == (images.shape, images.dtype, images.stride())
     assert out.is_contiguous(memory_format=memory_format)
     assert torch.equal(out.fill_(1), torch.ones_like(images))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("shape", [LARGE, (70, 1, 128, 128), (0, 3, 8, 8), (2, 3, 5, 7)])
+def test_of_a_shape(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool) -> None:
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    expected = torch.empty(shape, dtype=dtype, memory_format=memory_format)
+    out = empty_output_of(shape, dtype, channels_last)
+    assert (out.shape, out.dtype, out.stride()) == (expected.shape, expected.dtype, expected.stride())
+    place = out.data_ptr()
+    assert torch.equal(out.fill_(1), torch.ones_like(expected))
+    del out
+    if expected.nbytes >= 1 << 20:
+        assert empty_output_of(shape, dtype, channels_last).data_ptr() == place
 
 
 def test_freed_memory_is_used_again() -> None:

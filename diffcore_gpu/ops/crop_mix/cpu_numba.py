@@ -1,0 +1,110 @@
+"""Crop, resize, mirror, normalize and mix on the CPU in compiled code, on torch's threads; it needs numba.
+
+torch resizes an image in some ten operators and reads it several times; `diffcore_gpu.ops.crop_mix.numba_kernels` makes
+each line of the output from the few lines of the source that it needs, in memory that the cache holds.
+"""
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffcore_gpu.ops.runtime.numba_code import compiled, numba_module
+from diffcore_gpu.ops.runtime.openmp import run_on_threads
+from diffcore_gpu.plan import MixPlan
+
+_MODULE = "diffcore_gpu.ops.crop_mix.numba_kernels"
+
+_FUNCTIONS = {
+    torch.float32: "crop_float",
+    torch.float16: "crop_half",
+    torch.bfloat16: "crop_bfloat",
+    torch.uint8: "crop_byte",
+}
+
+_VALUES_PER_THREAD = 1 << 14
+"""A thread for each so many values of the output: below, to wake another takes longer than it saves."""
+
+_PIECES_PER_THREAD = 4
+"""At the least: the more, the sooner all threads end."""
+
+
+def crops_compiled() -> bool:
+    """Whether numba is there to crop with; without it torch operators do it, in a multiple of the time."""
+    return numba_module(_MODULE) is not None
+
+
+def _addresses(row: Tensor, shards: Sequence[Tensor]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Where the rows of a plan lie in memory, as int64 [B]; 0 for a row of −1."""
+    rows = row.numpy()
+    addresses = np.zeros(rows.shape, dtype=np.int64)
+    start = 0
+    for shard in shards:
+        held = (rows >= start) & (rows < start + shard.shape[0])
+        addresses[held] = shard.data_ptr() + (rows[held] - start) * shard.stride(0)
+        start += shard.shape[0]
+    return addresses
+
+
+def crop_mix_compiled(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor, plan: MixPlan) -> None:
+    """Crop, resize and mirror both images of each sample, mix them by eqs. 6–8, normalize and write.
+
+    Args:
+        images: uint8 [B, C, H, W], contiguous or channels_last.
+        out: [B, C, h, w] float32, float16, bfloat16 or uint8 (not normalized), contiguous or channels_last.
+        shards: contiguous uint8 [n_i, C, H', W'] each; the rows of the plan count through them.
+        norm: float32 [2, C, 4] of `affine_of`.
+        plan: the plan of the batch with its crops, on the CPU.
+    """
+    assert plan.crop is not None
+    assert plan.mirror is not None
+    assert plan.counterpart_crop is not None
+    assert plan.counterpart_mirror is not None
+    _crop(
+        images, out, norm, plan.crop, plan.mirror, _addresses(plan.row, shards),
+        (shards[0] if shards else images).shape[-2:],
+        (plan.counterpart_crop, plan.counterpart_mirror, plan.pixel, plan.lam, plan.box, plan.inside_real),
+    )  # fmt: skip
+
+
+def resized_crop_compiled(images: Tensor, out: Tensor, norm: Tensor, crop: Tensor, mirror: Tensor) -> None:
+    """Crop, resize and mirror each image, normalize and write.
+
+    Args:
+        images: as in `crop_mix_compiled`.
+        out: likewise.
+        norm: likewise.
+        crop: int32 [B, 4].
+        mirror: bool [B].
+    """
+    none = np.zeros(images.shape[0], dtype=np.int64)
+    _crop(images, out, norm, crop, mirror, none, images.shape[-2:], ())
+
+
+def _crop(
+    images: Tensor, out: Tensor, norm: Tensor, crop: Tensor, mirror: Tensor,
+    counterparts: np.ndarray[tuple[int], np.dtype[np.int64]], counterpart_size: Sequence[int], mix: Sequence[Tensor],
+) -> None:  # fmt: skip
+    """Lay out the arguments and run; `mix`: what mixed samples alone read, in the order of `Argument`, or ()."""
+    if not out.numel():
+        return
+    kernels = numba_module(_MODULE)
+    assert kernels is not None
+    batch, channels, height, width = out.shape
+    threads = min(torch.get_num_threads(), 1 + out.numel() // _VALUES_PER_THREAD)
+    pieces = threads * _PIECES_PER_THREAD
+    lines = max(1, height * batch // pieces) if threads > 1 and batch < pieces else height
+    source_height, source_width = (max(sides) for sides in zip(images.shape[-2:], counterpart_size, strict=True))
+    held = [field.contiguous() for field in (crop, mirror, *mix)]  # as long as their addresses are used
+    crop_at, mirror_at, *mix_at = (field.data_ptr() for field in held)
+    size = kernels.layout(height, width, source_height, source_width, channels).size
+    scratch = torch.empty(threads * size + 64, dtype=torch.uint8)  # aligned to lines of the cache
+    values = [
+        batch, channels, height, width, lines, out.data_ptr(), not out.is_contiguous(), norm.data_ptr(), 0, 0,
+        (scratch.data_ptr() + 63) // 64 * 64, images.data_ptr(), not images.is_contiguous(), *images.shape[-2:],
+        crop_at, mirror_at, counterparts.ctypes.data, *counterpart_size, *(mix_at or [0] * 6),
+    ]  # fmt: skip
+    arguments = (ctypes.c_int64 * len(values))(*values)
+    run_on_threads(compiled(_MODULE, _FUNCTIONS[out.dtype]).address, ctypes.addressof(arguments), threads)
