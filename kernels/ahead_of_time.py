@@ -56,12 +56,13 @@ _WARPS = {
     "crop_mix_plan": CROP_MIX_WARPS,
 }
 _POINTERS = {
-    "index": "i64", "labels": "i64", "store": "u8", "pair_ptr": "i64", "pair_row": "i64", "row_label": "i64",
-    "round": "i64", "lam_table": "fp32", "side_table": "fp32", "norm": "fp32", "status": "i32",
+    "index": "i64", "labels": "i64", "round": "i64", "status": "i32", "constants": "i64", "plan": "u8",
+    "store": "u8", "norm": "fp32",
     "plan_row": "i64", "plan_pixel": "u1", "plan_lam": "fp32", "plan_box": "i32", "plan_inside_real": "u1",
     "crop": "i32", "mirror": "u1", "plan_crop": "i32", "plan_mirror": "u1", "plan_counterpart_crop": "i32",
     "plan_counterpart_mirror": "u1",
 }  # fmt: skip
+_PLACES = (0, 8, 9, 13, 29, 30, 46, 47, 63)
 
 
 @dataclass(frozen=True)
@@ -100,19 +101,25 @@ def specialize(kernel: str, dtype: str, planar: bool, size: tuple[int, int] = (2
     function = KERNELS[kernel]
     pointers = {**_POINTERS, "images": dtype, "out": dtype}
     constants = {
-        "C": 3, "INPLACE": False, "CHECK_LABELS": True, "LAM_TABLE": False, "BOX_INSIDE": False, "BEST_ROW": False,
-        "WRITE_PLAN": False, "SAME_CROP": False, "PLANAR": planar, "PLANAR_IN": True, "PLANAR_OUT": planar,
+        "C": 3, "INPLACE": False, "ADVANCE": True, "CHECK_LABELS": False, "LAM_TABLE": False, "BOX_INSIDE": False,
+        "BEST_ROW": False, "WRITE_PLAN": False, "PLACES": (), "SAME_CROP": False, "THREADS": 32 * _WARPS[kernel],
+        "PLANAR": planar, "PLANAR_IN": True, "PLANAR_OUT": planar,
     }  # fmt: skip
     if "OUT_H" in function.arg_names:
         pointers["images"] = "u8"
         raw = 256
-        sizes = {"H": raw, "W": raw, "STORE_H": raw, "STORE_W": raw, "OUT_H": size[0], "OUT_W": size[1]}
+        sizes = {
+            "H": raw, "W": raw, "STORE_H": raw, "STORE_W": raw, "OUT_H": size[0], "OUT_W": size[1],
+            "STORE_PLANAR": True, "CENTRAL": (0, 0, raw, raw), "COUNTERPART_CENTRAL": (0, 0, raw, raw),
+        }  # fmt: skip
         fused = kernel != "resized_crop"
         tiles = {"BLOCK": CROP_MIX_BLOCK if fused else CROP_BLOCK, "STEPS": CROP_MIX_STEPS}
     else:
-        sizes = {"H": size[0], "W": size[1]}
+        sizes = {"H": size[0], "W": size[1], "STORE_PLANAR": planar}
         tiles = {"BLOCK": BLOCK}
     constants = {**constants, **sizes, **tiles, **other}
+    if constants["WRITE_PLAN"]:
+        constants["PLACES"] = _PLACES if "OUT_H" in function.arg_names else _PLACES[:5]
     constants = {name: value for name, value in constants.items() if name in function.arg_names}
     signature, attributes = {}, {}
     for position, name in enumerate(function.arg_names):
@@ -123,7 +130,7 @@ def specialize(kernel: str, dtype: str, planar: bool, size: tuple[int, int] = (2
             if not function.params[position].do_not_specialize:
                 attributes[(position,)] = [["tt.divisibility", 16]]
         else:
-            signature[name] = "i64" if name == "seed" else "i32"
+            signature[name] = "i32"
     return ASTSource(function, signature, constants, attributes)
 
 

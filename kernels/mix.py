@@ -18,14 +18,24 @@ images mix in integers, exactly, since λ is a multiple of 2⁻²⁴.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .plan import count_wrong, draw_mix, read_box, write_mix
+from .plan import (
+    AT_NORM,
+    address_in,
+    advance_round,
+    count_wrong,
+    draw_mix,
+    read_box,
+    store_in,
+    take_ticket,
+    write_mix,
+)
 from .specialization import batch_kernel
 
 GROUP = tl.constexpr(16)
@@ -95,12 +105,12 @@ def _blend_uint8(real, generated, lam):
 @triton.jit
 def _pixel_tile(
     images, out, store, norm, lam, offsets, store_offsets, channel, valid,
-    C: tl.constexpr, SIZE: tl.constexpr, PLANAR: tl.constexpr,
+    C: tl.constexpr, SIZE: tl.constexpr, PLANAR: tl.constexpr, STORE_PLANAR: tl.constexpr,
 ):  # fmt: skip
     """Eq. 6 for one tile of one sample; the pointers are those of the sample."""
     HALF: tl.constexpr = images.dtype.element_ty.primitive_bitwidth == 16
     for c in tl.static_range(C if PLANAR else 1):
-        generated = tl.load(store + c * SIZE + store_offsets, mask=valid, other=0)
+        generated = tl.load(store + c * (SIZE if STORE_PLANAR else 1) + store_offsets, mask=valid, other=0)
         real = tl.load(images + c * SIZE + offsets, mask=valid, other=0)
         if images.dtype.element_ty == tl.uint8:
             mixed = _blend_uint8(real, generated, lam)
@@ -113,7 +123,8 @@ def _pixel_tile(
 @triton.jit
 def _patch_tile(
     images, out, store, norm, top, left, bottom, right, inside_real, offsets, store_offsets, channel, valid,
-    C: tl.constexpr, SIZE: tl.constexpr, W: tl.constexpr, PLANAR: tl.constexpr, INPLACE: tl.constexpr,
+    C: tl.constexpr, SIZE: tl.constexpr, W: tl.constexpr, PLANAR: tl.constexpr, STORE_PLANAR: tl.constexpr,
+    INPLACE: tl.constexpr,
 ):  # fmt: skip
     """Eq. 7 likewise; `inside_real` is 0 or 1."""
     STEP: tl.constexpr = 1 if PLANAR else C
@@ -138,7 +149,7 @@ def _patch_tile(
     need_generated = (((any_inside & (1 - inside_real)) | (any_outside & inside_real)) > 0) & valid
     HALF: tl.constexpr = images.dtype.element_ty.primitive_bitwidth == 16
     for c in tl.static_range(C if PLANAR else 1):
-        shown = tl.load(store + c * SIZE + store_offsets, mask=need_generated, other=0)
+        shown = tl.load(store + c * (SIZE if STORE_PLANAR else 1) + store_offsets, mask=need_generated, other=0)
         if images.dtype.element_ty != tl.uint8:
             high, low = _normalize(shown.to(tl.float32), norm, c, channel, C, PLANAR, HALF)
             shown = (high + low).to(out.dtype.element_ty)
@@ -153,18 +164,18 @@ def _patch_tile(
 def _mix_tile(
     images, out, store, norm, row, pixel, lam, top, left, bottom, right, inside_real, sample, tile,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, BLOCK: tl.constexpr,
-    PLANAR: tl.constexpr, INPLACE: tl.constexpr,
+    PLANAR: tl.constexpr, STORE_PLANAR: tl.constexpr, INPLACE: tl.constexpr,
 ):  # fmt: skip
     """Write one tile of one sample."""
     SIZE: tl.constexpr = H * W
     offsets = tile * BLOCK + tl.arange(0, BLOCK)
     if PLANAR:
         channel = 0
-        store_offsets = offsets
+        store_offsets = offsets if STORE_PLANAR else offsets * C
         valid = offsets < SIZE
     else:
         channel = offsets % C
-        store_offsets = channel * SIZE + offsets // C
+        store_offsets = (channel * SIZE + offsets // C) if STORE_PLANAR else offsets
         valid = offsets < C * SIZE
     images += sample.to(tl.int64) * (C * SIZE)
     out += sample.to(tl.int64) * (C * SIZE)
@@ -176,7 +187,7 @@ def _mix_tile(
         store += row * (C * SIZE)
         if pixel & (lam > 0.0) & (lam < 1.0):
             _pixel_tile(
-                images, out, store, norm, lam, offsets, store_offsets, channel, valid, C, SIZE, PLANAR
+                images, out, store, norm, lam, offsets, store_offsets, channel, valid, C, SIZE, PLANAR, STORE_PLANAR
             )  # fmt: skip
         else:
             # Pixel-wise with λ = 0 or 1 shows one image alone: everything outside an empty box.
@@ -185,46 +196,51 @@ def _mix_tile(
             inside_real = tl.where(pixel, (lam == 0.0).to(tl.int32), inside_real)
             _patch_tile(
                 images, out, store, norm, top, left, bottom, right, inside_real, offsets, store_offsets, channel, valid,
-                C, SIZE, W, PLANAR, INPLACE,
+                C, SIZE, W, PLANAR, STORE_PLANAR, INPLACE,
             )  # fmt: skip
 
 
 @batch_kernel
 def mix_store_kernel(
-    images, out, index, labels, store, pair_ptr, pair_row, row_label, round, lam_table, norm, status,
-    plan_row, plan_pixel, plan_lam, plan_box, plan_inside_real,
-    num_samples, num_rows, seed, mixed_below, pixel_below, real_patch_below, lam_low, lam_span, area_low, area_span,
-    C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, BLOCK: tl.constexpr,
-    PLANAR: tl.constexpr, INPLACE: tl.constexpr, CHECK_LABELS: tl.constexpr, LAM_TABLE: tl.constexpr,
-    BOX_INSIDE: tl.constexpr, BEST_ROW: tl.constexpr, WRITE_PLAN: tl.constexpr,
+    images, out, index, labels, round, status, constants, plan,
+    C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, BLOCK: tl.constexpr, THREADS: tl.constexpr,
+    PLANAR: tl.constexpr, STORE_PLANAR: tl.constexpr, INPLACE: tl.constexpr, ADVANCE: tl.constexpr,
+    CHECK_LABELS: tl.constexpr, LAM_TABLE: tl.constexpr, BOX_INSIDE: tl.constexpr, BEST_ROW: tl.constexpr,
+    WRITE_PLAN: tl.constexpr, PLACES: tl.constexpr,
 ):  # fmt: skip
     """Draw the plan of a sample and mix one tile of it; grid: samples × tiles of a sample."""
     TILES: tl.constexpr = ((H * W if PLANAR else C * H * W) + BLOCK - 1) // BLOCK
     sample = tl.program_id(0) // TILES
     tile = tl.program_id(0) % TILES
+    sample_index = tl.load(index + sample)
+    this_round = tl.load(round)
+    if ADVANCE:
+        ticket = take_ticket(status, this_round, THREADS)
     row, pixel, lam, top, left, bottom, right, inside_real, unknown_index, unknown_row, wrong_label = draw_mix(
-        sample, index, labels, pair_ptr, pair_row, row_label, round, lam_table, num_samples, num_rows, seed,
-        mixed_below, pixel_below, real_patch_below, lam_low, lam_span, area_low, area_span,
-        H, W, CHECK_LABELS, LAM_TABLE, BOX_INSIDE, BEST_ROW,
-    )  # fmt: skip
+        sample, sample_index, this_round, labels, constants, H, W, CHECK_LABELS, LAM_TABLE, BOX_INSIDE, BEST_ROW
+    )
     if tile == 0:
         count_wrong(status, unknown_index, unknown_row, wrong_label)
         if WRITE_PLAN:
             write_mix(
-                sample, plan_row, plan_pixel, plan_lam, plan_box, plan_inside_real,
-                row, pixel, lam, top, left, bottom, right, inside_real,
+                plan, tl.num_programs(0) // TILES, sample,
+                row, pixel, lam, top, left, bottom, right, inside_real, PLACES,
             )  # fmt: skip
+    store = store_in(constants)
+    norm = address_in(constants, AT_NORM, tl.float32)
     _mix_tile(
         images, out, store, norm, row, pixel, lam, top, left, bottom, right, inside_real, sample, tile,
-        C, H, W, BLOCK, PLANAR, INPLACE,
+        C, H, W, BLOCK, PLANAR, STORE_PLANAR, INPLACE,
     )  # fmt: skip
+    if ADVANCE:
+        advance_round(round, this_round, status, ticket, THREADS)
 
 
 @batch_kernel
 def mix_plan_kernel(
     images, out, store, norm, plan_row, plan_pixel, plan_lam, plan_box, plan_inside_real, num_rows,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, BLOCK: tl.constexpr,
-    PLANAR: tl.constexpr, INPLACE: tl.constexpr,
+    PLANAR: tl.constexpr, STORE_PLANAR: tl.constexpr, INPLACE: tl.constexpr,
 ):  # fmt: skip
     """Mix one tile of a sample by a plan that is given; grid: samples × tiles of a sample."""
     TILES: tl.constexpr = ((H * W if PLANAR else C * H * W) + BLOCK - 1) // BLOCK
@@ -235,16 +251,28 @@ def mix_plan_kernel(
         images, out, store, norm, tl.where(row < num_rows, row, -1),
         tl.load(plan_pixel + sample).to(tl.int1), tl.load(plan_lam + sample), top, left, bottom, right,
         tl.load(plan_inside_real + sample).to(tl.int32), sample, tl.program_id(0) % TILES,
-        C, H, W, BLOCK, PLANAR, INPLACE,
+        C, H, W, BLOCK, PLANAR, STORE_PLANAR, INPLACE,
     )  # fmt: skip
+
+
+def is_planar(tensor: Tensor, name: str = "images") -> bool:
+    """Whether a batch is contiguous; False: channels_last. Any other strides raise ValueError."""
+    if tensor.is_contiguous():
+        return True
+    if not tensor.is_contiguous(memory_format=torch.channels_last):
+        raise ValueError(f"{name} must be contiguous or channels_last, got strides {tensor.stride()}.")
+    return False
+
+
+def threads_of(warps: int) -> int:
+    """Threads of a program."""
+    return warps * (64 if torch.version.hip else 32)
 
 
 def _launch_options(images: Tensor, out: Tensor) -> tuple[tuple[int], dict[str, int | bool]]:
     """The grid, and the constants that the kernel is compiled for."""
     batch, channels, height, width = images.shape
-    planar = images.is_contiguous()
-    if not planar and not images.is_contiguous(memory_format=torch.channels_last):
-        raise ValueError(f"images must be contiguous or channels_last, got strides {images.stride()}.")
+    planar = is_planar(images)
     tiles = triton.cdiv(height * width * (1 if planar else channels), BLOCK)
     return (batch * tiles,), {
         "C": channels,
@@ -259,68 +287,90 @@ def _launch_options(images: Tensor, out: Tensor) -> tuple[tuple[int], dict[str, 
 
 
 class Drawn(NamedTuple):
-    """What the plan of a batch is drawn from, beside the settings.
+    """What the plan of a batch is drawn from.
 
     Attributes:
-        indices: int64 [B], dataset indices.
-        labels: int64 [B], to compare with the labels of the rows, or None.
-        pair_ptr: int64 [num_samples + 1].
-        pair_row: int64 [num_pairs].
-        row_label: int64 [num_rows]; not read where `labels` is None.
+        index: int64 [B], contiguous, B above 0. The lower `spec.SAMPLE_BITS` bits are the dataset index, those above
+            say how often the sample was drawn before in this round.
+        labels: int64 [B], contiguous, to compare with the labels of the rows, or None.
         round: int64, one element.
-        lam_table: float32 [65536] quantiles of λ, or None where λ is uniform.
-        status: int32 [3], raised by the numbers of unknown indices, of unknown rows and of wrong labels.
-        seed: 64-bit key, as a signed integer.
-        parameters: the integers of the plan's `DrawParameters`.
+        status: int32 [4], raised by the numbers of unknown indices, of unknown rows and of wrong labels; the last is 0
+            between launches.
+        constants: int64 in the order of `spec.CONSTANTS`; the store's address is divisible by 16.
+        advance: add one to `round` when every program has read it.
+        lam_table: λ is drawn from the table among the constants; False: it is uniform.
+        box_inside: boxes are drawn where they fit whole; False: they are clipped.
+        best_row: a sample takes its first row; False: any of its rows.
+        store_planar: the store is contiguous; False: channels_last.
     """
 
-    indices: Tensor
+    index: Tensor
     labels: Tensor | None
-    pair_ptr: Tensor
-    pair_row: Tensor
-    row_label: Tensor
     round: Tensor
-    lam_table: Tensor | None
     status: Tensor
-    seed: int
-    parameters: Sequence[int]
+    constants: Tensor
+    advance: bool
+    lam_table: bool
+    box_inside: bool
+    best_row: bool
+    store_planar: bool
+
+    def arguments(self, plan: Tensor | None) -> tuple[Tensor, ...]:
+        """The arguments of a kernel that draws, after images and output."""
+        labels = self.index if self.labels is None else self.labels
+        return self.index, labels, self.round, self.status, self.constants, self.status if plan is None else plan
 
     def flags(self) -> dict[str, bool]:
         """The constants that a kernel which draws is compiled for."""
-        *_, box_inside, best_row = self.parameters
         return {
+            "ADVANCE": self.advance,
             "CHECK_LABELS": self.labels is not None,
-            "LAM_TABLE": self.lam_table is not None,
-            "BOX_INSIDE": bool(box_inside),
-            "BEST_ROW": bool(best_row),
+            "LAM_TABLE": self.lam_table,
+            "BOX_INSIDE": self.box_inside,
+            "BEST_ROW": self.best_row,
+            "STORE_PLANAR": self.store_planar,
         }
 
 
 def launch_mix_store(
-    images: Tensor, out: Tensor, store: Tensor, norm: Tensor, drawn: Drawn, plan: Sequence[Tensor] | None = None
-) -> None:
+    images: Tensor, out: Tensor, drawn: Drawn, plan: Tensor | None = None, places: Sequence[int] = ()
+) -> Any:
     """Draw the plan of every sample and write the mixed batch, in one launch on the current stream.
 
     Args:
-        images: [B, C, H, W] uint8, float16, bfloat16 or float32, contiguous or channels_last.
+        images: [B, C, H, W] uint8, float16, bfloat16 or float32, contiguous or channels_last, B above 0.
         out: like images and of the same strides, or images itself.
-        store: uint8 [num_rows, C, H, W], contiguous.
-        norm: float32 [2, C, 4], scale and shift of the counterparts as (high, low) pairs; first for float32 images,
-            then for 16-bit images, with the highs rounded so that g·scale + shift is exact for every byte g.
-        drawn: what the plan is drawn from.
-        plan: five tensors to write the plan into, in the order and types of `MixPlan`, or None.
+        drawn: what the plan is drawn from; its store has rows of C × H × W bytes.
+        plan: uint8, to write the fields row (int64), pixel (bool), lam (float32), box (int32 × 4) and inside_real
+            (bool) into, one after another, or None. Its address is divisible by 16.
+        places: for each field of `plan` the bytes per sample before it: field k begins at byte places[k] · B, with B
+            rounded up to a multiple of 16.
+
+    Returns:
+        The compiled kernel that was launched, or None in Triton's interpreter.
     """
-    d = drawn
     grid, options = _launch_options(images, out)
-    mix_store_kernel[grid](
-        images, out, d.indices, d.indices if d.labels is None else d.labels, store, d.pair_ptr, d.pair_row, d.row_label,
-        d.round, d.round if d.lam_table is None else d.lam_table, norm, d.status, *(plan or (d.status,) * 5),
-        d.pair_ptr.shape[0] - 1, store.shape[0], d.seed, *d.parameters[:-2],
-        **d.flags(), WRITE_PLAN=plan is not None, **options,
+    return mix_store_kernel[grid](
+        images, out, *drawn.arguments(plan), THREADS=threads_of(NUM_WARPS), **drawn.flags(),
+        WRITE_PLAN=plan is not None, PLACES=tuple(places), **options,
     )  # fmt: skip
 
 
-def launch_mix_plan(images: Tensor, out: Tensor, store: Tensor, norm: Tensor, plan: Sequence[Tensor]) -> None:
-    """Write the batch that is mixed by a given plan, in one launch; arguments as in `launch_mix_store`."""
+def launch_mix_plan(images: Tensor, out: Tensor, store: Tensor, norm: Tensor, plan: Sequence[Tensor]) -> Any:
+    """Write the batch that is mixed by a given plan, in one launch.
+
+    Args:
+        images: as in `launch_mix_store`.
+        out: as in `launch_mix_store`.
+        store: uint8 [num_rows, C, H, W], contiguous or channels_last.
+        norm: float32 [2, C, 4], scale and shift of the counterparts as (high, low) pairs; first for float32 images,
+            then for 16-bit images, with the highs rounded so that g·scale + shift is exact for every byte g.
+        plan: row, pixel, lam, box and inside_real of `MixPlan`.
+
+    Returns:
+        The compiled kernel that was launched, or None in Triton's interpreter.
+    """
     grid, options = _launch_options(images, out)
-    mix_plan_kernel[grid](images, out, store, norm, *plan, store.shape[0], **options)
+    return mix_plan_kernel[grid](
+        images, out, store, norm, *plan, store.shape[0], STORE_PLANAR=is_planar(store, "store"), **options
+    )

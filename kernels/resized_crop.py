@@ -6,11 +6,11 @@ from the first-level cache; a program takes BLOCK neighbouring pixels of one sam
 weights of a tap are worked out once for all channels.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from .mix import is_planar
 from .plan import read_box
 from .resample import clip_box, resample, taps_of, write_channels
 from .specialization import batch_kernel
@@ -51,15 +51,6 @@ def resized_crop_kernel(
         )  # fmt: skip
 
 
-def is_planar(tensor: Tensor) -> bool:
-    """Whether a batch is contiguous; False: channels_last. Any other strides raise ValueError."""
-    if tensor.is_contiguous():
-        return True
-    if not tensor.is_contiguous(memory_format=torch.channels_last):
-        raise ValueError(f"images must be contiguous or channels_last, got strides {tensor.stride()}.")
-    return False
-
-
 def launch_resized_crop(images: Tensor, out: Tensor, crop: Tensor, mirror: Tensor, norm: Tensor) -> None:
     """Write the resized crops, in one launch on the current stream.
 
@@ -74,6 +65,6 @@ def launch_resized_crop(images: Tensor, out: Tensor, crop: Tensor, mirror: Tenso
     out_height, out_width = out.shape[-2:]
     resized_crop_kernel[(batch * triton.cdiv(out_height * out_width, CROP_BLOCK),)](
         images, out, crop, mirror, norm, C=channels, H=height, W=width, OUT_H=out_height, OUT_W=out_width,
-        BLOCK=CROP_BLOCK, PLANAR_IN=is_planar(images), PLANAR_OUT=is_planar(out),
+        BLOCK=CROP_BLOCK, PLANAR_IN=is_planar(images), PLANAR_OUT=is_planar(out, "out"),
         num_warps=CROP_WARPS, enable_fp_fusion=False,
     )  # fmt: skip

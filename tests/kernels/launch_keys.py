@@ -14,10 +14,8 @@ from torch import Tensor
 from triton.compiler import make_backend
 from triton.runtime.jit import create_function_from_signature
 
-from diffcore_gpu.crops import RandomResizedCropMirror
-from diffcore_gpu.kernels import crop_mix, mix, resized_crop
+from diffcore_gpu.kernels import crop_mix, mix, resized_crop, spec
 from diffcore_gpu.kernels.ahead_of_time import KERNELS, TARGETS, specialize
-from diffcore_gpu.plan import PlanConfig
 
 BACKEND = make_backend(TARGETS["sm_90"])
 # (batch, elements by which all that is small lies beside an aligned address)
@@ -50,25 +48,29 @@ def launches(batch: int, at: int) -> Iterator[tuple[str, Callable[[], None]]]:
     images, store = torch.zeros(batch, 3, 224, 224), torch.zeros(batch, 3, 224, 224, dtype=torch.uint8)
     raw, rows = (torch.zeros(batch, 3, 256, 256, dtype=torch.uint8) for _ in range(2))
     norm = small(torch.float32, 2, 3, 4)
-    crop = RandomResizedCropMirror((224, 224))
     drawn = mix.Drawn(
-        indices=integers(batch), labels=integers(batch), pair_ptr=integers(batch + 1), pair_row=integers(batch),
-        row_label=integers(batch), round=integers(1), lam_table=small(torch.float32, 65536),
-        status=small(torch.int32, 3), seed=2**40, parameters=list(PlanConfig().parameters()),
+        index=integers(batch), labels=None, round=integers(1), status=small(torch.int32, 4),
+        constants=integers(len(spec.CONSTANTS)), advance=True, lam_table=False, box_inside=False, best_row=False,
+        store_planar=True,
     )  # fmt: skip
-    central = 0, 0, batch, 16
-    crops = crop_mix.DrawnCrops(small(torch.float32, 2, 65536), crop.parameters(), central, central, same=False)
+    crops = crop_mix.DrawnCrops((0, 0, 256, 256), (0, 0, 256, 256), same=False)
     plan = [
         integers(batch), small(torch.bool, batch), small(torch.float32, batch), small(torch.int32, batch, 4),
         small(torch.bool, batch),
     ]  # fmt: skip
     boxes = [small(torch.int32, batch, 4), small(torch.bool, batch)]
+    packed = small(torch.uint8, (batch + 15) // 16 * 16 * 64)
     out = images.clone()
-    yield "mix_store", lambda: mix.launch_mix_store(images, out, store, norm, drawn, plan)
+    places = 0, 8, 9, 13, 29
+    yield "mix_store", lambda: mix.launch_mix_store(images, out, drawn, packed, places)
     yield "mix_plan", lambda: mix.launch_mix_plan(images, out, store, norm, plan)
     yield "resized_crop", lambda: resized_crop.launch_resized_crop(raw, out, *boxes, norm)
+    places += 30, 46, 47, 63
+    yield (
+        "crop_mix_store",
+        lambda: crop_mix.launch_crop_mix_store(raw, out, rows.shape[-2:], drawn, crops, packed, places),
+    )
     with_crops = [*plan, *boxes, *boxes]
-    yield "crop_mix_store", lambda: crop_mix.launch_crop_mix_store(raw, out, rows, norm, drawn, crops, with_crops)
     yield "crop_mix_plan", lambda: crop_mix.launch_crop_mix_plan(raw, out, rows, norm, with_crops)
 
 

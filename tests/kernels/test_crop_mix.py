@@ -12,9 +12,9 @@ from diffcore_gpu.beta import Beta
 from diffcore_gpu.crops import RandomResizedCropMirror, central_crop
 from diffcore_gpu.kernels import Drawn, DrawnCrops, crop_mix, launch_crop_mix_plan, launch_crop_mix_store
 from diffcore_gpu.ops.crop_mixing import crop_mix_reference, plan_tensors, with_crops
-from diffcore_gpu.ops.drawing import empty_crops, empty_plan
 from diffcore_gpu.ops.normalization import affine_of
 from diffcore_gpu.plan import MixPlan, Pairs, PlanConfig, draw
+from tests.kernels.constants import PackedPlan, pack_constants
 from tests.kernels.device import DEVICE
 from tests.pairs import pairs_of_counts
 
@@ -93,23 +93,35 @@ class Work:
     ) -> tuple[Tensor, MixPlan, list[int]]:  # fmt: skip
         """The kernel's result, the plan that it wrote, and its counters."""
         out = self.empty(dtype, memory_format)
-        index, status = self.index.to(DEVICE), torch.zeros(3, dtype=torch.int32, device=DEVICE)
-        plan = (*empty_plan(index), *empty_crops(index))
+        index, status = self.index.to(DEVICE), torch.zeros(4, dtype=torch.int32, device=DEVICE)
+        plan = PackedPlan(len(index), DEVICE, crops=True)
         table = config.lam_table()
+        parameters = config.parameters()._asdict()
+        flags = {name: bool(parameters.pop(name)) for name in ("box_inside", "best_row")}
+        area_low, area_span, mirror_below = self.geometry.parameters()
+        store = self.store.to(DEVICE)
+        addresses = {
+            "store": store, "pair_ptr": self.pairs.pair_ptr.to(DEVICE), "pair_row": self.pairs.pair_row.to(DEVICE),
+            "row_label": self.row_label.to(DEVICE), "lam_table": None if table is None else table.to(DEVICE),
+            "side_table": self.geometry.side_table(DEVICE), "norm": self.norm(),
+        }  # fmt: skip
+        numbers = {
+            "num_samples": len(self.pairs.pair_ptr) - 1, "num_rows": len(store), "seed": 9, **parameters,
+            "crop_area_low": area_low, "crop_area_span": area_span, "mirror_below": mirror_below,
+        }  # fmt: skip
         drawn = Drawn(
-            index, None if labels is None else labels.to(DEVICE), self.pairs.pair_ptr.to(DEVICE),
-            self.pairs.pair_row.to(DEVICE), self.row_label.to(DEVICE), torch.tensor(3, device=DEVICE),
-            None if table is None else table.to(DEVICE), status, 9, config.parameters(),
+            index, None if labels is None else labels.to(DEVICE), torch.tensor(3, device=DEVICE), status,
+            pack_constants(addresses, numbers, DEVICE), advance=False, lam_table=table is not None, **flags,
+            store_planar=store.is_contiguous(),
         )  # fmt: skip
         crops = DrawnCrops(
-            self.geometry.side_table(DEVICE), self.geometry.parameters(),
             central_crop(*self.images.shape[-2:], self.geometry.ratio),
             central_crop(*self.store.shape[-2:], self.geometry.ratio), self.same,
         )  # fmt: skip
         launch_crop_mix_store(
-            self.images.to(DEVICE), out, self.store.to(DEVICE), self.norm(), drawn, crops, plan
+            self.images.to(DEVICE), out, store.shape[-2:], drawn, crops, plan.packed, plan.places
         )  # fmt: skip
-        return out.cpu(), MixPlan(*(value.cpu() for value in plan)), status.tolist()
+        return out.cpu(), MixPlan(*(value.cpu() for value in plan.tensors())), status.tolist()
 
     def expected(self, plan: MixPlan, dtype: torch.dtype) -> Tensor:
         channels = self.images.shape[1]
@@ -159,7 +171,7 @@ def test_equals_the_reference(
     geometry = RandomResizedCropMirror(size, scale=(0.2, 1.0))
     work = Work.make(channels, source, source if same else stored, geometry, source_format, same, seed=seed)
     result, plan, status = work.run(config, dtype, target_format)
-    assert status == [0, 0, 0]
+    assert status == [0, 0, 0, 0]
     assert_same_plan(plan, work.drawn(config))
     assert_close(result, work.expected(plan, dtype))
 
@@ -200,12 +212,12 @@ def test_a_label_of_another_class_is_counted_and_not_mixed() -> None:
     right = work.run(PlanConfig())[1]
     labels = work.row_label[right.row.clamp(min=0)]
     result, plan, status = work.run(PlanConfig(), labels=labels)
-    assert status == [0, 0, 0]
+    assert status == [0, 0, 0, 0]
     assert_same_plan(plan, right)
     changed = int((right.row >= 0).nonzero()[0])
     labels[changed] = 7
     result, plan, status = work.run(PlanConfig(), labels=labels)
-    assert status == [0, 0, 1]
+    assert status == [0, 0, 1, 0]
     assert plan.row[changed] == -1
     assert_same_plan(plan, work.drawn(PlanConfig(), labels))
     assert_close(result, work.expected(plan, torch.float32))

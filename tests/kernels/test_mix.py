@@ -1,5 +1,6 @@
 """The Triton kernels against the plain-torch reference, and their plan against the plan drawn in torch, bit for bit."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import pytest
@@ -9,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diffcore_gpu.beta import Beta
-from diffcore_gpu.kernels import Drawn, launch_mix_plan, launch_mix_store
-from diffcore_gpu.ops.drawing import empty_plan
+from diffcore_gpu.kernels import Drawn, launch_mix_plan, launch_mix_store, spec
 from diffcore_gpu.ops.normalization import affine_of
 from diffcore_gpu.ops.reference import mix_reference
 from diffcore_gpu.plan import MixPlan, Pairs, PlanConfig, draw
+from tests.kernels.constants import PackedPlan, pack_constants
 from tests.kernels.device import DEVICE
 from tests.pairs import pairs_of_counts
 from tests.ulp import ulps_apart
@@ -68,23 +69,35 @@ class Batch:
             Pairs(pairs.pair_ptr.to(DEVICE), pairs.pair_row.to(DEVICE), rows),
             affine_of(MEAN[:channels], STD[:channels], channels).to(DEVICE),
             torch.tensor(3, device=DEVICE),
-            torch.zeros(3, dtype=torch.int32, device=DEVICE),
+            torch.zeros(4, dtype=torch.int32, device=DEVICE),
             torch.arange(rows, device=DEVICE),
         )
 
     def run(
-        self, config: PlanConfig, seed: int = 9, *, inplace: bool = False, with_plan: bool = True
+        self, config: PlanConfig, seed: int = 9, *, inplace: bool = False, with_plan: bool = True, advance: bool = False
     ) -> tuple[Tensor, MixPlan | None]:
         """The kernel's result and the plan that it wrote."""
         out = self.images if inplace else torch.full_like(self.images, 77)
-        plan = empty_plan(self.index) if with_plan else None
+        plan = PackedPlan(len(self.index), DEVICE) if with_plan else None
         table = config.lam_table()
-        drawn = Drawn(
-            self.index, self.labels, self.pairs.pair_ptr, self.pairs.pair_row, self.row_label, self.round,
-            None if table is None else table.to(DEVICE), self.status, seed, config.parameters(),
+        table = None if table is None else table.to(DEVICE)
+        parameters = config.parameters()._asdict()
+        flags = {name: bool(parameters.pop(name)) for name in ("box_inside", "best_row")}
+        constants = pack_constants(
+            {"store": self.store, "pair_ptr": self.pairs.pair_ptr, "pair_row": self.pairs.pair_row,
+             "row_label": self.row_label, "lam_table": table, "norm": self.norm},
+            {"num_samples": len(self.pairs.pair_ptr) - 1, "num_rows": len(self.store), "seed": seed, **parameters},
+            DEVICE,
         )  # fmt: skip
-        launch_mix_store(self.images, out, self.store, self.norm, drawn, plan)
-        return out, None if plan is None else MixPlan(*plan)
+        drawn = Drawn(
+            self.index, self.labels, self.round, self.status, constants, advance, table is not None, **flags,
+            store_planar=self.store.is_contiguous(),
+        )  # fmt: skip
+        if plan is None:
+            launch_mix_store(self.images, out, drawn)
+            return out, None
+        launch_mix_store(self.images, out, drawn, plan.packed, plan.places)
+        return out, MixPlan(*plan.tensors())
 
     def drawn(self, config: PlanConfig, seed: int = 9) -> MixPlan:
         """The plan as plain torch draws it on the CPU."""
@@ -179,25 +192,49 @@ def test_equals_the_reference_for_any_settings_and_shape(
     mixed, written = data.run(config, seed)
     assert_same_plan(written, plan)
     assert ulps_apart(mixed.cpu(), data.expected(plan)) <= (0 if dtype == torch.uint8 else 1)
-    assert data.status.tolist() == [0, 0, 0]
+    assert data.status.tolist() == [0, 0, 0, 0]
 
 
-def test_large_indices_use_both_counter_words() -> None:
+def test_the_upper_bits_of_an_index_draw_anew_for_the_same_sample() -> None:
     batch = Batch.make(2, (3, 8, 8), torch.float32)
-    batch.index = torch.tensor([5, 5 + 2**33], device=DEVICE)
-    _, plan = batch.run(PlanConfig())
-    assert_same_plan(plan, batch.drawn(PlanConfig()))
-    assert plan.lam[0] != plan.lam[1]
+    counts = batch.pairs.pair_ptr.diff()
+    sample = int(counts.argmax())
+    draws = 20
+    batch.index = sample + 2**spec.SAMPLE_BITS * torch.arange(draws, device=DEVICE)
+    batch.images = batch.images[:1].repeat(draws, 1, 1, 1)
+    mixed, plan = batch.run(PlanConfig())
+    of_this_index = batch.drawn(PlanConfig())  # but for the row, which depends on what is looked up
+    assert_same_plan(plan, dataclasses.replace(of_this_index, row=plan.row.cpu()))
+    assert len(set(plan.lam.tolist())) == draws
+    first, last = batch.pairs.pair_ptr[sample : sample + 2].tolist()
+    assert set(plan.row.tolist()) == set(batch.pairs.pair_row[first:last].tolist())
+    assert batch.status.tolist() == [0, 0, 0, 0]
+    assert ulps_apart(mixed.cpu(), batch.expected(plan.to("cpu"))) <= 1
 
 
-@pytest.mark.parametrize("bad", [-1, 10**6, -(2**62), 2**62])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_round_advances_when_all_have_read_it(inplace: bool) -> None:
+    batch = Batch.make(5, (3, 40, 60), torch.float32)
+    advanced = Batch.make(5, (3, 40, 60), torch.float32)
+    for _ in range(3):
+        batch.images, advanced.images = (torch.ones_like(batch.images) for _ in range(2))
+        mixed, plan = batch.run(PlanConfig(), inplace=inplace)
+        same, same_plan = advanced.run(PlanConfig(), inplace=inplace, advance=True)
+        batch.round += 1
+        assert torch.equal(mixed, same)
+        assert_same_plan(plan, same_plan)
+        assert torch.equal(batch.round, advanced.round)
+        assert advanced.status.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("bad", [-1, 10**6, -(2**62), 2**39, -(2**40), 2**40 - 1])
 def test_an_unknown_index_passes_through_and_is_counted(bad: int) -> None:
     batch = Batch.make(3, (3, 9, 9), torch.float32)
     batch.index[1] = bad
     mixed, plan = batch.run(PlanConfig())
     assert plan.row[1] == -1
     assert torch.equal(mixed[1], batch.images[1])
-    assert batch.status.tolist() == [1, 0, 0]
+    assert batch.status.tolist() == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("bad", [11, 10**9, -5])
@@ -207,14 +244,14 @@ def test_an_unknown_row_passes_through_and_is_counted(bad: int) -> None:
     mixed, plan = batch.run(PlanConfig())
     assert plan.row.tolist() == [-1] * 4
     assert torch.equal(mixed, batch.images)
-    assert batch.status.tolist() == [0, 4, 0]
+    assert batch.status.tolist() == [0, 4, 0, 0]
 
 
 def test_a_sample_that_is_not_mixed_by_chance_is_not_counted() -> None:
     batch = Batch.make(6, (3, 9, 9), torch.float32)
     mixed, _ = batch.run(PlanConfig(p=0.0))
     assert torch.equal(mixed, batch.images)
-    assert batch.status.tolist() == [0, 0, 0]
+    assert batch.status.tolist() == [0, 0, 0, 0]
 
 
 def test_a_label_of_another_class_is_counted_and_not_mixed() -> None:
@@ -223,11 +260,11 @@ def test_a_label_of_another_class_is_counted_and_not_mixed() -> None:
     batch.labels = batch.row_label[plan.row.clamp(min=0)].clone()
     mixed, same = batch.run(PlanConfig())
     assert_same_plan(plan, same)
-    assert batch.status.tolist() == [0, 0, 0]
+    assert batch.status.tolist() == [0, 0, 0, 0]
     wrong = int((plan.row >= 0).nonzero()[0])
     batch.labels[wrong] += 1
     mixed, without = batch.run(PlanConfig())
-    assert batch.status.tolist() == [0, 0, 1]
+    assert batch.status.tolist() == [0, 0, 1, 0]
     assert without.row[wrong] == -1
     assert torch.equal(mixed[wrong], batch.images[wrong])
     assert torch.equal(without.row != plan.row, torch.arange(6, device=DEVICE) == wrong)
