@@ -16,7 +16,7 @@ _U = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 SECTOR = 32
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818 (the word of the field)
     """What a GPU would answer with an error, or with a result by chance."""
 
 

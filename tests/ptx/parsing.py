@@ -168,8 +168,9 @@ def parse(ptx: str) -> Program:
     for line, statement in statements:
         if statement.endswith(":"):
             if statement[:-1] in targets:
-                program.blocks.append(Block(current))
-                current = []
+                if current:
+                    program.blocks.append(Block(current))
+                    current = []
                 program.labels[statement[:-1]] = len(program.blocks)
             continue
         instruction = _instruction(statement, line)
@@ -178,7 +179,8 @@ def parse(ptx: str) -> Program:
             current = []
         else:
             current.append(instruction)
-    program.blocks.append(Block(current, Instruction("ret", ())))
+    if current or len(program.blocks) in program.labels.values():
+        raise PTXError(f"{program.name} does not end with ret.")
     return _connect(program)
 
 
