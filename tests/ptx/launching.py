@@ -71,22 +71,37 @@ class Stretch:
     tensors: list[Tensor]
     emulated: int = 0
 
+    def times(self) -> tuple[int, ...] | None:
+        """How often a byte may be written: of an output once, of one that is the input too at most once."""
+        if "status" in self.names or "round" in self.names:
+            return None
+        return (1,) if "out" in self.names and "images" not in self.names else (0, 1)
+
 
 @dataclass
 class Launch:
-    """One launch that ran.
+    """One launch that ran, which can be run again.
 
     Attributes:
-        kernel: its name.
+        key: of the kernel among those of the emulator: its name, and for what it is compiled.
         constants: those that it was compiled for.
+        grid: the number of blocks.
+        arguments: what it was given, tensors as emulated addresses.
+        memory: as it was before the launch.
+        outputs: per writable stretch its emulated address, its bytes after the launch and how often each may have been
+            written (None: any number of times).
         requests: what its warps asked of each argument, where that is recorded.
-        values: how many values `out` has, None where there is no `out`.
+        values: how many values `out` has.
     """
 
-    kernel: str
+    key: tuple[str, str]
     constants: dict[str, Any]
+    grid: int
+    arguments: list[int]
+    memory: Memory
+    outputs: list[tuple[int, np.ndarray, tuple[int, ...] | None]]
     requests: dict[tuple[str, str], Requests] | None
-    values: int | None
+    values: int
 
 
 @dataclass
@@ -162,17 +177,21 @@ class Emulator:
         actual = [_emulated(stretches, v.data_ptr()) if isinstance(v, Tensor) else int(v) for v in passed.values()]
         if len(grid) != 1 or grid[0] < 1:
             raise Fault(f"{function.__name__}: the grid is {grid}.")
+        before = None if self.launches is None else memory.copy()
         kernel.launch(
             grid[0], actual, memory, seed=self.rng.randrange(2**32), apart=self.apart, at_a_time=self.at_a_time
         )
         self.count += 1
-        _check_writes(function.__name__, tensors, stretches, memory)
+        outputs = []
         for s in stretches:
             if s.writable:
-                _raw(s.start, s.end - s.start)[:] = memory.content(s.emulated, s.end - s.start)
-        if self.launches is not None:
-            values = tensors["out"].numel() if "out" in tensors else None
-            self.launches.append(Launch(function.__name__, constants, memory.requests, values))
+                content = memory.content(s.emulated, s.end - s.start)
+                outputs.append((s.emulated, content.copy(), s.times()))
+                check_writes(memory, s.emulated, s.end - s.start, s.times(), function.__name__, s.names)
+                _raw(s.start, s.end - s.start)[:] = content
+        if before is not None:
+            launch = Launch(key, constants, grid[0], actual, before, outputs, memory.requests, tensors["out"].numel())
+            self.launches.append(launch)
         return kernel
 
     def wrap(self, function: JITFunction) -> "Emulated":
@@ -243,15 +262,13 @@ def _translate_addresses(tensors: dict[str, Tensor], stretches: list[Stretch], m
             memory.content(at + 8 * k, 8).view(np.int64)[0] = _emulated(stretches, address)
 
 
-def _check_writes(name: str, tensors: dict[str, Tensor], stretches: list[Stretch], memory: Memory) -> None:
-    """Raises Fault unless every byte of the output was written once; where it is the input too, at most once."""
-    for s in stretches:
-        writes = memory.writes(s.emulated, s.end - s.start)
-        if "out" in s.names:
-            wrong = writes > 1 if "images" in s.names else writes != 1
-            if wrong.any():
-                k = int(np.flatnonzero(wrong)[0])
-                raise Fault(f"{name}: byte {k} of {'/'.join(s.names)} was written {writes[k]} times.")
-        elif s.writable and "status" not in s.names and "round" not in s.names and (writes > 1).any():
-            k = int(np.flatnonzero(writes > 1)[0])
-            raise Fault(f"{name}: byte {k} of {'/'.join(s.names)} was written {writes[k]} times.")
+def check_writes(
+    memory: Memory, address: int, size: int, times: tuple[int, ...] | None, kernel: str, names: list[str]
+) -> None:
+    """Raises Fault unless every byte of an output was written as often as it may be."""
+    if times is None:
+        return
+    writes = memory.writes(address, size)
+    if (wrong := ~np.isin(writes, times)).any():
+        k = int(np.flatnonzero(wrong)[0])
+        raise Fault(f"{kernel}: byte {k} of {'/'.join(names)} was written {writes[k]} times.")

@@ -93,6 +93,15 @@ class Memory:
         """Bytes of an arena for allocations of these sizes."""
         return sum(size + 3 * RED_ZONE for size in sizes)
 
+    def copy(self) -> "Memory":
+        """The same allocations with the same content, not yet written to."""
+        other = Memory(0, sectors=self.requests is not None)
+        other.bytes = self.bytes.copy()
+        other.views = {width: other.bytes.view(kind) for width, kind in _U.items()}
+        other.permission, other.allocations, other._top = self.permission, self.allocations, self._top
+        other.written = np.zeros_like(self.written)
+        return other
+
     def allocate(self, name: str, content: np.ndarray, skew: int, *, writable: bool) -> int:
         """Copy bytes to a new allocation, `skew` bytes after a multiple of 256; returns its address."""
         at = -(-self._top // 256) * 256 + skew

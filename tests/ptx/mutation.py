@@ -1,0 +1,136 @@
+"""Kernels with one instruction changed, and whether a set of launches notices.
+
+A mutant is noticed where it faults, or leaves a byte of any output other than the compiled kernel leaves it. Those that
+nobody notices are equivalent by a rule (`equivalent`), or for a reason that `REASONS` in test_mutation.py gives, or a
+hole in the tests.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .launching import Launch, check_writes
+from .machine import Kernel
+from .memory import Fault
+from .parsing import Instruction, Program, vector_of
+
+_BOUNDS = {"lt": "le", "le": "lt", "gt": "ge", "ge": "gt", "eq": "ne", "ne": "eq"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A program with one change: the instruction `position` of a block (−1: its end) is another, or None."""
+
+    kind: str
+    block: int
+    position: int
+    before: Instruction
+    after: Instruction | None
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.before} → {'nothing' if self.after is None else str(self.after).split(': ', 1)[1]}"
+
+
+def _immediate(operand: str) -> bool:
+    return operand.lstrip("-").isdigit()
+
+
+def _changes(instruction: Instruction) -> Iterator[tuple[str, Instruction | None]]:
+    """Every change of an instruction that is made, with its kind."""
+    parts, operands = instruction.parts, instruction.operands
+    if instruction.guard is not None:
+        yield "guard dropped", replace(instruction, guard=None)
+        yield "guard negated", replace(instruction, negated=not instruction.negated)
+    name = parts[0]
+    if name in ("bar", "barrier"):
+        yield "barrier removed", None
+    if name == "setp" and parts[1] in _BOUNDS:
+        yield "comparison", replace(instruction, opcode=".".join([name, _BOUNDS[parts[1]], *parts[2:]]))
+    if name in ("fma", "mad"):
+        zero = "0f00000000" if parts[-1] == "f32" else "0"
+        yield "addend", replace(instruction, operands=(*operands[:3], zero))
+    if name in ("mul", "mad") and parts[1] == "hi":
+        yield "high product", replace(instruction, opcode=".".join([name, "lo", *parts[2:]]))
+    if name in ("min", "max"):
+        yield "clamp swapped", replace(instruction, opcode=".".join(["max" if name == "min" else "min", *parts[1:]]))
+        bits = parts[-1][1:]
+        yield "clamp dropped", replace(instruction, opcode=f"mov.b{bits}", operands=operands[:2])
+    if name == "selp":
+        yield "choice swapped", replace(instruction, operands=(operands[0], operands[2], operands[1], operands[3]))
+    if name in ("ld", "st") and parts[1] in ("global", "shared"):
+        at = next(k for k, operand in enumerate(operands) if operand.startswith("["))
+        width = int(parts[-1][1:]) // 8
+        inner, _, offset = operands[at].strip("[] ").partition("+")
+        moved = f"[{inner.strip()}+{int(offset or 0) + width}]"
+        yield "offset", replace(instruction, operands=(*operands[:at], moved, *operands[at + 1 :]))
+        other = 1 - at if len(operands) == 2 else (0 if name == "ld" else 1)
+        vector = vector_of(operands[other])
+        if len(vector) > 1:
+            swapped = "{" + ", ".join([vector[1], vector[0], *vector[2:]]) + "}"
+            yield "vector", replace(instruction, operands=(*operands[:other], swapped, *operands[other + 1 :]))
+        elif width > 1:
+            yield "width", replace(instruction, opcode=".".join([*parts[:-1], f"b{4 * width}"]))
+    if name in ("add", "sub", "and", "or", "xor", "shl", "shr", "mov", "mul", "setp", "bfe") and parts[-1] != "pred":
+        for k, operand in enumerate(operands[1:], 1):
+            if _immediate(operand) and int(operand) != 0:
+                changed = str(int(operand) + 1)
+                yield "constant", replace(instruction, operands=(*operands[:k], changed, *operands[k + 1 :]))
+
+
+def mutants(program: Program) -> Iterator[Mutant]:
+    """All mutants of a program."""
+    for k, block in enumerate(program.blocks):
+        for position, instruction in [*enumerate(block.body), (-1, block.end)]:
+            if instruction is not None:
+                for kind, after in _changes(instruction):
+                    yield Mutant(kind, k, position, instruction, after)
+
+
+def sample(program: Program, count: int, seed: int) -> list[Mutant]:
+    """Some mutants, of every kind equally many where there are enough."""
+    rng = random.Random(seed)
+    kinds: dict[str, list[Mutant]] = {}
+    for mutant in mutants(program):
+        kinds.setdefault(mutant.kind, []).append(mutant)
+    for found in kinds.values():
+        rng.shuffle(found)
+    chosen: list[Mutant] = []
+    while len(chosen) < count and any(kinds.values()):
+        for found in kinds.values():
+            if found and len(chosen) < count:
+                chosen.append(found.pop())
+    return chosen
+
+
+def noticed(kernel: Kernel, mutant: Mutant, launches: list[Launch], seed: int = 0) -> str | None:
+    """By what some launch notices a mutant; None: no launch does."""
+    changed = kernel.changed(kernel.program.with_instruction(mutant.block, mutant.position, mutant.after))
+    for launch in launches:
+        memory = launch.memory.copy()
+        try:
+            changed.launch(launch.grid, launch.arguments, memory, seed=seed, apart=True)
+            for address, content, times in launch.outputs:
+                check_writes(memory, address, content.size, times, "", ["an output"])
+                if not np.array_equal(memory.content(address, content.size), content):
+                    return "another result"
+        except Fault as fault:
+            return str(fault)
+    return None
+
+
+def _readers(program: Program, mutant: Mutant) -> list[Instruction]:
+    """The instructions that may read what the mutated one writes."""
+    written = set(mutant.before.writes)
+    return [i for b in program.blocks for i in [*b.body, *([b.end] if b.end else [])] if written & set(i.reads)]
+
+
+def equivalent(program: Program, mutant: Mutant) -> str | None:
+    """The rule by which a mutant computes the same as the program, or None."""
+    before, after = mutant.before, mutant.after
+    if before.writes and not _readers(program, mutant):
+        return "nothing reads the result"
+    if mutant.kind == "choice swapped" and before.operands[1] == before.operands[2]:
+        return "both choices are one"
+    return None
