@@ -14,9 +14,10 @@ from torch import Tensor
 from diffcore_gpu.beta import Beta
 from diffcore_gpu.crops import RandomResizedCropMirror
 from diffcore_gpu.kernels import launch_crop_mix_plan, launch_mix_plan, launch_resized_crop
+from diffcore_gpu.kernels.spec import SAMPLE_BITS
 from diffcore_gpu.ops.crop_mixing import plan_tensors as tensors_with_crops
 from diffcore_gpu.ops.normalization import affine_of
-from diffcore_gpu.plan import PlanConfig
+from diffcore_gpu.plan import Pairs, PlanConfig
 from tests.kernels.test_crop_mix import Work
 from tests.kernels.test_mix import MEAN, STD, Batch, plan_tensors
 
@@ -29,6 +30,7 @@ WAYS = (
     {"pixel_prob": 0.0, "real_patch_prob": 0.0},
     {"pixel_prob": 0.0, "real_patch_prob": 1.0, "box_area": (0.0, 0.01)},
     {"pixel_prob": 0.0, "real_patch_prob": 0.5, "box_area": 1.0},
+    {"pixel_prob": 0.0, "box_area": 0.0},
 )
 ENDS = ({"pixel_prob": 1.0, "lam": 0.0}, {"pixel_prob": 1.0, "lam": 1.0})
 
@@ -41,22 +43,32 @@ class Case:
     run: Callable[[], None]
 
 
+def disturb(index: Tensor, pairs: Pairs, rows: int) -> None:
+    """Let the second index be unknown, the third have unknown rows only, and the fourth be a sample's second draw."""
+    counts = pairs.pair_ptr.diff()
+    index[1] = -1 if rows % 2 else len(counts)
+    chosen = int(counts.nonzero()[-1])
+    first, last = pairs.pair_ptr[chosen : chosen + 2].tolist()
+    pairs.pair_row[first:last] = torch.tensor([rows, 2**33 + 1, -1])[: last - first]
+    index[2] = chosen
+    index[3] = int(counts.nonzero()[0]) + 2**SAMPLE_BITS
+
+
 def _mix_store(
     dtype: str, layout: str, store: str, shape: tuple[int, int, int], *, inplace: bool, flags: bool, labels: bool,
     table: bool,
 ) -> None:  # fmt: skip
     fixed = {"box_placement": "inside", "row_choice": "best"} if flags else {}
     for k, way in enumerate((*WAYS, *(() if table else ENDS))):
-        batch = Batch.make(6, shape, DTYPES[dtype], FORMATS[layout], seed=k)
+        batch = Batch.make(10, shape, DTYPES[dtype], FORMATS[layout], seed=k)
         batch.store = batch.store.to(memory_format=FORMATS[store])
-        batch.index[1] = -1
-        batch.pairs.pair_row[-1] = len(batch.store)
-        batch.index[2] = int((batch.pairs.pair_ptr[1:] - batch.pairs.pair_ptr[:-1]).nonzero()[-1])
+        disturb(batch.index, batch.pairs, len(batch.store))
+        batch.round += 2**33
         if labels:
-            batch.labels = torch.randint(0, 2, (6,), generator=torch.Generator().manual_seed(k))
-            batch.row_label = batch.row_label % 2
+            batch.labels = torch.randint(0, 2, (10,), generator=torch.Generator().manual_seed(k)) * (1 + 2**33)
+            batch.row_label = batch.row_label % 2 * (1 + 2**33)
         config = PlanConfig(**{"p": 0.95, **fixed, **way, **({"lam": Beta(0.3)} if table else {})})
-        batch.run(config, seed=k, inplace=inplace, with_plan=flags, advance=not labels)
+        batch.run(config, seed=k + (k << 40), inplace=inplace, with_plan=not inplace, advance=not labels)
 
 
 def _mix_plan(dtype: str, layout: str, shape: tuple[int, int, int]) -> None:
@@ -72,9 +84,7 @@ def _works(channels: int, layout: str, same: bool) -> Iterator[tuple[int, Work, 
         geometry = RandomResizedCropMirror((20, 24), scale=scale, ratio=(0.6, 1.6))
         stored = (31, 40) if same else (29, 33)
         work = Work.make(channels, (31, 40), stored, geometry, FORMATS[layout], same, batch=4, seed=k)
-        work.index[1] = -1
-        work.pairs.pair_row[-1] = len(work.store)
-        work.index[2] = int((work.pairs.pair_ptr[1:] - work.pairs.pair_ptr[:-1]).nonzero()[-1])
+        disturb(work.index, work.pairs, len(work.store))
         yield k, work, way
 
 
@@ -111,7 +121,7 @@ def cases() -> Iterator[Case]:
             yield Case(
                 name,
                 lambda d=dtype, l=layout, s=store: _mix_store(
-                    d, l, s, shape, inplace=False, flags=l == s, labels=False, table=False
+                    d, l, s, shape, inplace=False, flags=l != s, labels=False, table=False
                 ),
             )
         name = f"mix_store {dtype} {layout} in place"

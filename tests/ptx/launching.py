@@ -10,13 +10,16 @@ import random
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import triton
 from torch import Tensor
+from triton import knobs
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import CUDABackend
 from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import JITFunction, create_function_from_signature
 
@@ -90,6 +93,7 @@ class Launch:
         memory: as it was before the launch.
         outputs: per writable stretch its emulated address, its bytes after the launch and how often each may have been
             written (None: any number of times).
+        loaded: bytes that its lanes asked for.
         requests: what its warps asked of each argument, where that is recorded.
         values: how many values `out` has.
     """
@@ -100,6 +104,7 @@ class Launch:
     arguments: list[int]
     memory: Memory
     outputs: list[tuple[int, np.ndarray, tuple[int, ...] | None]]
+    loaded: int
     requests: dict[tuple[str, str], Requests] | None
     values: int
 
@@ -128,6 +133,9 @@ class Emulator:
     count: int = 0
 
     def __post_init__(self) -> None:
+        # ptxas is nothing to the emulator. The cache is another one, which nothing else takes kernels from.
+        CUDABackend.make_cubin = lambda *_arguments, **_options: b""
+        knobs.cache.dir = str(Path(knobs.cache.dir) / "ptx")
         self.backend_target = GPUTarget("cuda", int(self.target.removeprefix("sm_")), 32)
         self.backend = make_backend(self.backend_target)
         self.rng = random.Random(self.seed)
@@ -190,8 +198,10 @@ class Emulator:
                 check_writes(memory, s.emulated, s.end - s.start, s.times(), function.__name__, s.names)
                 _raw(s.start, s.end - s.start)[:] = content
         if before is not None:
-            launch = Launch(key, constants, grid[0], actual, before, outputs, memory.requests, tensors["out"].numel())
-            self.launches.append(launch)
+            values = tensors["out"].numel()
+            self.launches.append(
+                Launch(key, constants, grid[0], actual, before, outputs, memory.loaded, memory.requests, values)
+            )
         return kernel
 
     def wrap(self, function: JITFunction) -> "Emulated":

@@ -85,6 +85,7 @@ class Memory:
         self.permission = np.zeros(size, np.uint8)  # 1: to read, 2: to write
         self.written = np.zeros(size, np.uint8)
         self.allocations: list[Allocation] = []
+        self.loaded = 0  # bytes that lanes asked for, each lane's own
         self.requests: dict[tuple[str, str], Requests] | None = {} if sectors else None
         self._top = RED_ZONE
 
@@ -152,6 +153,8 @@ class Memory:
         if (where & (width - 1)).any():
             k = int(np.flatnonzero(where & (width - 1))[0])
             self._fault(text, lanes, int(lane[k]), where[k], width, f"{verb} misaligned:")
+        if need == 1:
+            self.loaded += width * (lanes.n if at.ndim == 0 else where.size)
         if self.requests is not None:
             self._record(at, mask, width, "load" if need == 1 else "store", lanes)
         return at

@@ -1,6 +1,7 @@
 """Kernels with one instruction changed, and whether a set of launches notices.
 
-A mutant is noticed where it faults, or leaves a byte of any output other than the compiled kernel leaves it. Those that
+A mutant is noticed where it faults, leaves a byte of any output other than the compiled kernel leaves it, or loads
+another number of bytes. Those that
 nobody notices are equivalent by a rule (`equivalent`), or for a reason that `REASONS` in test_mutation.py gives, or a
 hole in the tests.
 """
@@ -30,7 +31,7 @@ class Mutant:
     after: Instruction | None
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.before} → {'nothing' if self.after is None else str(self.after).split(': ', 1)[1]}"
+        return f"{self.kind} at {self.before.source}: {self.before} → {'nothing' if self.after is None else str(self.after).split(': ', 1)[1]}"
 
 
 def _immediate(operand: str) -> bool:
@@ -104,20 +105,30 @@ def sample(program: Program, count: int, seed: int) -> list[Mutant]:
     return chosen
 
 
-def noticed(kernel: Kernel, mutant: Mutant, launches: list[Launch], seed: int = 0) -> str | None:
-    """By what some launch notices a mutant; None: no launch does."""
+def noticed(kernel: Kernel, mutant: Mutant, launches: list[Launch]) -> str | None:
+    """By what some launch notices a mutant; None: no launch does.
+
+    Blocks run together first, and one after another where that shows nothing: only then does one see another's writes.
+    """
     changed = kernel.changed(kernel.program.with_instruction(mutant.block, mutant.position, mutant.after))
-    for launch in launches:
-        memory = launch.memory.copy()
-        try:
-            changed.launch(launch.grid, launch.arguments, memory, seed=seed, apart=True)
-            for address, content, times in launch.outputs:
-                check_writes(memory, address, content.size, times, "", ["an output"])
-                if not np.array_equal(memory.content(address, content.size), content):
-                    return "another result"
-        except Fault as fault:
-            return str(fault)
+    for at_a_time, some in ((None, launches), (1, launches[:3])):
+        for launch in some:
+            if found := _difference(changed, launch, at_a_time):
+                return found
     return None
+
+
+def _difference(changed: Kernel, launch: Launch, at_a_time: int | None) -> str | None:
+    memory = launch.memory.copy()
+    try:
+        changed.launch(launch.grid, launch.arguments, memory, apart=at_a_time is not None, at_a_time=at_a_time)
+        for address, content, times in launch.outputs:
+            check_writes(memory, address, content.size, times, "", ["an output"])
+            if not np.array_equal(memory.content(address, content.size), content):
+                return "another result"
+    except Fault as fault:
+        return str(fault)
+    return None if memory.loaded == launch.loaded else "another number of bytes"
 
 
 def _readers(program: Program, mutant: Mutant) -> list[Instruction]:

@@ -26,6 +26,7 @@ class Instruction:
         guard: the predicate register in front of it, or None.
         negated: it runs where the guard is false.
         line: its line in the PTX, from 1.
+        source: the file and line of the kernel that it comes from, such as ``plan.py:80``.
     """
 
     opcode: str
@@ -33,6 +34,7 @@ class Instruction:
     guard: str | None = None
     negated: bool = False
     line: int = 0
+    source: str = ""
 
     def __str__(self) -> str:
         guard = "" if self.guard is None else f"@{'!' * self.negated}{self.guard} "
@@ -117,11 +119,13 @@ def vector_of(operand: str) -> list[str]:
     return [part.strip() for part in operand.strip("{} ").split(",")]
 
 
-def _statements(text: str) -> list[tuple[int, str]]:
-    """(line, statement or label with its colon) of a kernel's body; comments and directives are left out."""
-    found: list[tuple[int, str]] = []
-    pending = ""
+def _statements(text: str) -> list[tuple[int, str, str]]:
+    """(line, statement or label with its colon, source) of a kernel's body; comments and directives are left out."""
+    found: list[tuple[int, str, str]] = []
+    pending = source = ""
     for number, line in enumerate(text.split("\n"), 1):
+        if match := re.match(r"\s*\.loc\s.*// ([\w.]+:\d+)", line):
+            source = match[1]
         line = line.split("//")[0].strip()
         if not pending and (line.startswith((".loc", ".file", ".section", ".pragma", ".reg")) or not line):
             continue
@@ -129,7 +133,7 @@ def _statements(text: str) -> list[tuple[int, str]]:
         while match := re.match(r"\s*(?:(\$?\w+:)(?!:)|([^;]*);)", pending):
             statement = " ".join((match[1] or match[2]).split())
             if statement:
-                found.append((number, statement))
+                found.append((number, statement, source))
             pending = pending[match.end() :]
         pending = pending.strip()
     if pending:
@@ -137,11 +141,11 @@ def _statements(text: str) -> list[tuple[int, str]]:
     return found
 
 
-def _instruction(statement: str, line: int) -> Instruction:
+def _instruction(statement: str, line: int, source: str) -> Instruction:
     match = re.match(r"(?:@(!?)(%p\d+)\s+)?([a-z][\w.:]*)\s*(.*)$", statement)
     if match is None:
         raise PTXError(f"This statement of the PTX is not understood: {statement}")
-    return Instruction(match[3], operands_of(match[4]), match[2], bool(match[1]), line)
+    return Instruction(match[3], operands_of(match[4]), match[2], bool(match[1]), line, source)
 
 
 def parse(ptx: str) -> Program:
@@ -162,10 +166,10 @@ def parse(ptx: str) -> Program:
         width = 1 if kind == "pred" else int(kind[1:])
         registers.update({f"{prefix}{k}": width for k in range(int(count))})
     statements = _statements(body)
-    targets = {match[1] for _, s in statements if (match := re.search(r"\bbra(?:\.uni)? +(\$?\w+)", s))}
+    targets = {match[1] for _, s, _ in statements if (match := re.search(r"\bbra(?:\.uni)? +(\$?\w+)", s))}
     program = Program(entry[1], bits, int(threads[1]), registers, {})
     current: list[Instruction] = []
-    for line, statement in statements:
+    for line, statement, source in statements:
         if statement.endswith(":"):
             if statement[:-1] in targets:
                 if current:
@@ -173,7 +177,7 @@ def parse(ptx: str) -> Program:
                     current = []
                 program.labels[statement[:-1]] = len(program.blocks)
             continue
-        instruction = _instruction(statement, line)
+        instruction = _instruction(statement, line, source)
         if instruction.parts[0] in ENDS:
             program.blocks.append(Block(current, instruction))
             current = []

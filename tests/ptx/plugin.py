@@ -1,14 +1,13 @@
 """``pytest -p tests.ptx.plugin``: launches of the project's kernels run as compiled PTX on the emulator.
 
-PTX_TARGET (sm_90) and PTX_APART (0; 1: warps one by one in an order of chance) choose how. PTX_REPORT names a folder in
-which each process leaves what it covered, for `tests.ptx.coverage`.
+PTX_TARGET (sm_90) and PTX_APART (0; 1: warps one by one in an order of chance) choose how.
 """
 
 import os
 
 os.environ["TRITON_INTERPRET"] = "0"  # before triton is imported, and before tests/conftest.py chooses
+os.environ["PTX_EMULATED"] = "1"  # for tests/ptx/conftest.py
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,14 +48,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def emulator(request: pytest.FixtureRequest) -> Any:
     """The emulator on which kernels are launched."""
     return request.config.ptx
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    folder = os.environ.get("PTX_REPORT")
-    if folder and session.config.ptx.kernels:
-        from .coverage import save
-
-        save(session.config.ptx, Path(folder))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
