@@ -1,7 +1,7 @@
 """Launches that reach what a compiled kernel can do: every flag, and for each set of flags every way through.
 
-A case is one specialization of a kernel. Its launches differ in what is not compiled in: settings, λ of 0 and 1, samples
-that are not mixed, unknown indices and rows, labels that do not fit, boxes of all sizes, crops that shrink and enlarge.
+A case is one specialization of a kernel. Its launches differ in what is not compiled in: settings, λ of 0 and 1,
+samples that are not mixed, unknown indices and rows, labels that do not fit, boxes of all sizes, crops that shrink and enlarge.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,9 +14,10 @@ from torch import Tensor
 from diffcore_gpu.beta import Beta
 from diffcore_gpu.crops import RandomResizedCropMirror
 from diffcore_gpu.kernels import launch_crop_mix_plan, launch_mix_plan, launch_resized_crop
-from diffcore_gpu.kernels.spec import SAMPLE_BITS
+from diffcore_gpu.kernels.spec import SAMPLE_BITS, STREAM_BOX, STREAM_CHOICE
 from diffcore_gpu.ops.crop_mixing import plan_tensors as tensors_with_crops
 from diffcore_gpu.ops.normalization import affine_of
+from diffcore_gpu.philox import philox4x32, split_words
 from diffcore_gpu.plan import Pairs, PlanConfig
 from tests.kernels.test_crop_mix import Work
 from tests.kernels.test_mix import MEAN, STD, Batch, plan_tensors
@@ -31,6 +32,7 @@ WAYS = (
     {"pixel_prob": 0.0, "real_patch_prob": 1.0, "box_area": (0.0, 0.01)},
     {"pixel_prob": 0.0, "real_patch_prob": 0.5, "box_area": 1.0},
     {"pixel_prob": 0.0, "box_area": 0.0},
+    {"pixel_prob": 1.0, "lam": 0.5},  # bytes lie at ties
 )
 ENDS = ({"pixel_prob": 1.0, "lam": 0.0}, {"pixel_prob": 1.0, "lam": 1.0})
 
@@ -63,12 +65,24 @@ def _mix_store(
         batch = Batch.make(10, shape, DTYPES[dtype], FORMATS[layout], seed=k)
         batch.store = batch.store.to(memory_format=FORMATS[store])
         disturb(batch.index, batch.pairs, len(batch.store))
-        batch.round += 2**33
+        batch.round.fill_(2**32 - 1)
+        seed = k + (k << 40)
+        way = {**way, **({"lam": Beta(0.3)} if table else {})}
+        config = PlanConfig(**{"p": 0.95, **fixed, **at_the_threshold(batch, seed, k), **way})
         if labels:
-            batch.labels = torch.randint(0, 2, (10,), generator=torch.Generator().manual_seed(k)) * (1 + 2**33)
             batch.row_label = batch.row_label % 2 * (1 + 2**33)
-        config = PlanConfig(**{"p": 0.95, **fixed, **way, **({"lam": Beta(0.3)} if table else {})})
-        batch.run(config, seed=k + (k << 40), inplace=inplace, with_plan=not inplace, advance=not labels)
+            rows = batch.drawn(config, seed).row
+            batch.labels = batch.row_label[rows.clamp(0, len(batch.store) - 1)]
+            batch.labels[-1] ^= 2**33
+        batch.run(config, seed=seed, inplace=inplace, advance=not labels)
+
+
+def at_the_threshold(batch: Batch, seed: int, k: int) -> dict[str, float]:
+    """Probabilities that are just what one of the samples draws: “below” and “not above” are then told apart."""
+    index, name = batch.index[0], ("p", "pixel_prob", "real_patch_prob")[k % 3]
+    stream, word = {"p": (STREAM_CHOICE, 0), "pixel_prob": (STREAM_CHOICE, 1), "real_patch_prob": (STREAM_BOX, 3)}[name]
+    counter = (*split_words(index), batch.round & 0xFFFFFFFF, torch.tensor(stream))
+    return {name: int(philox4x32(counter, seed)[word] >> 8) / 2**24}
 
 
 def _mix_plan(dtype: str, layout: str, shape: tuple[int, int, int]) -> None:
@@ -102,8 +116,8 @@ def _crop_mix_plan(dtype: str, layout: str, source: str, *, channels: int) -> No
 
 
 def _resized_crop(dtype: str, layout: str, source: str, *, channels: int) -> None:
-    boxes = ([0, 0, 31, 40], [3, 4, 9, 12], [30, 39, 31, 40], [-5, 50, 99, 60], [2, 0, 25, 40])
-    images = torch.randint(0, 256, (5, channels, 31, 40), generator=torch.Generator().manual_seed(0))
+    boxes = ([0, 0, 61, 80], [3, 4, 9, 12], [60, 79, 61, 80], [-5, 90, 99, 95], [9, 2, -4, -7], [2, 0, 45, 80])
+    images = torch.randint(0, 256, (5, channels, 61, 80), generator=torch.Generator().manual_seed(0))
     norm = affine_of(MEAN[:channels], STD[:channels], channels)
     for box in boxes:
         crop = torch.tensor([box, *boxes[:4]], dtype=torch.int32)
@@ -120,31 +134,31 @@ def cases() -> Iterator[Case]:
             name = f"mix_store {dtype} {layout} store={store}"
             yield Case(
                 name,
-                lambda d=dtype, l=layout, s=store: _mix_store(
-                    d, l, s, shape, inplace=False, flags=l != s, labels=False, table=False
+                lambda d=dtype, f=layout, s=store: _mix_store(
+                    d, f, s, shape, inplace=False, flags=f != s, labels=False, table=False
                 ),
             )
         name = f"mix_store {dtype} {layout} in place"
         yield Case(
             name,
-            lambda d=dtype, l=layout: _mix_store(
-                d, l, l, (3, 33, 47), inplace=True, flags=False, labels=True, table=d == "fp32"
+            lambda d=dtype, f=layout: _mix_store(
+                d, f, f, (3, 43, 47), inplace=True, flags=False, labels=True, table=d == "fp32"
             ),
         )
-        yield Case(f"mix_plan {dtype} {layout}", lambda d=dtype, l=layout: _mix_plan(d, l, shape))
+        yield Case(f"mix_plan {dtype} {layout}", lambda d=dtype, f=layout: _mix_plan(d, f, shape))
     for dtype, layout in product(("bf16", "u8"), FORMATS):
         channels, same = (5, True) if (dtype, layout) == ("u8", "planar") else (3, dtype == "u8")
         yield Case(
             f"crop_mix_store {dtype} {layout}",
-            lambda d=dtype, l=layout, c=channels, s=same: _crop_mix_store(
-                d, l, "interleaved" if c == 3 else "planar", channels=c, same=s, labels=s
+            lambda d=dtype, f=layout, c=channels, s=same: _crop_mix_store(
+                d, f, "interleaved" if c == 3 else "planar", channels=c, same=s, labels=s
             ),
         )
         yield Case(
             f"crop_mix_plan {dtype} {layout}",
-            lambda d=dtype, l=layout: _crop_mix_plan(d, l, "planar", channels=3),
+            lambda d=dtype, f=layout: _crop_mix_plan(d, f, "planar", channels=3),
         )
         yield Case(
             f"resized_crop {dtype} {layout}",
-            lambda d=dtype, l=layout: _resized_crop(d, l, "planar" if d == "u8" else "interleaved", channels=3),
+            lambda d=dtype, f=layout: _resized_crop(d, f, "planar" if d == "u8" else "interleaved", channels=3),
         )

@@ -1,8 +1,8 @@
 """Runs a program on the blocks of a grid, many blocks and all their lanes at a time.
 
-Lanes that part at a branch go on where the program is behind: of all the basic blocks at which lanes stand, the first in
-the text runs next, which brings them together again. Warps of a block run together (lockstep), or one by one in an order
-of chance from barrier to barrier; blocks run in an order of chance.
+Lanes that part at a branch go on where the program is behind: of all the basic blocks at which lanes stand, the first
+in the text runs next, which brings them together again. Warps of a block run together (lockstep), or one by one in an
+order of chance from barrier to barrier; blocks run in an order of chance.
 """
 
 import random

@@ -1,8 +1,8 @@
 """Emulated memory: every access is checked for permission, bounds and alignment, and every written byte is counted.
 
 Global memory is an arena in which allocations lie between red zones; the tensors of a launch are copied there at the
-same alignment and back afterwards. Shared memory is one stretch per block, in which a byte that a warp wrote or read may
-not be read or written by another before a barrier.
+same alignment and back afterwards. Shared memory is one stretch per block, in which a byte that a warp wrote or read
+may not be written by another, nor what it wrote be read, before a barrier.
 """
 
 from dataclasses import dataclass

@@ -128,7 +128,7 @@ def test_a_barrier_that_some_warps_pass_by_is_a_fault(apart: bool) -> None:
 
 def test_a_barrier_inside_a_diverged_warp_is_a_fault() -> None:
     body = "setp.lt.s32 %p1, %r2, 16;\n@%p1 bra $L__BB0_2;\nbar.sync 0;\n$L__BB0_2:\nmov.b32 %r3, 0;\n" + STORE
-    with pytest.raises(Fault, match="bar.sync 0: a warp has diverged here"):
+    with pytest.raises(Fault, match=r"bar\.sync 0: a warp has diverged here"):
         run(body)
 
 

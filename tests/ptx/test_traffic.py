@@ -1,7 +1,6 @@
 """What the compiled kernels ask of memory, against what each kernel's header says must move.
 
-Counted are the distinct 32-byte sectors of each request of a warp, without any cache: bytes that must move are asked for
-once, so that nothing depends on what a cache still holds.
+Counted are the distinct 32-byte sectors of each request of a warp, without any cache.
 """
 
 from itertools import product

@@ -1,8 +1,8 @@
 """Basic blocks of PTX as Python functions of NumPy arrays, one value per lane.
 
 A register is an unsigned integer of its width, a predicate a boolean. What is the same for all lanes may be a scalar:
-constants, parameters and what is computed or loaded from them alone. Each opcode form that is known stands here once, as
-a regular expression with the function that writes its Python; anything else raises `PTXError` with its name.
+constants, parameters and what is computed or loaded from them alone. Each opcode form that is known stands here once,
+as a regular expression with the function that writes its Python; anything else raises `PTXError` with its name.
 """
 
 import re
@@ -215,7 +215,10 @@ def _store(e, address, sources, policy=None, groups=()):
     )
 
 
-_ATOMIC = r"\.global(?:\.(?:relaxed|acquire|release|acq_rel|gpu|cta|sys))*\.(add|min|max|and|or|xor|exch|inc|cas)\.([ubs])(32|64)"
+_ATOMIC = (
+    r"\.global(?:\.(?:relaxed|acquire|release|acq_rel|gpu|cta|sys))*"
+    r"\.(add|min|max|and|or|xor|exch|inc|cas)\.([ubs])(32|64)"
+)
 
 
 def _atomic(e, address, values, groups):
@@ -225,8 +228,8 @@ def _atomic(e, address, values, groups):
     base, offset = e.address(address)
     given = ", ".join(e.value(value, "b", int(bits)) for value in values)
     return (
-        f"M.atomic('{operation}', {'i' if kind == 's' else 'u'}{int(bits) // 8}, {base}, {offset}, {e.mask}, [{given}], x, "
-        f"{e.constant(e.text)})"
+        f"M.atomic('{operation}', {'i' if kind == 's' else 'u'}{int(bits) // 8}, {base}, {offset}, {e.mask}, "
+        f"[{given}], x, {e.constant(e.text)})"
     )
 
 
@@ -329,7 +332,7 @@ def _add(e, target, a, b, groups):
     return f"{e.value(a, 'u', bits)} {_SIGN[name]} {e.value(b, 'u', bits)}"
 
 
-@form(r"(add|sub)\.[us]16x2")
+@form(r"(add)\.[us]16x2")
 def _add_words(e, target, a, b, groups):
     first, second = (f"halves({e.value(x, 'u', 32)}, x.n)" for x in (a, b))
     return f"({first} {_SIGN[groups[0]]} {second}).view(u4)"
