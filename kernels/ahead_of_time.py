@@ -23,15 +23,14 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from .crop_mix import (
-    CROP_MIX_BLOCK,
-    CROP_MIX_REGISTERS,
-    CROP_MIX_STEPS,
+    CROP_MIX_ROWS,
     CROP_MIX_WARPS,
     crop_mix_plan_kernel,
     crop_mix_store_kernel,
+    tile_of,
 )
 from .mix import BLOCK, NUM_WARPS, mix_plan_kernel, mix_store_kernel
-from .resized_crop import CROP_BLOCK, CROP_WARPS, resized_crop_kernel
+from .resized_crop import CROP_ROWS, CROP_WARPS, CROP_WIDE, resized_crop_kernel
 
 TARGETS = {
     "sm_75": GPUTarget("cuda", 75, 32),
@@ -113,7 +112,8 @@ def specialize(kernel: str, dtype: str, planar: bool, size: tuple[int, int] = (2
             "STORE_PLANAR": True, "CENTRAL": (0, 0, raw, raw), "COUNTERPART_CENTRAL": (0, 0, raw, raw),
         }  # fmt: skip
         fused = kernel != "resized_crop"
-        tiles = {"BLOCK": CROP_MIX_BLOCK if fused else CROP_BLOCK, "STEPS": CROP_MIX_STEPS}
+        wide = tile_of(other.get("C", 3))[0] if fused else CROP_WIDE
+        tiles = {"ROWS": CROP_MIX_ROWS if fused else CROP_ROWS, "WIDE": wide}
     else:
         sizes = {"H": size[0], "W": size[1], "STORE_PLANAR": planar}
         tiles = {"BLOCK": BLOCK}
@@ -142,7 +142,7 @@ def compile_kernel(kernel: str, target: str, dtype: str, planar: bool, size: tup
     """
     options = {"num_warps": _WARPS[kernel], "enable_fp_fusion": False}
     if kernel.startswith("crop_mix") and TARGETS[target].backend == "cuda":
-        options["maxnreg"] = CROP_MIX_REGISTERS
+        options["maxnreg"] = tile_of(other.get("C", 3))[1]
     return triton.compile(specialize(kernel, dtype, planar, size, **other), target=TARGETS[target], options=options)
 
 

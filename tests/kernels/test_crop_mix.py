@@ -24,14 +24,6 @@ FORMATS = (torch.contiguous_format, torch.channels_last)
 TOLERANCE = {torch.float32: 3e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
-@pytest.fixture(autouse=True)
-def small_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles as small as the images, since the interpreter pays for every pixel of a tile."""
-    if DEVICE == "cpu":
-        monkeypatch.setattr(crop_mix, "CROP_MIX_BLOCK", 128)
-        monkeypatch.setattr(crop_mix, "CROP_MIX_STEPS", 1)
-
-
 @dataclass
 class Work:
     """A batch of raw images, a store of another size, and how crops are drawn; on the CPU."""
@@ -181,13 +173,69 @@ def test_equals_the_reference(
     assert torch.equal(given_plan.cpu(), result)
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_a_program_may_take_several_tiles(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crop_mix, "CROP_MIX_BLOCK", 64)
-    monkeypatch.setattr(crop_mix, "CROP_MIX_STEPS", steps)
-    work = Work.make(3, (20, 24), (18, 18), RandomResizedCropMirror((17, 15)), batch=2)
-    result, plan, _ = work.run(PlanConfig())
-    assert_close(result, work.expected(plan, torch.float32))
+@pytest.mark.parametrize(("rows", "wide"), [(1, 4), (5, 2)])
+def test_a_program_may_take_few_rows(rows: int, wide: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crop_mix, "CROP_MIX_ROWS", rows)
+    monkeypatch.setattr(crop_mix, "CROP_MIX_WIDE", wide)
+    work = Work.make(3, (20, 24), (18, 18), RandomResizedCropMirror((11, 16)), batch=2)
+    for memory_format in FORMATS:
+        result, plan, _ = work.run(PlanConfig(), memory_format=memory_format)
+        assert_close(result, work.expected(plan, torch.float32))
+
+
+def patches(size: tuple[int, int], boxes: list[tuple[int, int, int, int]], inside_real: bool) -> list[Tensor]:
+    """A plan of patches alone, for whole images of 1 and of 9 × 80 pixels by turns."""
+    batch = len(boxes)
+    whole = torch.tensor([[0, 0, 9, 80], [8, 79, 9, 80]] * batch, dtype=torch.int32)[:batch]
+    mirror = torch.arange(batch) % 3 == 0
+    return [
+        torch.arange(batch), torch.zeros(batch, dtype=torch.bool), torch.full((batch,), 0.5),
+        torch.tensor(boxes, dtype=torch.int32), torch.full((batch,), inside_real),
+        whole, mirror, whole.flip(0), ~mirror,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("inside_real", [True, False])
+def test_a_patch_shows_each_image_on_its_side_alone(inside_real: bool) -> None:
+    """Edges within a row's chunk of 128 pixels and between two, and patches that are empty or the whole image."""
+    size = (6, 140)
+    boxes = [(2, 110, 5, 135), (0, 0, 6, 128), (3, 128, 6, 140), (0, 5, 4, 6), (4, 0, 4, 9), (0, 0, 6, 140)]
+    generator = torch.Generator().manual_seed(1)
+    images, store = (torch.randint(0, 256, (6, 2, 9, 80), generator=generator, dtype=torch.uint8) for _ in range(2))
+    plan = patches(size, boxes, inside_real)
+    out = torch.zeros(6, 2, *size, device=DEVICE)
+    norm = affine_of(None, None, 2).to(DEVICE)
+    launch_crop_mix_plan(images.to(DEVICE), out, store.to(DEVICE), norm, [tensor.to(DEVICE) for tensor in plan])
+    assert_close(out.cpu(), crop_mix_reference(images, store, MixPlan(*plan), size))
+
+    # Of the image that does not show at a pixel, nothing comes through, not even in the last place.
+    for shown, batch in (("real", (images, 255 - store)), ("generated", (255 - images, store))):
+        other = torch.zeros_like(out)
+        launch_crop_mix_plan(
+            batch[0].to(DEVICE), other, batch[1].to(DEVICE), norm, [value.to(DEVICE) for value in plan]
+        )
+        for sample, (top, left, bottom, right) in enumerate(boxes):
+            inside = torch.zeros(size, dtype=torch.bool)
+            inside[top:bottom, left:right] = True
+            same = inside if inside_real == (shown == "real") else ~inside
+            assert torch.equal(out[sample].cpu()[:, same], other[sample].cpu()[:, same])
+
+
+@pytest.mark.parametrize("channels", [2, 7, 9])
+def test_takes_any_number_of_channels(channels: int) -> None:
+    generator = torch.Generator().manual_seed(channels)
+    shape = (2, channels, 9, 80)
+    images, store = (torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8) for _ in range(2))
+    plan = patches((8, 12), [(2, 3, 7, 9), (0, 0, 8, 5)], inside_real=True)
+    plan[1] = torch.tensor([True, False])
+    norm = affine_of(None, None, channels).to(DEVICE)
+    for memory_format in FORMATS:
+        out = torch.zeros(2, channels, 8, 12, device=DEVICE).to(memory_format=memory_format)
+        launch_crop_mix_plan(
+            images.to(DEVICE), out, store.to(DEVICE, memory_format=memory_format), norm,
+            [tensor.to(DEVICE) for tensor in plan],
+        )  # fmt: skip
+        assert_close(out.cpu(), crop_mix_reference(images, store, MixPlan(*plan), (8, 12)))
 
 
 @pytest.mark.parametrize(("scale", "ratio"), [((0.08, 1.0), (3 / 4, 4 / 3)), ((1.0, 1.0), (1.0, 1.0))])
