@@ -1,7 +1,8 @@
 """Launches that reach what a compiled kernel can do: every flag, and for each set of flags every way through.
 
 A case is one specialization of a kernel. Its launches differ in what is not compiled in: settings, λ of 0 and 1,
-samples that are not mixed, unknown indices and rows, labels that do not fit, boxes of all sizes, crops that shrink and enlarge.
+samples that are not mixed, unknown indices and rows, labels that do not fit, boxes of all sizes, crops that shrink or
+grow.
 """
 
 from collections.abc import Callable, Iterator

@@ -35,7 +35,8 @@ class Mutant:
     after: Instruction | None
 
     def __str__(self) -> str:
-        return f"{self.kind} at {self.before.source}: {self.before} → {'nothing' if self.after is None else str(self.after).split(': ', 1)[1]}"
+        after = "nothing" if self.after is None else str(self.after).split(": ", 1)[1]
+        return f"{self.kind} at {self.before.source}: {self.before} → {after}"
 
 
 def _immediate(operand: str) -> bool:
@@ -49,7 +50,7 @@ def _changes(instruction: Instruction) -> Iterator[tuple[str, Instruction | None
         yield "guard dropped", replace(instruction, guard=None)
         yield "guard negated", replace(instruction, negated=not instruction.negated)
     name = parts[0]
-    if name in ("bar", "barrier"):
+    if name in ("bar", "barrier") and parts[1] != "warp":  # the lanes of a warp run together here
         yield "barrier removed", None
     if name == "setp" and parts[1] in _BOUNDS:
         yield "comparison", replace(instruction, opcode=".".join([name, _BOUNDS[parts[1]], *parts[2:]]))

@@ -178,7 +178,7 @@ def parse(ptx: str) -> Program:
                 program.labels[statement[:-1]] = len(program.blocks)
             continue
         instruction = _instruction(statement, line, source)
-        if instruction.parts[0] in ENDS:
+        if instruction.parts[0] in ENDS and instruction.parts[1:2] != ["warp"]:
             program.blocks.append(Block(current, instruction))
             current = []
         else:

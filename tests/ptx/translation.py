@@ -265,7 +265,12 @@ def _policy(e, target, fraction, groups):
     return e.constant(np.uint64(0))  # where a line is kept does not change what is read
 
 
-@form(r"(?:fence|membar)[\w.:]*|bar\.warp\.sync|prefetch[\w.:]*")
+@form(r"bar\.warp\.sync")
+def _meet(e, mask, groups):
+    _everyone(e, mask)
+
+
+@form(r"(?:fence|membar)[\w.:]*|prefetch[\w.:]*")
 def _order(e, *operands, groups):
     """Lanes already see each other's memory in order."""
 
