@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # A process for each processor, with one thread; `make test PYTEST_ARGS=` runs all tests in one process.
 PYTEST_ARGS ?= -n auto --maxprocesses 8
 
-.PHONY: demo test test-all lint types rehearsal check clean
+.PHONY: demo test test-all test-ptx lint types rehearsal check clean
 
 # What $(PYTHON) lacks to make a .venv, in a sentence. (Debian keeps ensurepip, by which venv installs pip, in a package of
 # its own.)
@@ -42,6 +42,16 @@ test: $(STAMP)
 test-all: $(STAMP)
 	@echo "Running all tests …"
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The compiled kernels, run without a GPU: each target, half of them with the warps of a block apart.
+PTX_TESTS := tests/kernels/test_mix.py tests/kernels/test_crop_mix.py tests/kernels/test_resized_crop.py
+test-ptx: $(STAMP)
+	@echo "Running the kernel tests on emulated PTX …"
+	set -e; for run in sm_75:1 sm_80:0 sm_90:1 sm_100:0; do \
+		PTX_TARGET=$${run%:*} PTX_APART=$${run#*:} $(BIN)/python -m pytest -p tests.ptx.plugin $(PYTEST_ARGS) \
+			$(PTX_TESTS) tests/ptx/test_coverage.py tests/ptx/test_traffic.py; \
+	done
+	PTX_TARGET=sm_90 $(BIN)/python -m pytest -p tests.ptx.plugin $(PYTEST_ARGS) tests/ptx/test_mutation.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,33 @@
+"""The launches of `cases` notice nearly every change of one instruction that changes what a kernel computes."""
+
+import pytest
+
+from tests.ptx.cases import cases
+from tests.ptx.launching import Emulator
+from tests.ptx.mutation import equivalent, noticed, sample, source_of
+
+pytestmark = pytest.mark.ptx
+MUTANTS = 80
+CHOSEN = (
+    "mix_store fp32 planar in place", "mix_store fp32 planar store=planar", "mix_store bf16 planar store=planar",
+    "mix_store u8 interleaved store=interleaved", "mix_plan u8 planar", "crop_mix_store bf16 interleaved",
+    "resized_crop u8 planar",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases() if case.name in CHOSEN])
+def test_nearly_every_mutant_is_noticed(case, emulator: Emulator) -> None:
+    with emulator.recording() as launches:
+        case.run()
+    kernel = emulator.kernels[launches[-1].key]
+    same = [launch for launch in launches if launch.key == launches[-1].key]
+    differing, holes = 0, []
+    for mutant in sample(kernel.program, MUTANTS, seed=0):
+        by = noticed(kernel, mutant, same)
+        if by is None and equivalent(kernel.program, mutant):
+            continue
+        differing += 1
+        if by is None:
+            holes.append(f"{mutant}    {source_of(mutant)}")
+    assert differing > MUTANTS / 2
+    assert len(holes) <= 0.05 * differing, "\n".join(holes)

@@ -1,0 +1,617 @@
+"""Basic blocks of PTX as Python functions of NumPy arrays, one value per lane.
+
+A register is an unsigned integer of its width, a predicate a boolean. What is the same for all lanes may be a scalar:
+constants, parameters and what is computed or loaded from them alone. Each opcode form that is known stands here once,
+as a regular expression with the function that writes its Python; anything else raises `PTXError` with its name.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import arithmetic
+from .parsing import SPECIAL, Block, Instruction, Program, PTXError, vector_of
+
+FORMS: list[tuple[re.Pattern[str], Callable[..., Any]]] = []
+MET: set[str] = set()
+"""Every opcode, with its modifiers, that was translated in this process."""
+_COMPARE = {
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "lo": "<",
+    "ls": "<=",
+    "hi": ">",
+    "hs": ">=",
+}
+_LOGIC = {"and": "&", "or": "|", "xor": "^"}
+_SIGN = {"add": "+", "sub": "-", "mul": "*"}
+_SPACE = {
+    **{name: getattr(arithmetic, name) for name in dir(arithmetic) if not name.startswith("_")},
+    "np": np, "where": np.where,
+    "u1": np.uint8, "u2": np.uint16, "u4": np.uint32, "u8": np.uint64,
+    "i1": np.int8, "i2": np.int16, "i4": np.int32, "i8": np.int64, "f2": np.float16, "f4": np.float32, "f8": np.float64,
+}  # fmt: skip
+
+
+def form(pattern: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register what writes the Python of the opcodes that match; groups of the pattern are its arguments."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        FORMS.append((re.compile(pattern), function))
+        return function
+
+    return register
+
+
+def handler_of(opcode: str) -> tuple[Callable[..., Any], tuple[str | None, ...]]:
+    """What translates an opcode, and its arguments."""
+    for pattern, function in FORMS:
+        if match := pattern.fullmatch(opcode):
+            return function, match.groups()
+    raise PTXError(f"The emulator does not know the opcode {opcode}.")
+
+
+class Emitter:
+    """Writes the Python of one block."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.space: dict[str, Any] = dict(_SPACE)
+        self.lines: list[str] = []
+        self.mask = "None"
+        self.text = ""
+
+    def constant(self, value: Any) -> str:
+        """The name of a constant."""
+        name = f"K{len(self.space)}"
+        self.space[name] = value
+        return name
+
+    def value(self, token: str, kind: str, bits: int) -> str:
+        """An operand as unsigned (u, b), signed (s) or floating (f) of some bits, or as a predicate (p)."""
+        bytes_ = bits // 8
+        if token.startswith("%") and token not in SPECIAL:
+            have = self.program.registers[token]
+            name = token[1:]
+            if kind == "p" or have == 1:
+                if have != 1 or kind != "p":
+                    raise PTXError(f"{self.text}: {token} is not of the type that the opcode names.")
+                return name
+            if have < bits:
+                raise PTXError(f"{self.text}: {token} has {have} bits, and the opcode wants {bits}.")
+            name = name if have == bits else f"{name}.astype(u{bytes_})"
+            return name if kind in "ub" else f"{name}.view({'i' if kind == 's' else 'f'}{bytes_})"
+        if token in SPECIAL:
+            return {
+                "%tid.x": "x.tid", "%ctaid.x": "x.block", "%laneid": "(x.tid & u4(31))", "%warpid": "(x.tid >> u4(5))",
+                "%nctaid.x": "u4(x.grid)", "%ntid.x": "u4(x.threads)",
+            }[token]  # fmt: skip
+        if kind == "p":
+            return self.constant(np.bool_(token not in ("0", "false")))
+        if token == "global_smem":
+            raw = 0
+        elif match := re.fullmatch(r"0[fFdD]([0-9a-fA-F]{8}|[0-9a-fA-F]{16})", token):
+            raw = int(match[1], 16)
+        else:
+            try:
+                raw = int(token.rstrip("U"), 0) % 2**bits
+            except ValueError:
+                raise PTXError(f"{self.text}: the operand {token} is not understood.") from None
+        unsigned = np.array(raw, arithmetic.U[bits])
+        typed = unsigned.view({"s": arithmetic.S, "f": arithmetic.F}.get(kind, arithmetic.U)[bits])
+        return self.constant(typed[()])
+
+    def assign(self, token: str, expression: str) -> None:
+        """Write a register, where the guard lets it."""
+        if token == "_":
+            return
+        name = token[1:]
+        if self.mask != "None":
+            expression = f"where({self.mask}, {expression}, {name})"
+        self.lines.append(f"{name} = {expression}")
+
+    def instruction(self, instruction: Instruction) -> None:
+        """Write one instruction."""
+        self.text = str(instruction)
+        MET.add(instruction.opcode)
+        guard = instruction.guard
+        self.mask = "None" if guard is None else f"~{guard[1:]}" if instruction.negated else guard[1:]
+        handler, groups = handler_of(instruction.opcode)
+        expression = handler(self, *instruction.operands, groups=groups)
+        if expression is not None:
+            self.assign(instruction.operands[0], expression)
+
+    def address(self, operand: str) -> tuple[str, int]:
+        """The base and the offset of an address operand."""
+        match = re.fullmatch(r"\[\s*(%\w+|global_smem)\s*(?:\+\s*(-?\d+))?\s*\]", operand)
+        if match is None:
+            raise PTXError(f"{self.text}: the address {operand} is not understood.")
+        bits = self.program.registers.get(match[1], 32)
+        return self.value(match[1], "u", bits), int(match[2] or 0)
+
+
+def translate(program: Program, block: Block) -> Callable[[list[Any], Any, Any, Any, Any], Any]:
+    """The function of a block: (registers by number, index of the active lanes or None for all, lanes, global memory,
+    shared memory) → the predicate of its end, or None.
+    """  # fmt: skip
+    emitter = Emitter(program)
+    numbers = {name: k for k, name in enumerate(program.registers)}
+    for instruction in block.body:
+        emitter.instruction(instruction)
+    written = {name for instruction in block.body for name in instruction.writes}
+    read = set(block.live_in)
+    head, tail = ["def run(R, i, x, M, X, P):"], []
+    emitter.space["numbers"] = numbers
+    first = [f" {name[1:]} = R[{numbers[name]}]" for name in sorted(read)]
+    some = [f"  {name[1:]} = {name[1:]}[i] if {name[1:]}.ndim else {name[1:]}" for name in sorted(read)]
+    head += first + ([" if i is not None:", *some] if some else [])
+    out = sorted(written & block.live_out)
+    if out:
+        tail.append(" if i is None:")
+        tail += [f"  R[{numbers[name]}] = {name[1:]}" for name in out]
+        tail.append(" else:")
+        for name in out:
+            tail.append(f"  T = np.array(np.broadcast_to(R[{numbers[name]}], x.all)); T[i] = {name[1:]}")
+            tail.append(f"  R[{numbers[name]}] = T")
+    end = block.end
+    tail.append(
+        f" return {'None' if end is None or end.guard is None else ('~' if end.negated else '') + end.guard[1:]}"
+    )
+    source = "\n".join([*head, *(f" {line}" for line in emitter.lines), *tail])
+    exec(compile(source, f"<{program.name}>", "exec"), emitter.space)
+    return emitter.space["run"]
+
+
+# Memory.
+
+_CACHE = r"(?:\.(?:nc|L1::\w+|L2::\w+|weak|relaxed|acquire|release|acq_rel|volatile|gpu|cta|sys|ca|cg|cs|lu|wb|wt))*"
+
+
+def _extended(expression, size, wide, signed):
+    """A loaded value of `size` bytes as a register of `wide` holds it."""
+    if wide <= size:
+        return expression
+    return f"{expression}.view(i{size}).astype(i{wide}).view(u{wide})" if signed else f"{expression}.astype(u{wide})"
+
+
+@form(r"ld\.param\.([ubsf])(\d+)")
+def _load_parameter(e, target, source, groups):
+    name = source.strip("[] ")
+    bits, have = int(groups[1]), e.program.parameters[name]
+    if bits != have:
+        raise PTXError(f"{e.text}: the parameter has {have} bits.")
+    number = list(e.program.parameters).index(name)
+    return _extended(f"P[{number}]", bits // 8, e.program.registers[target] // 8, groups[0] == "s")
+
+
+@form(r"ld\.(global|shared)" + _CACHE + r"(?:\.v(\d))?\.([ubsf])(\d+)")
+def _load(e, targets, address, policy=None, groups=()):
+    space, _, kind, bits = groups
+    registers, size = vector_of(targets), int(bits) // 8
+    base, offset = e.address(address)
+    e.lines.append(
+        f"T = {'M' if space == 'global' else 'X'}.load({base}, {offset}, {e.mask}, {size}, {len(registers)}, x, "
+        f"{e.constant(e.text)})"
+    )
+    for k, register in enumerate(registers):
+        wide = 0 if register == "_" else e.program.registers[register] // 8
+        e.assign(register, _extended(f"T[{k}]", size, wide, kind == "s"))
+
+
+@form(r"st\.(global|shared)" + _CACHE + r"(?:\.v(\d))?\.([ubsf])(\d+)")
+def _store(e, address, sources, policy=None, groups=()):
+    space, _, _, bits = groups
+    base, offset = e.address(address)
+    values = ", ".join(e.value(source, "b", int(bits)) for source in vector_of(sources))
+    e.lines.append(
+        f"{'M' if space == 'global' else 'X'}.store({base}, {offset}, {e.mask}, {int(bits) // 8}, [{values}], x, "
+        f"{e.constant(e.text)})"
+    )
+
+
+_ATOMIC = (
+    r"\.global(?:\.(?:relaxed|acquire|release|acq_rel|gpu|cta|sys))*"
+    r"\.(add|min|max|and|or|xor|exch|inc|cas)\.([ubs])(32|64)"
+)
+
+
+def _atomic(e, address, values, groups):
+    operation, kind, bits = groups
+    if operation == "inc" and kind + bits != "u32":
+        raise PTXError(f"{e.text}: there is no such opcode.")
+    base, offset = e.address(address)
+    given = ", ".join(e.value(value, "b", int(bits)) for value in values)
+    return (
+        f"M.atomic('{operation}', {'i' if kind == 's' else 'u'}{int(bits) // 8}, {base}, {offset}, {e.mask}, "
+        f"[{given}], x, {e.constant(e.text)})"
+    )
+
+
+@form("atom" + _ATOMIC)
+def _atomic_result(e, target, address, *values, groups):
+    return _atomic(e, address, values, groups)
+
+
+@form("red" + _ATOMIC)
+def _atomic_alone(e, address, *values, groups):
+    e.lines.append(_atomic(e, address, values, groups))
+
+
+@form(r"ldmatrix\.sync\.aligned\.m8n8\.x([124])(\.trans)?\.shared\.b16")
+def _load_matrix(e, targets, address, groups):
+    base, offset = e.address(address)
+    e.lines.append(
+        f"T = X.load_matrices({base} + u4({offset}), {groups[0]}, {bool(groups[1])}, x, {e.constant(e.text)})"
+    )
+    for k, register in enumerate(vector_of(targets)):
+        e.assign(register, f"T[{k}]")
+
+
+@form(r"stmatrix\.sync\.aligned\.m8n8\.x([124])(\.trans)?\.shared\.b16")
+def _store_matrix(e, address, sources, groups):
+    base, offset = e.address(address)
+    values = ", ".join(e.value(source, "b", 32) for source in vector_of(sources))
+    e.lines.append(f"X.store_matrices({base} + u4({offset}), [{values}], {bool(groups[1])}, x, {e.constant(e.text)})")
+
+
+@form(r"createpolicy\.fractional\.L2::\w+\.b64")
+def _policy(e, target, fraction, groups):
+    return e.constant(np.uint64(0))  # where a line is kept does not change what is read
+
+
+@form(r"bar\.warp\.sync")
+def _meet(e, mask, groups):
+    _everyone(e, mask)
+
+
+@form(r"(?:fence|membar)[\w.:]*|prefetch[\w.:]*")
+def _order(e, *operands, groups):
+    """Lanes already see each other's memory in order."""
+
+
+# Moves.
+
+
+@form(r"mov\.pred")
+def _move_predicate(e, target, source, groups):
+    return e.value(source, "p", 1)
+
+
+@form(r"mov\.[ubsf](\d+)")
+def _move(e, target, source, groups):
+    bits = int(groups[0])
+    if target.startswith("{"):
+        parts = vector_of(target)
+        width = bits // len(parts)
+        e.lines.append(f"T = {e.value(source, 'b', bits)}")
+        for k, part in enumerate(parts):
+            e.assign(part, f"(T >> {e.constant(arithmetic.U[bits](width * k))}).astype(u{width // 8})")
+        return None
+    if source.startswith("{"):
+        parts = vector_of(source)
+        width = bits // len(parts)
+        return " | ".join(
+            f"({e.value(part, 'b', width)}.astype(u{bits // 8}) << {e.constant(arithmetic.U[bits](width * k))})"
+            for k, part in enumerate(parts)
+        )
+    return e.value(source, "b", bits)
+
+
+@form(r"selp\.[ubsf](\d+)")
+def _select(e, target, a, b, predicate, groups):
+    bits = int(groups[0])
+    return f"where({e.value(predicate, 'p', 1)}, {e.value(a, 'b', bits)}, {e.value(b, 'b', bits)})"
+
+
+@form(r"prmt\.b32")
+def _permute(e, target, a, b, selector, groups):
+    first, second = e.value(a, "b", 32), e.value(b, "b", 32)
+    if selector.startswith("%") or any(int(selector.rstrip("U"), 0) >> 4 * k & 8 for k in range(4)):
+        return f"permute({first}, {second}, {e.value(selector, 'b', 32)})"
+    # The bytes of one operand that move equally far move together.
+    moves: dict[tuple[str, int], int] = {}
+    for k in range(4):
+        at = int(selector.rstrip("U"), 0) >> 4 * k & 7
+        key = (second if at > 3 else first, 8 * (k - at % 4))
+        moves[key] = moves.get(key, 0) | 0xFF << 8 * k
+    terms = []
+    for (operand, left), mask in moves.items():
+        by = e.constant(np.uint32(abs(left)))
+        moved = operand if left == 0 else f"({operand} << {by})" if left > 0 else f"({operand} >> {by})"
+        terms.append(moved if mask == 0xFFFFFFFF else f"({moved} & {e.constant(np.uint32(mask))})")
+    return " | ".join(terms)
+
+
+# Integers.
+
+
+@form(r"(add|sub)\.[usb](16|32|64)")
+def _add(e, target, a, b, groups):
+    name, bits = groups[0], int(groups[1])
+    return f"{e.value(a, 'u', bits)} {_SIGN[name]} {e.value(b, 'u', bits)}"
+
+
+@form(r"(add)\.[us]16x2")
+def _add_words(e, target, a, b, groups):
+    first, second = (f"halves({e.value(x, 'u', 32)}, x.n)" for x in (a, b))
+    return f"({first} {_SIGN[groups[0]]} {second}).view(u4)"
+
+
+def _product(e, mode, kind, bits, a, b):
+    if mode == "lo":
+        return f"{e.value(a, 'u', bits)} * {e.value(b, 'u', bits)}"
+    if mode == "hi" and bits == 64:
+        return f"high_{kind}64({e.value(a, 'u', 64)}, {e.value(b, 'u', 64)})"
+    letter, wide = ("i" if kind == "s" else "u"), bits // 4
+    product = f"{e.value(a, kind, bits)}.astype({letter}{wide}) * {e.value(b, kind, bits)}.astype({letter}{wide})"
+    if mode == "wide":
+        return f"({product}).view(u{wide})"
+    return f"(({product}) >> {letter}{wide}({bits})).view(u{wide}).astype(u{bits // 8})"
+
+
+@form(r"mul\.(lo|hi|wide)\.([us])(16|32|64)")
+def _multiply(e, target, a, b, groups):
+    mode, kind, bits = groups
+    return _product(e, mode, kind, int(bits), a, b)
+
+
+@form(r"mad\.(lo|hi|wide)\.([us])(16|32|64)")
+def _multiply_add(e, target, a, b, c, groups):
+    mode, kind, bits = groups[0], groups[1], int(groups[2])
+    return f"({_product(e, mode, kind, bits, a, b)}) + {e.value(c, 'u', 2 * bits if mode == 'wide' else bits)}"
+
+
+@form(r"(div|rem)\.([us])(16|32|64)")
+def _divide(e, target, a, b, groups):
+    name, kind, bits = groups[0], groups[1], int(groups[2])
+    if b.startswith("%") or int(b, 0) == 0 or kind == "s":
+        raise PTXError(f"{e.text}: only unsigned division by a constant is known.")
+    return f"{e.value(a, kind, bits)} {'//' if name == 'div' else '%'} {e.value(b, kind, bits)}"
+
+
+@form(r"neg\.s(16|32|64)")
+def _negate(e, target, a, groups):
+    return f"(~{e.value(a, 'u', int(groups[0]))}) + u{int(groups[0]) // 8}(1)"
+
+
+@form(r"abs\.s(16|32|64)")
+def _magnitude(e, target, a, groups):
+    bits = int(groups[0])
+    return f"np.abs({e.value(a, 's', bits)}).view(u{bits // 8})"
+
+
+@form(r"(min|max)\.([us])(16|32|64)")
+def _least(e, target, a, b, groups):
+    name, kind, bits = groups[0], groups[1], int(groups[2])
+    return f"np.{name}imum({e.value(a, kind, bits)}, {e.value(b, kind, bits)}).view(u{bits // 8})"
+
+
+@form(r"(and|or|xor)\.(pred|b16|b32|b64)")
+def _bitwise(e, target, a, b, groups):
+    kind, bits = ("p", 1) if groups[1] == "pred" else ("b", int(groups[1][1:]))
+    return f"{e.value(a, kind, bits)} {_LOGIC[groups[0]]} {e.value(b, kind, bits)}"
+
+
+@form(r"not\.(pred|b16|b32|b64)")
+def _complement(e, target, a, groups):
+    kind, bits = ("p", 1) if groups[0] == "pred" else ("b", int(groups[0][1:]))
+    return f"~{e.value(a, kind, bits)}"
+
+
+@form(r"lop3\.b32")
+def _lut(e, target, a, b, c, table, groups):
+    return f"lut({', '.join(e.value(v, 'b', 32) for v in (a, b, c))}, {int(table, 0)})"
+
+
+@form(r"(shl|shr)\.([usb])(16|32|64)")
+def _shift(e, target, a, count, groups):
+    name, signed, bits = groups[0], groups[1] == "s", int(groups[2])
+    if count.startswith("%"):
+        return f"shift({e.value(a, 'u', bits)}, {e.value(count, 'u', 32)}, {bits}, {name == 'shl'}, {signed})"
+    by = int(count, 0)
+    if signed:
+        return f"({e.value(a, 's', bits)} >> i{bits // 8}({min(by, bits - 1)})).view(u{bits // 8})"
+    if by >= bits:
+        return e.constant(arithmetic.U[bits](0))
+    return f"{e.value(a, 'u', bits)} {'<<' if name == 'shl' else '>>'} {e.constant(arithmetic.U[bits](by))}"
+
+
+@form(r"shf\.([lr])\.(wrap|clamp)\.b32")
+def _funnel(e, target, low, high, count, groups):
+    values = ", ".join(e.value(v, "b", 32) for v in (low, high, count))
+    return f"funnel({values}, {groups[0] == 'l'}, {groups[1] == 'wrap'})"
+
+
+@form(r"bfe\.([us])(32|64)")
+def _extract(e, target, a, position, length, groups):
+    bits = int(groups[1])
+    at, many = e.value(position, "u", 32), e.value(length, "u", 32)
+    if not position.startswith("%") and not length.startswith("%") and groups[0] == "u":
+        at, many = int(position, 0) & 255, int(length, 0) & 255
+        if at < bits:
+            kind = arithmetic.U[bits]
+            mask = e.constant(kind(2 ** min(many, bits) - 1))
+            return f"({e.value(a, 'u', bits)} >> {e.constant(kind(at))}) & {mask}"
+        at, many = e.value(position, "u", 32), e.value(length, "u", 32)
+    return f"extract({e.value(a, 'u', bits)}, {at}, {many}, {bits}, {groups[0] == 's'})"
+
+
+@form(r"dp4a\.([us])32\.([us])32")
+def _dot(e, target, a, b, c, groups):
+    values = ", ".join(e.value(v, "b", 32) for v in (a, b, c))
+    return f"dot_bytes({values}, {groups[0] == 's'}, {groups[1] == 's'})"
+
+
+# Floating point. Without .rn, ptxas may contract a product and a sum, and nobody could say what is computed.
+
+
+@form(r"(add|sub|mul)\.rn\.f32")
+def _float(e, target, a, b, groups):
+    return f"({e.value(a, 'f', 32)} {_SIGN[groups[0]]} {e.value(b, 'f', 32)}).view(u4)"
+
+
+@form(r"fma\.rn\.f32")
+def _fma(e, target, a, b, c, groups):
+    return f"fma({', '.join(e.value(v, 'f', 32) for v in (a, b, c))}).view(u4)"
+
+
+@form(r"(add|sub|mul)\.rn\.f32x2")
+def _float_pair(e, target, a, b, groups):
+    first, second = (f"pairs({e.value(v, 'b', 64)}, x.n)" for v in (a, b))
+    return f"({first} {_SIGN[groups[0]]} {second}).view(u8)"
+
+
+@form(r"fma\.rn\.f32x2")
+def _fma_pair(e, target, a, b, c, groups):
+    return f"fma({', '.join(f'pairs({e.value(v, chr(98), 64)}, x.n)' for v in (a, b, c))}).view(u8)"
+
+
+@form(r"div\.(?:full|rn)\.f32")
+def _float_divide(e, target, a, b, groups):
+    return f"({e.value(a, 'f', 32)} / {e.value(b, 'f', 32)}).view(u4)"
+
+
+@form(r"rcp\.(?:rn|approx)\.f32")
+def _reciprocal(e, target, a, groups):
+    return f"(f4(1) / {e.value(a, 'f', 32)}).view(u4)"
+
+
+@form(r"sqrt\.rn\.f32")
+def _root(e, target, a, groups):
+    return f"np.sqrt({e.value(a, 'f', 32)}).view(u4)"
+
+
+@form(r"(neg|abs)\.f32")
+def _float_sign(e, target, a, groups):
+    source = e.value(a, "b", 32)
+    return f"{source} ^ u4(0x80000000)" if groups[0] == "neg" else f"{source} & u4(0x7FFFFFFF)"
+
+
+@form(r"(min|max)\.f32")
+def _float_least(e, target, a, b, groups):
+    return f"{groups[0]}imum({e.value(a, 'f', 32)}, {e.value(b, 'f', 32)}).view(u4)"
+
+
+# Comparisons.
+
+
+@form(r"setp\.(eq|ne|lt|le|gt|ge|lo|ls|hi|hs)(?:\.(and|or|xor))?\.([usb])(16|32|64)")
+def _compare(e, target, a, b, other=None, groups=()):
+    compare, logic, kind, bits = groups
+    expression = f"{e.value(a, kind, int(bits))} {_COMPARE[compare]} {e.value(b, kind, int(bits))}"
+    return expression if logic is None else f"({expression}) {_LOGIC[logic]} {_predicate(e, other)}"
+
+
+def _predicate(e, token):
+    return f"~{e.value(token[1:], 'p', 1)}" if token.startswith("!") else e.value(token, "p", 1)
+
+
+@form(r"setp\.(eq|ne|lt|le|gt|ge)(u?)(?:\.(and|or|xor))?\.f32")
+def _float_compare(e, target, a, b, other=None, groups=()):
+    compare, unordered, logic = groups
+    first, second = e.value(a, "f", 32), e.value(b, "f", 32)
+    expression = f"({first} {_COMPARE[compare]} {second})"
+    if unordered:
+        expression += f" | np.isnan({first}) | np.isnan({second})"
+    elif compare == "ne":
+        expression += f" & ~(np.isnan({first}) | np.isnan({second}))"
+    return expression if logic is None else f"({expression}) {_LOGIC[logic]} {_predicate(e, other)}"
+
+
+@form(r"setp\.(num|nan)\.f32")
+def _ordered(e, target, a, b, groups):
+    expression = f"np.isnan({e.value(a, 'f', 32)}) | np.isnan({e.value(b, 'f', 32)})"
+    return expression if groups[0] == "nan" else f"~({expression})"
+
+
+# Conversions.
+
+
+@form(r"cvt\.([us])(8|16|32|64)\.([us])(8|16|32|64)")
+def _convert_integer(e, target, a, groups):
+    to, width, of, bits = groups[0], int(groups[1]), groups[2], int(groups[3])
+    letter = {"s": "i", "u": "u"}
+    expression = f"{e.value(a, of, bits)}.astype({letter[of]}{width // 8})"
+    have = e.program.registers[target]
+    if have > width:
+        return f"{expression}.view({letter[to]}{width // 8}).astype({letter[to]}{have // 8}).view(u{have // 8})"
+    return f"{expression}.view(u{width // 8})"
+
+
+@form(r"cvt\.rn\.f32\.([us])(8|16|32|64)")
+def _integer_to_float(e, target, a, groups):
+    return f"{e.value(a, groups[0], int(groups[1]))}.astype(f4).view(u4)"
+
+
+@form(r"cvt\.(rzi|rni|rmi|rpi)\.([us])(16|32|64)\.f32")
+def _float_to_integer(e, target, a, groups):
+    rounding, kind, bits = groups[0], groups[1], int(groups[2])
+    name = {"rzi": "trunc", "rni": "rint", "rmi": "floor", "rpi": "ceil"}[rounding]
+    letter = "i" if kind == "s" else "u"
+    return f"to_integer({e.value(a, 'f', 32)}, {letter}{bits // 8}, np.{name}).view(u{bits // 8})"
+
+
+@form(r"cvt\.(rzi|rni|rmi|rpi)(\.ftz)?\.f32\.f32")
+def _round(e, target, a, groups):
+    name = {"rzi": "trunc", "rni": "rint", "rmi": "floor", "rpi": "ceil"}[groups[0]]
+    source = f"flush({e.value(a, 'f', 32)})" if groups[1] else e.value(a, "f", 32)
+    return f"np.{name}({source}).view(u4)"
+
+
+@form(r"cvt\.f32\.(f16|bf16)")
+def _widen(e, target, a, groups):
+    if groups[0] == "f16":
+        return f"{e.value(a, 'f', 16)}.astype(f4).view(u4)"
+    return f"{e.value(a, 'b', 16)}.astype(u4) << u4(16)"
+
+
+@form(r"cvt\.rn\.(f16|bf16)\.f32")
+def _narrow(e, target, a, groups):
+    return f"to_{groups[0]}({e.value(a, 'f', 32)})"
+
+
+@form(r"cvt\.rn\.(f16|bf16)x2\.f32")
+def _narrow_pair(e, target, high, low, groups):
+    first, second = (f"to_{groups[0]}({e.value(v, 'f', 32)}).astype(u4)" for v in (high, low))
+    return f"({first} << u4(16)) | {second}"
+
+
+# Between the lanes of a warp.
+
+
+def _everyone(e, mask):
+    if e.mask != "None":
+        raise PTXError(f"{e.text}: a guard in front of an exchange between lanes is not known.")
+    e.lines.append(f"x.whole_warps({e.constant(e.text)}, {e.value(mask, 'u', 32)})")
+
+
+@form(r"shfl\.sync\.(up|down|bfly|idx)\.b32")
+def _exchange(e, target, a, b, clamp, mask, groups):
+    _everyone(e, mask)
+    value, lane, segment = (e.value(v, "b", 32) for v in (a, b, clamp))
+    e.lines.append(f"T = exchange({value}, '{groups[0]}', {lane}, {segment}, x.n)")
+    register, _, predicate = target.partition("|")
+    if predicate:
+        e.assign(predicate, "T[1]")
+    e.assign(register, "T[0]")
+
+
+@form(r"redux\.sync\.(min|max|add|and|or|xor)\.([usb])32")
+def _reduce(e, target, a, mask, groups):
+    _everyone(e, mask)
+    operation, kind = groups
+    name = {
+        "min": "minimum",
+        "max": "maximum",
+        "add": "add",
+        "and": "bitwise_and",
+        "or": "bitwise_or",
+        "xor": "bitwise_xor",
+    }
+    return f"reduce_warps({e.value(a, kind, 32)}, np.{name[operation]}, x.n).view(u4)"
