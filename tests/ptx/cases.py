@@ -12,16 +12,15 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from diffcore_gpu.beta import Beta
-from diffcore_gpu.crops import RandomResizedCropMirror
 from diffcore_gpu.kernels import launch_crop_mix_plan, launch_mix_plan, launch_resized_crop
 from diffcore_gpu.kernels.spec import SAMPLE_BITS, STREAM_BOX, STREAM_CHOICE
-from diffcore_gpu.ops.crop_mixing import plan_tensors as tensors_with_crops
-from diffcore_gpu.ops.normalization import affine_of
-from diffcore_gpu.philox import philox4x32, split_words
+from diffcore_gpu.ops.runtime.normalization import affine_of
 from diffcore_gpu.plan import Pairs, PlanConfig
+from diffcore_gpu.plan.beta import Beta
+from diffcore_gpu.plan.crops import RandomResizedCropMirror
+from diffcore_gpu.plan.philox import philox4x32, split_words
 from tests.kernels.test_crop_mix import Work
-from tests.kernels.test_mix import MEAN, STD, Batch, plan_tensors
+from tests.kernels.test_mix import MEAN, STD, Batch
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "u8": torch.uint8}
 FORMATS = {"planar": torch.contiguous_format, "interleaved": torch.channels_last}
@@ -89,7 +88,7 @@ def at_the_threshold(batch: Batch, seed: int, k: int) -> dict[str, float]:
 def _mix_plan(dtype: str, layout: str, shape: tuple[int, int, int]) -> None:
     for k, way in enumerate((*WAYS, *ENDS)):
         batch = Batch.make(5, shape, DTYPES[dtype], FORMATS[layout], seed=k)
-        plan = plan_tensors(batch.drawn(PlanConfig(**{"p": 0.95, **way}), seed=k))
+        plan = list(batch.drawn(PlanConfig(**{"p": 0.95, **way}), seed=k).tensors())
         plan[0][0] = len(batch.store)
         launch_mix_plan(batch.images, torch.empty_like(batch.images), batch.store, batch.norm, plan)
 
@@ -111,7 +110,7 @@ def _crop_mix_store(dtype: str, layout: str, source: str, *, channels: int, same
 
 def _crop_mix_plan(dtype: str, layout: str, source: str, *, channels: int) -> None:
     for k, work, way in _works(channels, source, same=False):
-        plan = [value.clone() for value in tensors_with_crops(work.drawn(PlanConfig(**{"p": 0.95, **way})))]
+        plan = [value.clone() for value in work.drawn(PlanConfig(**{"p": 0.95, **way})).tensors()]
         plan[5][k % 4] = torch.tensor([-5, 50, 99, 60])
         launch_crop_mix_plan(work.images, work.empty(DTYPES[dtype], FORMATS[layout]), work.store, work.norm(), plan)
 
