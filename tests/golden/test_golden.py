@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from diffcore_gpu.kernels.spec import GRID_BITS, STREAM_VERSION
+from diffcore_gpu.ops.crop_mix import cpu_numba as crop_numba
 from diffcore_gpu.ops.mix import cpu_numba
 from diffcore_gpu.ops.runtime.arguments import Source
 from diffcore_gpu.ops.runtime.normalization import affine_of
@@ -94,6 +95,22 @@ def plan_in_compiled_code(case: PlanCase) -> Sequence[Tensor]:
     return plan
 
 
+def crops_in_compiled_code(case: CropCase) -> Sequence[Tensor]:
+    geometry, index = RandomResizedCropMirror((224, 224), **case.settings), crop_index()
+    round, table = torch.tensor(case.round), geometry.side_table()
+    crops = list(PLAN_WITH_CROPS.views(PLAN_WITH_CROPS.empty(len(index)), len(index)))[len(PLAN.fields) :]
+    values = [
+        len(index), index.data_ptr(), round.data_ptr(), ctypes.c_int64(case.seed).value, *geometry.parameters(),
+        table.data_ptr(), 0, *(field.data_ptr() for field in crops),
+        *case.image, *central_crop(*case.image, geometry.ratio),
+        *case.counterpart, *central_crop(*case.counterpart, geometry.ratio),
+    ]  # fmt: skip
+    arguments = (ctypes.c_int64 * len(values))(*values)
+    draw = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(compiled(crop_numba._DRAW, "draw_crops").address)
+    draw(ctypes.addressof(arguments))
+    return crops
+
+
 def source_of(case: PlanCase | CropCase, config: PlanConfig, *crops: Any) -> Source:
     held, table = pairs(), config.lam_table()
     held = held._replace(pair_ptr=held.pair_ptr.to(DEVICE), pair_row=held.pair_row.to(DEVICE))
@@ -164,6 +181,7 @@ def test_plans_are_those_that_were_recorded(draw: DrawPlan, case: str) -> None:
     [
         pytest.param(crops_in(numpy=True), id="numpy"),
         pytest.param(crops_in(numpy=False), id="torch"),
+        pytest.param(crops_in_compiled_code, id="numba", marks=needs_numba),
         pytest.param(crops_in_a_kernel, id="kernel"),
     ],
 )

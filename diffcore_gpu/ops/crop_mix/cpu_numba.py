@@ -6,16 +6,22 @@ each line of the output from the few lines of the source that it needs, in memor
 
 import ctypes
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffcore_gpu.ops.mix.cpu_numba import CompiledMix
+from diffcore_gpu.ops.runtime.arguments import DrawArguments
 from diffcore_gpu.ops.runtime.numba_code import compiled, numba_module
 from diffcore_gpu.ops.runtime.openmp import run_on_threads
-from diffcore_gpu.plan import MixPlan
+from diffcore_gpu.plan import MixPlan, Pairs
+from diffcore_gpu.plan.crops import central_crop
+from diffcore_gpu.plan.fields import PLAN, PLAN_WITH_CROPS
 
 _MODULE = "diffcore_gpu.ops.crop_mix.numba_kernels"
+_DRAW = "diffcore_gpu.ops.crop_mix.numba_draw"
 
 _FUNCTIONS = {
     torch.float32: "crop_float",
@@ -31,9 +37,62 @@ _PIECES_PER_THREAD = 4
 """At the least: the more, the sooner all threads end."""
 
 
+class CropDraw(Protocol):
+    """What the crops of a batch are drawn from."""
+
+    @property
+    def side_table(self) -> Tensor:
+        """float32 [2, 65536] of `RandomResizedCropMirror.side_table`."""
+
+    @property
+    def parameters(self) -> Sequence[int]:
+        """The integers of its `CropParameters`."""
+
+    @property
+    def ratio(self) -> Sequence[float]:
+        """Its interval of aspect ratios."""
+
+    @property
+    def same(self) -> bool:
+        """A counterpart is cropped and mirrored as its image."""
+
+
 def crops_compiled() -> bool:
     """Whether numba is there to crop with; without it torch operators do it, in a multiple of the time."""
     return numba_module(_MODULE) is not None
+
+
+def draw_compiled(
+    drawn: DrawArguments, crops: CropDraw, size: Sequence[int], image_size: Sequence[int],
+    counterpart_size: Sequence[int],
+) -> MixPlan:  # fmt: skip
+    """The plan of a batch with its crops, as `diffcore_gpu.plan.draw` draws them.
+
+    Args:
+        drawn: what the plan is drawn from, on the CPU.
+        crops: what the crops are drawn from.
+        size: (h, w) of the output.
+        image_size: (H, W) of the images.
+        counterpart_size: (H', W') of the rows.
+
+    Raises:
+        ValueError: as in `DrawArguments.draw`.
+    """
+    batch = drawn.indices.shape[0]
+    fields = list(PLAN_WITH_CROPS.views(PLAN_WITH_CROPS.empty(batch), batch))
+    pairs = Pairs(drawn.pair_ptr, drawn.pair_row, drawn.num_rows)
+    of_mix = CompiledMix((1, *size), [], pairs, drawn.row_label, drawn.lam_table, drawn.norm, drawn.parameters)
+    of_mix.draw(drawn.indices, drawn.labels, drawn.round, drawn.seed, fields[: len(PLAN.fields)])
+    index, side_table = drawn.indices.contiguous(), crops.side_table.contiguous()
+    values = [
+        batch, index.data_ptr(), drawn.round.data_ptr(), drawn.seed, *crops.parameters, side_table.data_ptr(),
+        crops.same, *(field.data_ptr() for field in fields[len(PLAN.fields) :]),
+        *image_size, *central_crop(*image_size, crops.ratio),
+        *counterpart_size, *central_crop(*counterpart_size, crops.ratio),
+    ]  # fmt: skip
+    arguments = (ctypes.c_int64 * len(values))(*values)
+    run_on_threads(compiled(_DRAW, "draw_crops").address, ctypes.addressof(arguments), 1)
+    return MixPlan(*fields)
 
 
 def _addresses(row: Tensor, shards: Sequence[Tensor]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

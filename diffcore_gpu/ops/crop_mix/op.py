@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops.crop_mix.cpu_numba import crop_mix_compiled, crops_compiled
+from diffcore_gpu.ops.crop_mix.cpu_numba import crop_mix_compiled, crops_compiled, draw_compiled
 from diffcore_gpu.ops.mix.cpu_torch import Shards
 from diffcore_gpu.ops.mix.op import as_dense
 from diffcore_gpu.ops.resized_crop.op import check_bytes, check_output, empty_output, resize, write_normalized
@@ -58,9 +58,11 @@ class _Crops(NamedTuple):
 
     def draw(self, images: Tensor, drawn: DrawArguments) -> MixPlan:
         """The plan with its crops, on the CPU."""
-        plan = drawn.draw(self.size[0], self.size[1])
         image_size = images.shape[-2:]
         counterpart_size = drawn.shards[0].shape[-2:] if drawn.shards else image_size
+        if crops_compiled():
+            return draw_compiled(drawn, self, self.size, image_size, counterpart_size)
+        plan = drawn.draw(self.size[0], self.size[1])
         return with_crops(
             plan, drawn.indices, CropParameters(*self.parameters), self.ratio, self.side_table, image_size,
             counterpart_size, seed=drawn.seed, round=drawn.round, same=self.same,

@@ -7,7 +7,7 @@ same bit for bit, and values are computed in float64 and rounded alike.
 
 import ctypes
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -62,21 +62,13 @@ def _division(images: Tensor) -> tuple[int, int]:
     return threads, max(1, height * batch // pieces) if threads > 1 and batch < pieces else max(1, height)
 
 
-def _new_arguments(
-    images: Tensor, out: Tensor, lines: int, plan: Sequence[int], drawing: Sequence[int] = (0,) * 5
-) -> list[int]:
-    """What is new in every call, in the order of `numba_kernels.Argument`.
+def _of_images(images: Tensor, out: Tensor, lines: int) -> tuple[int, int, int, int]:
+    """What is new of the images in every call, in the order of `numba_kernels.Argument`; `lines` is of `_division`."""
+    return not images.is_contiguous(), lines, images.data_ptr(), out.data_ptr()
 
-    Args:
-        images: of the call.
-        out: likewise.
-        lines: of `_division`.
-        plan: addresses of the five fields.
-        drawing: addresses of index, labels and round, whether to advance it, and the seed.
-    """
-    return [
-        *plan, images.shape[0], not images.is_contiguous(), lines, images.data_ptr(), out.data_ptr(), *drawing, 0, 0,
-    ]  # fmt: skip
+
+_NO_IMAGES = 0, 1, 0, 0
+"""The same for a call that draws alone."""
 
 
 def _same_arguments(
@@ -107,8 +99,9 @@ def mix_compiled(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Te
     """`mix_cpu` in compiled code."""
     threads, lines = _division(images)
     fields = [field.contiguous() for field in (plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real)]
-    new = _new_arguments(images, out, lines, [field.data_ptr() for field in fields])
-    values = new + _same_arguments(images.shape[1:], norm, shards)
+    of_plan = [field.data_ptr() for field in fields]
+    values = [*of_plan, images.shape[0], *_of_images(images, out, lines), *(0,) * 7]
+    values += _same_arguments(images.shape[1:], norm, shards)
     arguments = (ctypes.c_int64 * len(values))(*values)
     _run_mix(images, ctypes.addressof(arguments), threads)
 
@@ -183,8 +176,20 @@ class CompiledMix:
         Raises:
             ValueError: an index is outside the store, or a label is not that of its counterpart; nothing has changed.
         """
-        batch = index.shape[0]
         threads, lines = _division(images)
+        memory = self._draw(index, labels, round, seed, advance, plan, _of_images(images, out, lines))
+        _run_mix(images, ctypes.addressof(memory), threads)
+
+    def draw(self, index: Tensor, labels: Tensor | None, round: Tensor, seed: int, plan: Sequence[Tensor]) -> None:
+        """Draw the plan of a batch alone; arguments, and what is raised, as in a call. The round stays."""
+        self._draw(index, labels, round, seed, False, plan, _NO_IMAGES)
+
+    def _draw(
+        self, index: Tensor, labels: Tensor | None, round: Tensor, seed: int, advance: bool,
+        plan: Sequence[Tensor] | None, of_images: Sequence[int],
+    ) -> Any:  # fmt: skip
+        """Draw, and return the arguments, a ctypes array of int64 that holds on to the memory behind it."""
+        batch = index.shape[0]
         index = index.contiguous()
         labels = None if labels is None else labels.contiguous()
         # One piece of memory for the arguments and, behind them, for a plan that nobody wants to see.
@@ -196,8 +201,8 @@ class CompiledMix:
             fields = PLAN.addresses(address + self._num_bytes, batch)
         else:
             fields = [field.data_ptr() for field in plan]
-        drawing = (index.data_ptr(), 0 if labels is None else labels.data_ptr(), round.data_ptr(), advance, seed)
-        arguments[:_NUM_NEW] = _new_arguments(images, out, lines, fields, drawing)  # type: ignore[assignment]
+        drawing = index.data_ptr(), 0 if labels is None else labels.data_ptr(), round.data_ptr(), advance, seed
+        arguments[:_NUM_NEW] = [*fields, batch, *of_images, *drawing, 0, 0]  # type: ignore[assignment]
         run_on_threads(compiled(_MODULE, "draw").address, address, 1)
         if arguments[_NUM_NEW - 1]:
             rows = plan[0] if plan else torch.frombuffer(memory, dtype=torch.int64, count=batch, offset=self._num_bytes)
@@ -205,4 +210,4 @@ class CompiledMix:
             if labels is not None:
                 check_labels(index, labels, rows, self._row_label[rows.clamp(min=0)])
             raise AssertionError("The compiled draw refused a batch that torch does not.")
-        _run_mix(images, address, threads)
+        return arguments

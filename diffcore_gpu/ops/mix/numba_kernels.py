@@ -93,7 +93,7 @@ _NEXT_OFFSET = 8 * Argument.NEXT
 
 
 @njit
-def _philox(index: int, round: int, stream: int, key: int) -> tuple[int, int, int, int]:
+def philox(index: int, round: int, stream: int, key: int) -> tuple[int, int, int, int]:
     """`diffcore_gpu.plan.philox.philox4x32` of one counter."""
     c0, c1, c2, c3 = index & MASK, (index >> 32) & MASK, round & MASK, stream
     k0, k1 = key & MASK, (key >> 32) & MASK
@@ -106,12 +106,14 @@ def _philox(index: int, round: int, stream: int, key: int) -> tuple[int, int, in
 
 
 @njit
-def _below(word: int, threshold: int) -> bool:
+def below(word: int, threshold: int) -> bool:
+    """A Bernoulli trial, as `diffcore_gpu.plan.draw.below`."""
     return (word >> (32 - GRID_BITS)) < threshold
 
 
 @njit
-def _pick(word: int, count: int) -> int:
+def pick(word: int, count: int) -> int:
+    """An integer uniform on [0, count), as `diffcore_gpu.plan.draw.pick`."""
     return (word * count) >> 32
 
 
@@ -124,7 +126,7 @@ def _side(area: int, size: int) -> int:
 @njit
 def _edges(word: int, side: int, size: int, inside: bool) -> tuple[int, int]:
     """Begin and end of the box on one axis."""
-    start = _pick(word, size - side + 1) if inside else _pick(word, size) - side // 2
+    start = pick(word, size - side + 1) if inside else pick(word, size) - side // 2
     return max(start, 0), min(start + side, size)
 
 
@@ -146,8 +148,8 @@ def draw(arguments: Any) -> None:
     inside_real = carray(pointer(a[Argument.INSIDE_REAL]), batch, np.uint8)
     counter = carray(pointer(a[Argument.ROUND]), 1, np.int64)
     for i in range(batch):
-        mixed_word, pixel_word, lam_word, row_word = _philox(index[i], counter[0], STREAM_CHOICE, a[Argument.SEED])
-        area_word, top_word, left_word, inside_word = _philox(index[i], counter[0], STREAM_BOX, a[Argument.SEED])
+        mixed_word, pixel_word, lam_word, row_word = philox(index[i], counter[0], STREAM_CHOICE, a[Argument.SEED])
+        area_word, top_word, left_word, inside_word = philox(index[i], counter[0], STREAM_BOX, a[Argument.SEED])
         row = -1
         sample = index[i] & SAMPLE_MASK
         if index[i] < 0 or sample >= num_samples:
@@ -155,22 +157,22 @@ def draw(arguments: Any) -> None:
         elif num_pairs > 0:
             first = pair_ptr[sample]
             count = pair_ptr[sample + 1] - first
-            if count > 0 and _below(mixed_word, a[Argument.MIXED_BELOW]):
-                row = pair_row[first if a[Argument.BEST_ROW] else first + _pick(row_word, count)]
+            if count > 0 and below(mixed_word, a[Argument.MIXED_BELOW]):
+                row = pair_row[first if a[Argument.BEST_ROW] else first + pick(row_word, count)]
                 if row >= a[Argument.NUM_ROWS]:
                     row = -1
         if row >= 0 and a[Argument.LABELS] and labels[i] != row_label[row]:
             a[Argument.REFUSED] = 1
         rows[i] = row
-        pixel[i] = _below(pixel_word, a[Argument.PIXEL_BELOW])
+        pixel[i] = below(pixel_word, a[Argument.PIXEL_BELOW])
         if a[Argument.LAM_TABLE]:
             lam[i] = table[lam_word >> (32 - TABLE_BITS)]
         else:
-            lam[i] = np.float32(a[Argument.LAM_LOW] + _pick(lam_word, a[Argument.LAM_SPAN])) * np.float32(1 / GRID)
-        area = a[Argument.AREA_LOW] + _pick(area_word, a[Argument.AREA_SPAN])
+            lam[i] = np.float32(a[Argument.LAM_LOW] + pick(lam_word, a[Argument.LAM_SPAN])) * np.float32(1 / GRID)
+        area = a[Argument.AREA_LOW] + pick(area_word, a[Argument.AREA_SPAN])
         box[i, 0], box[i, 2] = _edges(top_word, _side(area, height), height, inside)
         box[i, 1], box[i, 3] = _edges(left_word, _side(area, width), width, inside)
-        inside_real[i] = _below(inside_word, a[Argument.REAL_PATCH_BELOW])
+        inside_real[i] = below(inside_word, a[Argument.REAL_PATCH_BELOW])
     if a[Argument.ADVANCE] and not a[Argument.REFUSED]:
         counter[0] += 1
 
