@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from diffcore_gpu.kernels.spec import SAMPLE_BITS
 
-SAMPLE_MASK = (1 << SAMPLE_BITS) - 1
+SAMPLE_MASK: int = (1 << SAMPLE_BITS) - 1
 
 
 class IndexedDataset(Dataset[Any]):

@@ -24,6 +24,7 @@ from diffcore_gpu.store.residency import Residency, ResidentStore
 if TYPE_CHECKING:
     from diffcore_gpu.store import CounterpartStore
 
+_INPLACE_WITH_GEOMETRY = "inplace=True cannot go with geometry, which writes images of another size."
 _OR_ANEW = ", or take its `_extra_state` out of the checkpoint to begin a stream of its own."
 
 
@@ -102,12 +103,10 @@ class DiffCoreMix(nn.Module):
         memory_format: torch.memory_format | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**64:
-            raise ValueError(f"seed must be an integer of 64 bits, got {seed!r}.")
+        self._seed = _checked_seed(seed)
         self._geometry = _geometry_stage(geometry, counterpart_crop, dtype, memory_format, inplace)
         self.config = PlanConfig(p, pixel_prob, lam, box_area, box_placement, real_patch_prob, row_choice)
-        self.seed = seed
-        self.inplace = inplace
+        self._inplace = inplace
         self.image_shape = store.image_shape
         self._store = store
         self._residency: Residency = residency
@@ -129,11 +128,33 @@ class DiffCoreMix(nn.Module):
         held, stage = self._resident, self._geometry
         crops = () if stage is None else (stage.side_table, stage.config.parameters())
         source = Source(
-            held.shards, held.pairs, held.row_label, self._lam_table, self._norm, self.seed, self.config.parameters(),
+            held.shards, held.pairs, held.row_label, self._lam_table, self._norm, self._seed, self.config.parameters(),
             *crops,
         )  # fmt: skip
-        self._op = MixOp(source, self.inplace) if stage is None else CropMixOp(source, stage)
+        self._op = MixOp(source, self._inplace) if stage is None else CropMixOp(source, stage)
         self._eager: EagerCall | None = None
+
+    @property
+    def seed(self) -> int:
+        """The 64-bit key of the random numbers; set anew, it holds from the next forward pass on."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._seed = _checked_seed(seed)
+        self._prepare()
+
+    @property
+    def inplace(self) -> bool:
+        """Whether it writes into the images that are passed."""
+        return self._inplace
+
+    @inplace.setter
+    def inplace(self, inplace: bool) -> None:
+        if inplace and self._geometry is not None:
+            raise ValueError(_INPLACE_WITH_GEOMETRY)
+        self._inplace = inplace
+        self._prepare()
 
     @property
     def store(self) -> "CounterpartStore":
@@ -241,7 +262,7 @@ class DiffCoreMix(nn.Module):
                 f"the checkpoint was made with another store than {self._store.path} is now; train on with that "
                 f"store{_OR_ANEW}"
             )
-        self.seed = int(state["seed"])
+        self._seed = int(state["seed"])
         self._advance = bool(state["advance"])
         self._prepare()
 
@@ -422,6 +443,12 @@ class DiffCoreMix(nn.Module):
         return (mixed, plan) if return_plan else mixed
 
 
+def _checked_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed must be an integer of 64 bits, got {seed!r}.")
+    return seed
+
+
 def _elsewhere(name: str, device: torch.device, expected: torch.device) -> ValueError:
     return ValueError(f"{name} is on {device}, but the images are on {expected}; move it there.")
 
@@ -435,7 +462,7 @@ def _geometry_stage(
 ) -> GeometryStage | None:
     if geometry is not None:
         if inplace:
-            raise ValueError("inplace=True cannot go with geometry, which writes images of another size.")
+            raise ValueError(_INPLACE_WITH_GEOMETRY)
         return GeometryStage(
             geometry, counterpart_crop, dtype or torch.float32, memory_format or torch.contiguous_format
         )

@@ -164,6 +164,25 @@ def test_seeds_differ_and_wrap_to_64_bits(store: dc.CounterpartStore) -> None:
     assert len({result.sum().item() for result in results[:4]}) == 4
 
 
+def test_seed_and_inplace_may_be_set_anew(store: dc.CounterpartStore) -> None:
+    images, index = batch_of()
+    mix = dc.DiffCoreMix(store, seed=1)
+    mix.set_epoch(0)
+    for seed in (1, 2, 2**64 - 1):
+        mix.seed = seed
+        expected = dc.DiffCoreMix(store, seed=seed)(images, index)
+        for _ in range(3):
+            assert torch.equal(mix(images, index), expected)
+    mix.inplace = True
+    assert mix(images, index) is images
+    assert torch.equal(images, expected)
+    with pytest.raises(ValueError, match="seed must be an integer of 64 bits"):
+        mix.seed = 0.5
+    cropping = dc.DiffCoreMix(store, geometry=dc.RandomResizedCropMirror((8, 8)))
+    with pytest.raises(ValueError, match="inplace=True cannot go with geometry"):
+        cropping.inplace = True
+
+
 @pytest.mark.parametrize("by_epoch", [False, True])
 def test_resume_from_state_dict_in_the_middle_of_an_epoch(store: dc.CounterpartStore, by_epoch: bool) -> None:
     images, index = batch_of()

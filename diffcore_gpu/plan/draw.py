@@ -35,7 +35,7 @@ from diffcore_gpu.plan.fields import MixPlan
 from diffcore_gpu.plan.philox import Array, philox4x32, split_words
 from diffcore_gpu.plan.spec import BoxPlacement, DrawParameters, HasPairs, LamSpec, Pairs, PlanConfig, RowChoice
 
-SAMPLE_MASK = (1 << SAMPLE_BITS) - 1
+SAMPLE_MASK: int = (1 << SAMPLE_BITS) - 1
 _ROOT_OF_GRID = 2.0 ** -(GRID_BITS // 2)
 
 

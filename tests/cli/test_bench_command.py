@@ -23,14 +23,14 @@ def test_an_unknown_suite_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_arguments_are_the_suites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "host.json"
-    settings = ["--device", "cpu", "--batch", "2", "--size", "16", "--repeats", "2"]
-    assert main(["bench", "host-overhead", *settings, "--json", str(path)]) == 0
-    assert read_result(path)["environment"]["command"].startswith("diffcore bench host-overhead --device cpu")
-    assert "operator dispatch" in capsys.readouterr().out
+    path = tmp_path / "bandwidth.json"
+    settings = ["--device", "cpu", "--batch", "2", "--size", "16", "--dtype", "uint8", "--format", "contiguous"]
+    assert main(["bench", "bandwidth", *settings, "--repeats", "2", "--json", str(path)]) == 0
+    assert read_result(path)["environment"]["command"].startswith("diffcore bench bandwidth --device cpu")
+    assert "2×3×16×16 uint8 contiguous" in capsys.readouterr().out
 
-    assert main(["bench", "host-overhead", "--size", "0"]) == 2
-    assert main(["bench", "host-overhead", "--help"]) == 0
+    assert main(["bench", "bandwidth", "--size", "0"]) == 2
+    assert main(["bench", "bandwidth", "--help"]) == 0
     capsys.readouterr()
-    assert main(["bench", "host-overhead", *settings, "--dtype", "float32", "--json", str(path)]) == 1
-    assert "holds another run (dtype is 'float32' here" in capsys.readouterr().err
+    assert main(["bench", "bandwidth", *settings, "--repeats", "3", "--json", str(path)]) == 1
+    assert "holds another run (repeats is 3 here" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -87,15 +88,15 @@ def draw_compiled(
     values = [
         batch, index.data_ptr(), drawn.round.data_ptr(), drawn.seed, *crops.parameters, side_table.data_ptr(),
         crops.same, *(field.data_ptr() for field in fields[len(PLAN.fields) :]),
-        *image_size, *central_crop(*image_size, crops.ratio),
-        *counterpart_size, *central_crop(*counterpart_size, crops.ratio),
+        *image_size, *central_crop(image_size[0], image_size[1], crops.ratio),
+        *counterpart_size, *central_crop(counterpart_size[0], counterpart_size[1], crops.ratio),
     ]  # fmt: skip
     arguments = (ctypes.c_int64 * len(values))(*values)
     run_on_threads(compiled(_DRAW, "draw_crops").address, ctypes.addressof(arguments), 1)
     return MixPlan(*fields)
 
 
-def _addresses(row: Tensor, shards: Sequence[Tensor]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _addresses(row: Tensor, shards: Sequence[Tensor]) -> npt.NDArray[np.int64]:
     """Where the rows of a plan lie in memory, as int64 [B]; 0 for a row of −1."""
     rows = row.numpy()
     addresses = np.zeros(rows.shape, dtype=np.int64)
@@ -144,7 +145,7 @@ def resized_crop_compiled(images: Tensor, out: Tensor, norm: Tensor, crop: Tenso
 
 def _crop(
     images: Tensor, out: Tensor, norm: Tensor, crop: Tensor, mirror: Tensor,
-    counterparts: np.ndarray[tuple[int], np.dtype[np.int64]], counterpart_size: Sequence[int], mix: Sequence[Tensor],
+    counterparts: npt.NDArray[np.int64], counterpart_size: Sequence[int], mix: Sequence[Tensor],
 ) -> None:  # fmt: skip
     """Lay out the arguments and run; `mix`: what mixed samples alone read, in the order of `Argument`, or ()."""
     if not out.numel():

@@ -202,7 +202,7 @@ class CompiledMix:
         else:
             fields = [field.data_ptr() for field in plan]
         drawing = index.data_ptr(), 0 if labels is None else labels.data_ptr(), round.data_ptr(), advance, seed
-        arguments[:_NUM_NEW] = [*fields, batch, *of_images, *drawing, 0, 0]  # type: ignore[assignment]
+        arguments[:_NUM_NEW] = [*fields, batch, *of_images, *drawing, 0, 0]
         run_on_threads(compiled(_MODULE, "draw").address, address, 1)
         if arguments[_NUM_NEW - 1]:
             rows = plan[0] if plan else torch.frombuffer(memory, dtype=torch.int64, count=batch, offset=self._num_bytes)

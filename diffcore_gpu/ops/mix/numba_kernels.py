@@ -108,7 +108,8 @@ def philox(index: int, round: int, stream: int, key: int) -> tuple[int, int, int
 @njit
 def below(word: int, threshold: int) -> bool:
     """A Bernoulli trial, as `diffcore_gpu.plan.draw.below`."""
-    return (word >> (32 - GRID_BITS)) < threshold
+    shift: int = 32 - GRID_BITS
+    return word >> shift < threshold
 
 
 @njit
