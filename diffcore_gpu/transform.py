@@ -14,7 +14,7 @@ from diffcore_gpu.handover import Draw, Handover, Prefetched
 from diffcore_gpu.kernels.spec import STREAM_VERSION
 from diffcore_gpu.ops.mix.op import MixOp, as_dense, check_images
 from diffcore_gpu.ops.runtime.arguments import Source
-from diffcore_gpu.ops.runtime.eager import EagerCall
+from diffcore_gpu.ops.runtime.eager import EagerCall, is_profiled
 from diffcore_gpu.ops.runtime.normalization import affine_of
 from diffcore_gpu.plan import BoxPlacement, LamSpec, MixPlan, PlanConfig, RowChoice, check_labels
 from diffcore_gpu.plan.crops import RandomResizedCropMirror
@@ -364,7 +364,7 @@ class DiffCoreMix(nn.Module):
                 if mixed is not None:
                     return mixed
             # Entering a range costs 5 µs, even where nobody looks.
-            if self.training and torch.autograd.profiler._is_profiler_enabled:
+            if self.training and is_profiled():
                 with record_function("diffcore::mix"):
                     return self._mix(images, index, labels, return_plan)
         if self.training:

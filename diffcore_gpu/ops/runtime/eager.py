@@ -20,12 +20,17 @@ Run: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor
 """Mixes (images, out, index, labels, round, status), and advances the round if it is to be advanced."""
 
 
+def is_profiled() -> bool:
+    """Whether torch's profiler looks on."""
+    return bool(torch.autograd.profiler._is_profiler_enabled)
+
+
 def may_bypass(images: Tensor) -> bool:
     """Whether nobody looks on or takes operators over, so that these images may be mixed without an operator."""
     return (
         type(images) is Tensor
         and not images.requires_grad
-        and not torch.autograd.profiler._is_profiler_enabled
+        and not is_profiled()
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._functorch.peek_interpreter_stack() is None
         and torch._C._get_tracing_state() is None
