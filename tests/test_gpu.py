@@ -50,6 +50,29 @@ def test_gpu_and_cpu_agree(
     assert torch.equal(gpu_plan.box.cpu(), plan.box)
 
 
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("inplace", [False, True])
+def test_kept_launches_give_what_operators_give(
+    store: dc.CounterpartStore, memory_format: torch.memory_format, inplace: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls of one kind, of another, and of the first again; in the memory format that the rows are laid out for."""
+    images, index = cuda_batch()
+    images = images.contiguous(memory_format=memory_format)
+    batches = [(images, index), (images, index), (images[:5], index[:5]), (images, index), (images, index)]
+
+    def results() -> list[Tensor]:
+        mix = dc.DiffCoreMix(store, mean=MEAN, std=STD, inplace=inplace).cuda()
+        mixed = [mix(batch.clone(), of_batch, labels=of_batch % 2) for batch, of_batch in batches]
+        assert mix.round.item() == len(batches)
+        assert mix._resident.shards[0].is_contiguous(memory_format=memory_format)
+        return mixed
+
+    kept = results()
+    monkeypatch.setattr("diffcore_gpu.ops.runtime.eager.may_bypass", lambda images: False)
+    for one, other in zip(kept, results(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_plain_torch_draws_the_same_plan_on_the_gpu(store: dc.CounterpartStore) -> None:
     index = torch.arange(NUM_SAMPLES)
     settings = {"height": 224, "width": 192, "seed": 5, "lam": dc.Beta(0.3)}
