@@ -190,6 +190,9 @@ def arm_of(function: triton.JITFunction, test: str, otherwise: bool = False) -> 
     return range(first + arm[0].lineno - 1, first + arm[-1].end_lineno + 1)
 
 
+_TILES = {"pixel": pixel_tiles, "patch": shown_tiles}
+
+
 def _mix_instructions(listing: str, dtype: str, planar: bool, size: tuple[int, int]) -> dict[str, float]:
     events = [sass.Event(kind, "kernels/mix.py", lines_of(tiles)) for kind, tiles in _TILES.items()]
     blocks = sass.basic_blocks(listing, events)
@@ -197,9 +200,6 @@ def _mix_instructions(listing: str, dtype: str, planar: bool, size: tuple[int, i
     stored = tiles["STEPS"] * (3 if planar else 1) * 16
     values = stored // ITEMSIZE[dtype]
     return {kind: sass.shortest_way(blocks, [(kind, stored)]) / values for kind in _TILES}
-
-
-_TILES = {"pixel": pixel_tiles, "patch": shown_tiles}
 
 
 def _crop_instructions(kernel: str, listing: str, dtype: str, size: tuple[int, int]) -> dict[str, float]:
@@ -216,7 +216,7 @@ def _crop_instructions(kernel: str, listing: str, dtype: str, size: tuple[int, i
     blocks = sass.basic_blocks(listing, events)
     if kernel == "resized_crop":
         rows, wide = CROP_ROWS, CROP_WIDE
-        ways: dict[str, list[tuple[str, ...]]] = {"crop": [()]}
+        ways = {"crop": [("",)]}
     else:
         rows, wide = CROP_MIX_ROWS, tile_of(3)[0]
         ways = {"pixel": [("real", "generated")], "patch": [("real",), ("generated",)]}
@@ -227,8 +227,9 @@ def _crop_instructions(kernel: str, listing: str, dtype: str, size: tuple[int, i
         order = [*crops]
         for lines in (2, *[1] * (rows - 1)):
             for source in sources:
-                order += [("line", lines * line), (source, 0)]
-            order += [row] if sources else [("line", lines * line), row]
+                order.append(("line", lines * line))
+                order += [(source, 0)] if source else []
+            order.append(row)
         return sass.shortest_way(blocks, order)
 
     # what all warps of a sample issue, idle lanes at the end of a row included
@@ -250,7 +251,7 @@ def instructions_per_value(
 
     Whoever counts by hand adds, for a crop: the blocks before the loop over rows, with the arm of the attempt that
     fits; that loop's blocks, with those of each source that is read, times the rows of a program; the loop over lines
-    within, with its straight arm of two taps, once for each line and one more than rows; what follows. The sum, over
+    within, with its straight arm of two taps, times the lines, one more than rows; what follows. The sum, over
     the values of ROWS·WIDE pixels, grows by the share of lanes that are idle at the end of an image's rows.
     """
     if kernel in ("mix_store", "mix_plan"):

@@ -123,7 +123,7 @@ def basic_blocks(listing: str, events: Sequence[Event]) -> list[Block]:
     return blocks
 
 
-def shortest_way(blocks: list[Block], order: Sequence[tuple[str, int]]) -> int | None:
+def shortest_way(blocks: list[Block], order: Sequence[tuple[str, int]]) -> int:
     """Instructions of the shortest way along which `order` happens, and no other event that has an amount.
 
     Args:
@@ -131,8 +131,8 @@ def shortest_way(blocks: list[Block], order: Sequence[tuple[str, int]]) -> int |
         order: (name, amount) of events; an amount may be reached in several instructions and blocks. Events of amount 0
             may also happen where they are not in the order.
 
-    Returns:
-        The number, or None where no way does.
+    Raises:
+        LookupError: there is no such way.
     """
 
     def after(block: Block, position: int, so_far: int) -> tuple[int, int] | None:
@@ -162,4 +162,4 @@ def shortest_way(blocks: list[Block], order: Sequence[tuple[str, int]]) -> int |
             return length
         for following in block.following:
             heapq.heappush(queue, (length, following, *happened))
-    return None
+    raise LookupError("No way through the code leads along these events in this order.")

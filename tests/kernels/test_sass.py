@@ -1,5 +1,7 @@
 """Ways through a listing whose lengths can be counted by hand."""
 
+import pytest
+
 from diffcore_gpu.kernels.sass import Event, basic_blocks, shortest_way
 
 LISTING = """
@@ -43,17 +45,22 @@ def test_the_way_of_each_loop() -> None:
 
 def test_there_is_no_way_that_stores_a_part() -> None:
     blocks = basic_blocks(LISTING, [WIDE, NARROW])
-    assert shortest_way(blocks, [("wide", 8)]) is None
-    assert shortest_way(blocks, [("wide", 16), ("narrow", 8)]) is None
-    assert shortest_way(basic_blocks(LISTING, [Event("none", "kernels/mix.py", range(30, 31))]), [("none", 16)]) is None
+    with pytest.raises(LookupError, match="events"):
+        shortest_way(blocks, [("wide", 8)])
+    with pytest.raises(LookupError, match="events"):
+        shortest_way(blocks, [("wide", 16), ("narrow", 8)])
+    with pytest.raises(LookupError, match="events"):
+        shortest_way(basic_blocks(LISTING, [Event("none", "kernels/mix.py", range(30, 31))]), [("none", 16)])
 
 
 def test_loads_and_stores_happen_in_their_order() -> None:
     load = Event("load", "kernels/mix.py", range(10, 15), "LDG")
     blocks = basic_blocks(LISTING, [load, WIDE])
     assert shortest_way(blocks, [("load", 16), ("wide", 16)] * 2) == 2 + 3 * 2 + 1 + 1 + 1
-    assert shortest_way(blocks, [("load", 32), ("wide", 32)]) is None
-    assert shortest_way(blocks, [("wide", 16), ("load", 16)]) is None
+    with pytest.raises(LookupError, match="events"):
+        shortest_way(blocks, [("load", 32), ("wide", 32)])
+    with pytest.raises(LookupError, match="events"):
+        shortest_way(blocks, [("wide", 16), ("load", 16)])
 
 
 def test_an_arm_that_must_be_taken_is_taken() -> None:
@@ -61,6 +68,7 @@ def test_an_arm_that_must_be_taken_is_taken() -> None:
     blocks = basic_blocks(LISTING, [WIDE, arm])
     assert shortest_way(blocks, [("arm", 0)]) == 2 + 3 + 1
     assert shortest_way(blocks, [("wide", 16)]) == 2 + 3 + 1 + 1
-    assert shortest_way(blocks, [("arm", 0), ("wide", 16)]) is None
+    with pytest.raises(LookupError, match="events"):
+        shortest_way(blocks, [("arm", 0), ("wide", 16)])
     # the loop is passed twice where its arm must be taken twice
     assert shortest_way(blocks, [("arm", 0), ("arm", 0)]) == 2 + 3 * 2 + 1
