@@ -1,7 +1,7 @@
 """What the compiler makes of the kernels, for every GPU generation that we support and without a GPU.
 
 ``python -m diffcore_gpu.kernels.ahead_of_time`` prints registers, spills, barriers, the widths of the memory
-instructions and, for the mix, instructions per value and the predicted share of copy speed, per target, data type and
+instructions, instructions per value and, for the mix, the predicted share of copy speed, per target, data type and
 memory format (``--json`` for programs). It does not work under ``TRITON_INTERPRET=1``, where kernels are never
 compiled.
 
@@ -10,6 +10,7 @@ store in the format of the images. Instructions are counted as `sass` says; the 
 """
 
 import argparse
+import ast
 import inspect
 import json
 import multiprocessing
@@ -17,6 +18,7 @@ import os
 import re
 import subprocess
 import tempfile
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -31,11 +33,14 @@ from . import sass
 from .crop_mix import (
     CROP_MIX_ROWS,
     CROP_MIX_WARPS,
+    crop_mix_band,
     crop_mix_plan_kernel,
     crop_mix_store_kernel,
     tile_of,
 )
 from .mix import mix_plan_kernel, mix_store_kernel, pixel_tiles, programs_of, shown_tiles, tile_options
+from .plan import draw_crop
+from .resample import resample_line, write_row
 from .resized_crop import CROP_ROWS, CROP_WARPS, CROP_WIDE, resized_crop_kernel
 
 TARGETS = {
@@ -79,8 +84,8 @@ class Report:
         instructions: number of instructions.
         load_bytes: how many global load instructions there are of each width in bytes per thread.
         store_bytes: the same for global stores.
-        instructions_per_value: of the mix on NVIDIA GPUs, what a warp issues over the values that it writes, where a
-            sample is mixed by "pixel" and by "patch", everything included: the instructions of a warp per 32 values.
+        instructions_per_value: on NVIDIA GPUs, `instructions_per_value`.
+        issue_us: on sm_90, `issue_time` for each of these, in µs; a model, not measured.
         predicted_of_copy: of the mix on sm_90, `predicted_of_copy`, the lower of both kinds.
     """
 
@@ -95,6 +100,7 @@ class Report:
     store_bytes: dict[int, int]
     barriers: int
     instructions_per_value: dict[str, float] | None
+    issue_us: dict[str, float] | None
     predicted_of_copy: float | None
 
 
@@ -172,17 +178,87 @@ def lines_of(function: triton.JITFunction) -> range:
     return range(first, first + len(lines))
 
 
-def instructions_per_value(listing: str, dtype: str, planar: bool, size: tuple[int, int]) -> dict[str, float]:
-    """What a warp issues on its way through a kernel of the mix over the values of each of its threads."""
-    blocks = sass.basic_blocks(listing, "kernels/mix.py")
+def arm_of(function: triton.JITFunction, test: str, otherwise: bool = False) -> range:
+    """The lines of a branch of a function that are run where `test` holds, or where it does not; with a line more.
+
+    The line more is that of the next ``else`` at most: triton 3.9 gives a load the line behind its own.
+    """
+    lines, first = inspect.getsourcelines(function.fn)
+    tree = ast.parse(textwrap.dedent("".join(lines)))
+    (branch,) = (node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == test)
+    arm = branch.orelse if otherwise else branch.body
+    return range(first + arm[0].lineno - 1, first + arm[-1].end_lineno + 1)
+
+
+_TILES = {"pixel": pixel_tiles, "patch": shown_tiles}
+
+
+def _mix_instructions(listing: str, dtype: str, planar: bool, size: tuple[int, int]) -> dict[str, float]:
+    events = [sass.Event(kind, "kernels/mix.py", lines_of(tiles)) for kind, tiles in _TILES.items()]
+    blocks = sass.basic_blocks(listing, events)
     tiles = tile_options(ITEMSIZE[dtype], 3, *size, planar, 32)
     stored = tiles["STEPS"] * (3 if planar else 1) * 16
-    ways = {"pixel": lines_of(pixel_tiles), "patch": lines_of(shown_tiles)}
-    counts = {}
-    for kind, lines in ways.items():
-        (other,) = (lines for name, lines in ways.items() if name != kind)
-        counts[kind] = round(sass.shortest_way(blocks, lines, other, stored) / (stored // ITEMSIZE[dtype]), 2)
-    return counts
+    values = stored // ITEMSIZE[dtype]
+    return {kind: sass.shortest_way(blocks, [(kind, stored)]) / values for kind in _TILES}
+
+
+def _crop_instructions(kernel: str, listing: str, dtype: str, size: tuple[int, int]) -> dict[str, float]:
+    resample, fused = "kernels/resample.py", "kernels/crop_mix.py"
+    (drawn, *_) = arm_of(draw_crop, "(height >= 1) & (height <= H) & (width >= 1) & (width <= W)")
+    events = [
+        sass.Event("line", resample, arm_of(resample_line, "taps == 0"), "LDG"),
+        sass.Event("shrunk", resample, arm_of(resample_line, "taps == 0", otherwise=True), "LDG"),
+        sass.Event("row", resample, lines_of(write_row)),
+        sass.Event("real", fused, arm_of(crop_mix_band, "use_real"), None),
+        sass.Event("generated", fused, arm_of(crop_mix_band, "use_generated"), None),
+        sass.Event("drawn", "kernels/plan.py", range(drawn, drawn + 1), None),
+    ]
+    blocks = sass.basic_blocks(listing, events)
+    if kernel == "resized_crop":
+        rows, wide = CROP_ROWS, CROP_WIDE
+        ways = {"crop": [("",)]}
+    else:
+        rows, wide = CROP_MIX_ROWS, tile_of(3)[0]
+        ways = {"pixel": [("real", "generated")], "patch": [("real",), ("generated",)]}
+    crops = [("drawn", 0)] * 2 if kernel == "crop_mix_store" else []
+    line, row = 2 * 3 * wide, ("row", 3 * wide * ITEMSIZE[dtype])
+
+    def instructions(sources: tuple[str, ...]) -> int:
+        order = [*crops]
+        for lines in (2, *[1] * (rows - 1)):
+            for source in sources:
+                order.append(("line", lines * line))
+                order += [(source, 0)] if source else []
+            order.append(row)
+        return sass.shortest_way(blocks, order)
+
+    # what all warps of a sample issue, idle lanes at the end of a row included
+    warps = -(-size[0] // rows) * -(-size[1] // (32 * wide))
+    values = 3 * size[0] * size[1] / 32
+    return {kind: warps * max(instructions(sources) for sources in way) / values for kind, way in ways.items()}
+
+
+def instructions_per_value(
+    kernel: str, listing: str, dtype: str, planar: bool, size: tuple[int, int]
+) -> dict[str, float]:
+    """What warps issue over the values that they write, per 32 of these, everything included.
+
+    Of the mix: where a sample is mixed by "pixel" and by "patch". Of a crop: where the crops are enlarged along both
+    axes at scale 1, the worst of these, for which each row needs a new line of a source, and the first row of a program
+    two; drawn in one attempt. "pixel" reads both sources, "patch" one of them, the longer, as programs do that no edge
+    of a patch crosses; those on an edge come between. "crop" is what `resized_crop` does. A crop that shrinks issues
+    more, which is not counted: its turns depend on the scale.
+
+    Whoever counts by hand adds, for a crop: the blocks before the loop over rows, with the arm of the attempt that
+    fits; that loop's blocks, with those of each source that is read, times the rows of a program; the loop over lines
+    within, with its straight arm of two taps, times the lines, one more than rows; what follows. The sum, over
+    the values of ROWS·WIDE pixels, grows by the share of lanes that are idle at the end of an image's rows.
+    """
+    if kernel in ("mix_store", "mix_plan"):
+        counts = _mix_instructions(listing, dtype, planar, size)
+    else:
+        counts = _crop_instructions(kernel, listing, dtype, size)
+    return {kind: round(count, 2) for kind, count in counts.items()}
 
 
 # An H100 (SXM): what its multiprocessors issue, the speed of its own copy, and a load under load.
@@ -197,6 +273,11 @@ CHAIN = 4
 """Loads before a program's first tile, each of which needs the one before: constants, pairs, row, counterpart."""
 
 
+def issue_time(per_value: float, size: tuple[int, int]) -> float:
+    """Seconds in which an H100 issues the instructions of 256 images, one of a warp per cycle and scheduler."""
+    return BATCH * 3 * size[0] * size[1] / 32 * per_value / (MULTIPROCESSORS * SCHEDULERS * CLOCK)
+
+
 def predicted_of_copy(
     kind: str, per_value: float, registers: int, dtype: str, planar: bool, size: tuple[int, int]
 ) -> float:
@@ -205,7 +286,7 @@ def predicted_of_copy(
     A launch takes as long as the first `CHAIN` loads, in which nothing is written, and then the longest of three:
         bytes    2b + 1 per value pixel-wise and (b + 1) / 2 + b in a patch, where either source shows half of the
                  image, at the speed of a copy;
-        issue    the instructions of all warps, one per cycle and scheduler;
+        issue    `issue_time`;
         latency  for each program CHAIN + STEPS loads one after another, with as many programs at a time as their
                  registers allow.
     """
@@ -213,7 +294,7 @@ def predicted_of_copy(
     tiles = tile_options(itemsize, 3, *size, planar, 32)
     values = BATCH * 3 * size[0] * size[1]
     to_move = values * (2 * itemsize + 1 if kind == "pixel" else (itemsize + 1) / 2 + itemsize) / COPY_SPEED
-    issue = values / 32 * per_value / (MULTIPROCESSORS * SCHEDULERS * CLOCK)
+    issue = issue_time(per_value, size)
     threads = 32 * tiles["num_warps"]
     at_a_time = min(2048 // threads, 32, REGISTERS // (-(-registers // 8) * 8 * threads))
     programs = BATCH * programs_of(3, *size, tiles["BLOCK"], tiles["STEPS"], planar)
@@ -271,10 +352,12 @@ def report(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, 
     compiled = compile_kernel(kernel, target, dtype, planar, size)
     nvidia = TARGETS[target].backend == "cuda"
     facts = _nvidia(compiled.asm["cubin"]) if nvidia else _amd(compiled.asm["amdgcn"])
-    per_value = predicted = None
-    if nvidia and kernel in ("mix_store", "mix_plan"):
-        per_value = instructions_per_value(facts.listing, dtype, planar, size)
-        if target == "sm_90":
+    per_value = issue = predicted = None
+    if nvidia:
+        per_value = instructions_per_value(kernel, facts.listing, dtype, planar, size)
+    if target == "sm_90":
+        issue = {kind: round(1e6 * issue_time(count, size), 1) for kind, count in per_value.items()}
+        if kernel in ("mix_store", "mix_plan"):
             predicted = min(
                 predicted_of_copy(kind, count, facts.registers, dtype, planar, size)
                 for kind, count in per_value.items()
@@ -282,7 +365,7 @@ def report(kernel: str, target: str, dtype: str, planar: bool, size: tuple[int, 
     return Report(
         kernel, target, dtype, planar, facts.registers, facts.spills, facts.instructions,
         dict(sorted(facts.load_bytes.items())), dict(sorted(facts.store_bytes.items())), facts.barriers,
-        per_value, predicted,
+        per_value, issue, predicted,
     )  # fmt: skip
 
 
@@ -308,13 +391,17 @@ def main() -> None:
         print(json.dumps([asdict(row) for row in reports()]))
         return
     print(
-        f"triton {triton.__version__}; loads and stores: bytes per thread × number of instructions; pixel and patch: "
-        "instructions per value; of copy: predicted by a model of an H100 (neither is counted for crops and for AMD)"
+        f"triton {triton.__version__}; loads and stores: bytes per thread × number of instructions; pixel, patch, "
+        "crop: instructions per value (of crops, enlarged at scale 1; not counted for AMD), on sm_90 with the µs to "
+        "issue those of 256 images; of copy: predicted for the mix; both by a model of an H100"
     )
     for row in reports():
         layout = "contiguous" if row.planar else "channels_last"
         widths = [" ".join(f"{b}B×{n}" for b, n in part.items()) for part in (row.load_bytes, row.store_bytes)]
-        counts = "".join(f"  {kind} {count}" for kind, count in (row.instructions_per_value or {}).items())
+        issue = {kind: f" ({us} µs)" for kind, us in (row.issue_us or {}).items()}
+        counts = "".join(
+            f"  {kind} {count}{issue.get(kind, '')}" for kind, count in (row.instructions_per_value or {}).items()
+        )
         predicted = "" if row.predicted_of_copy is None else f"  of copy {row.predicted_of_copy:.2f}"
         print(
             f"{row.kernel:15}{row.target:8}{row.dtype:5}{layout:14}{row.registers:4} registers {row.spills:3} spilled "

@@ -80,7 +80,7 @@ def _shown(x, inside, keep_inside, chunk_begin, left, right):
 
 
 @triton.jit
-def _crop_mix_band(
+def crop_mix_band(
     images, out, store, norm, lam, use_real, use_generated, r_height, r_width, r_taps, r_first, r_a, r_b,
     g_height, g_width, g_taps, g_first, g_a, g_b, begin, end, chunk, channel,
     C: tl.constexpr, ROW: tl.constexpr, STEP: tl.constexpr, PLANE: tl.constexpr, STORE_ROW: tl.constexpr,
@@ -179,7 +179,7 @@ def _crop_mix_rows(
         r_taps, r_first, r_a, r_b = taps_along(r_x, r_width, OUT_W)
         g_taps, g_first, g_a, g_b = taps_along(g_x, g_width, OUT_W)
         for channel in tl.static_range(0, C, 4):
-            _crop_mix_band(
+            crop_mix_band(
                 images + channel * PLANE, out, store + channel * STORE_PLANE, norm, lam_x, use_real, use_generated,
                 r_height, r_width, r_taps, r_first, r_a, r_b, g_height, g_width, g_taps, g_first, g_a, g_b,
                 begin, band_end, chunk, channel, C, W * STEP, STEP, PLANE, STORE_W * STORE_STEP, STORE_STEP,

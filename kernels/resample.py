@@ -113,7 +113,7 @@ def reciprocals_of(height, width, OUT_W: tl.constexpr):
 
 
 @triton.jit
-def _resample_line(
+def resample_line(
     line, taps, first, a, b, reciprocal, OUT: tl.constexpr, STEP: tl.constexpr, PLANE: tl.constexpr, COUNT: tl.constexpr
 ):
     """One line of the source resampled along x: COUNT vectors of float32 in [0, 255]."""
@@ -183,7 +183,7 @@ def resample_row(
         following = zeros_for(first, COUNT)
         following_sum = 0.0
     while line < end:
-        values = _resample_line(
+        values = resample_line(
             crop + tl.minimum(line, height - 1) * ROW, taps, first, a, b, reciprocals[1], OUT_W, STEP, PLANE, COUNT
         )
         if shrinks:

@@ -5,14 +5,15 @@ A way leads from the first block to an exit along branches taken or not; its len
 blocks, each counted as often as the way passes, predicated ones too, since they are issued all the same. A call of a
 subroutine outside the kernel (the slow path of a square root, for denormal numbers) counts as one instruction.
 
-What a warp issues to write the values of its program is the length of the shortest way that stores these values with
-the instructions of one function of the kernel, and with no others of the tiles. Shortest, because it skips what is
-seldom needed: errors that are counted, the last warp's round. Whoever counts loop bodies times their turns, and adds
-the rest, finds the same number.
+What a warp issues to write the values of its program is the length of the shortest way along which given events happen
+in a given order: stores and loads of so many bytes by a function of the kernel, arms of branches that are taken.
+Shortest, because it skips what is seldom needed: errors that are counted, the last warp's round. Whoever counts loop
+bodies times their turns, and adds the rest, finds the same number.
 """
 
 import heapq
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:(@!?U?P\w+)\s+)?([A-Z][\w.]*)(.*?);")
@@ -22,19 +23,37 @@ _TARGET = re.compile(r"`\((\.L_\w+)\)")
 _WIDTHS = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
 
 
+@dataclass(frozen=True)
+class Event:
+    """Something that a way is told by.
+
+    Attributes:
+        name: of the event.
+        file: how the path of the source file ends.
+        lines: lines of that file.
+        operation: "LDG" or "STG": such instructions from these lines, the amount being the bytes that a thread moves;
+            None: any instruction from these lines, of amount 0.
+    """
+
+    name: str
+    file: str
+    lines: range
+    operation: str | None = "STG"
+
+
 @dataclass
 class Block:
     """A basic block.
 
     Attributes:
         instructions: how many.
-        stores: (line of the source, bytes per thread) of every global store.
+        events: (name, amount) of each, in their order, the same one of amount 0 once in a row.
         following: the blocks that may come next, by number.
         ends: the kernel may end here.
     """
 
     instructions: int = 0
-    stores: list[tuple[int, int]] = field(default_factory=list)
+    events: list[tuple[str, int]] = field(default_factory=list)
     following: list[int] = field(default_factory=list)
     ends: bool = False
 
@@ -44,11 +63,20 @@ def width_of(modifiers: str) -> int:
     return next((_WIDTHS[part] for part in modifiers.split(".") if part in _WIDTHS), 4)
 
 
-def basic_blocks(listing: str, file: str) -> list[Block]:
-    """The blocks of a listing; the lines of stores are those of a file whose path ends with `file`, others are 0."""
+def _event_of(frames: Sequence[tuple[str, int]], operation: str, events: Sequence[Event]) -> Event | None:
+    for file, line in frames:
+        for event in events:
+            if line in event.lines and file.endswith(event.file) and event.operation in (None, operation):
+                return event
+    return None
+
+
+def basic_blocks(listing: str, events: Sequence[Event]) -> list[Block]:
+    """The blocks of a listing; of the frames that an instruction is inlined through, the innermost event's counts."""
     blocks, labels, branches = [Block()], {}, []
-    opened, line = True, 0
-    new_lines = False
+    opened = True
+    frames: list[tuple[str, int]] = []
+    new_frames = False
     for text in listing.splitlines():
         if found := _LABEL.match(text):
             if blocks[-1].instructions or not opened:
@@ -59,11 +87,11 @@ def basic_blocks(listing: str, file: str) -> list[Block]:
             labels[found[1]] = len(blocks) - 1
         elif found := _LINE.search(text):
             # several lines in a row are the frames of functions inlined into each other, the innermost first
-            frame = int(found[2]) if found[1].endswith(file) else 0
-            line = line if new_lines and line else frame
-            new_lines = True
+            frames = frames if new_frames else []
+            frames.append((found[1], int(found[2])))
+            new_frames = True
         elif found := _INSTRUCTION.match(text):
-            new_lines = False
+            new_frames = False
             guard, name, operands = found.groups()
             if not opened:
                 blocks.append(Block())
@@ -71,9 +99,11 @@ def basic_blocks(listing: str, file: str) -> list[Block]:
             block = blocks[-1]
             block.instructions += 1
             operation = name.split(".")[0]
-            if operation == "STG":
-                block.stores.append((line, width_of(name)))
-            elif operation == "BRA" or (operation == "CALL" and _TARGET.search(operands)):  # a call within is a jump
+            if event := _event_of(frames, operation, events):
+                happened = (event.name, width_of(name) if event.operation else 0)
+                if event.operation or block.events[-1:] != [happened]:
+                    block.events.append(happened)
+            if operation == "BRA" or (operation == "CALL" and _TARGET.search(operands)):  # a call within is a jump
                 always = guard in (None, "@PT", "@UPT") and not re.match(r"\s*!?U?P\d|\s*UR", operands)
                 branches.append((len(blocks) - 1, _TARGET.search(operands)[1]))
                 if not always:
@@ -93,32 +123,43 @@ def basic_blocks(listing: str, file: str) -> list[Block]:
     return blocks
 
 
-def shortest_way(blocks: list[Block], lines: range, other_lines: range, bytes_stored: int) -> int | None:
-    """Instructions of the shortest way that stores so many bytes per thread in `lines`, and none in `other_lines`.
+def shortest_way(blocks: list[Block], order: Sequence[tuple[str, int]]) -> int:
+    """Instructions of the shortest way along which `order` happens, and no other event that has an amount.
 
-    Returns:
-        The number, or None where no way does.
+    Args:
+        blocks: `basic_blocks`.
+        order: (name, amount) of events; an amount may be reached in several instructions and blocks. Events of amount 0
+            may also happen where they are not in the order.
+
+    Raises:
+        LookupError: there is no such way.
     """
 
-    def stored(block: Block) -> int | None:
-        if any(line in other_lines for line, _ in block.stores):
-            return None
-        return sum(width for line, width in block.stores if line in lines)
+    def after(block: Block, position: int, so_far: int) -> tuple[int, int] | None:
+        for name, amount in block.events:
+            if position < len(order) and order[position][0] == name:
+                so_far += amount
+                if so_far > order[position][1]:
+                    return None
+                if so_far == order[position][1]:
+                    position, so_far = position + 1, 0
+            elif amount:
+                return None
+        return position, so_far
 
-    amounts = [stored(block) for block in blocks]
-    queue, done = [(0, 0, 0)], set()
+    queue, done = [(0, 0, 0, 0)], set()
     while queue:
-        length, number, so_far = heapq.heappop(queue)
-        if (number, so_far) in done:
+        length, number, position, so_far = heapq.heappop(queue)
+        if (number, position, so_far) in done:
             continue
-        done.add((number, so_far))
-        amount = amounts[number]
-        if amount is None or so_far + amount > bytes_stored:
+        done.add((number, position, so_far))
+        block = blocks[number]
+        happened = after(block, position, so_far)
+        if happened is None:
             continue
-        length += blocks[number].instructions
-        so_far += amount
-        if blocks[number].ends and so_far == bytes_stored:
+        length += block.instructions
+        if block.ends and happened == (len(order), 0):
             return length
-        for following in blocks[number].following:
-            heapq.heappush(queue, (length, following, so_far))
-    return None
+        for following in block.following:
+            heapq.heappush(queue, (length, following, *happened))
+    raise LookupError("No way through the code leads along these events in this order.")
