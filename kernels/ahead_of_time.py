@@ -80,7 +80,8 @@ class Report:
         planar: contiguous images; False: channels_last.
         registers: registers per thread (vector registers on AMD).
         barriers: instructions that wait for the other warps of the program.
-        spills: bytes of stack and local memory, plus instructions that reach them; 0 is what we want.
+        spills: bytes of stack and local memory, plus instructions that reach them; 0 is what we want. On AMD, scalar
+            registers that are kept in lanes of vector registers reach no memory and are not counted.
         instructions: number of instructions.
         load_bytes: how many global load instructions there are of each width in bytes per thread.
         store_bytes: the same for global stores.
@@ -337,7 +338,7 @@ def _amd(assembly: str) -> _Facts:
     def number(name: str) -> int:
         return int(re.search(rf"\.{name}:\s+(\d+)", assembly)[1])
 
-    spills = number("vgpr_spill_count") + number("sgpr_spill_count") + number("private_segment_fixed_size")
+    spills = number("vgpr_spill_count") + number("private_segment_fixed_size")
     widths: dict[str, Counter[int]] = {"load": Counter(), "store": Counter()}
     for name, kind in re.findall(r"\b(?:global|buffer)_(load|store)_(\w+)", assembly):
         kind = kind.removesuffix("_d16_hi").removesuffix("_d16")
