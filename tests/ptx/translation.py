@@ -15,8 +15,6 @@ from . import arithmetic
 from .parsing import SPECIAL, Block, Instruction, Program, PTXError, vector_of
 
 FORMS: list[tuple[re.Pattern[str], Callable[..., Any]]] = []
-MET: set[str] = set()
-"""Every opcode, with its modifiers, that was translated in this process."""
 _COMPARE = {
     "eq": "==",
     "ne": "!=",
@@ -119,7 +117,6 @@ class Emitter:
     def instruction(self, instruction: Instruction) -> None:
         """Write one instruction."""
         self.text = str(instruction)
-        MET.add(instruction.opcode)
         guard = instruction.guard
         self.mask = "None" if guard is None else f"~{guard[1:]}" if instruction.negated else guard[1:]
         handler, groups = handler_of(instruction.opcode)
