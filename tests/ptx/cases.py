@@ -96,6 +96,8 @@ def _mix_plan(dtype: str, layout: str, shape: tuple[int, int, int]) -> None:
 def _works(channels: int, layout: str, same: bool) -> Iterator[tuple[int, Work, dict[str, object]]]:
     for k, (scale, way) in enumerate(product(((0.05, 0.2), (0.6, 1.0)), (*WAYS, *ENDS))):
         geometry = RandomResizedCropMirror((20, 24), scale=scale, ratio=(0.6, 1.6))
+        if k % 5 == 4:  # crops that are just as large as the image
+            geometry = RandomResizedCropMirror((20, 24), scale=(1.0, 1.0), ratio=(40 / 31, 40 / 31))
         stored = (31, 40) if same else (29, 33)
         work = Work.make(channels, (31, 40), stored, geometry, FORMATS[layout], same, batch=4, seed=k)
         disturb(work.index, work.pairs, len(work.store))

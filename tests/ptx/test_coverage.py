@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.ptx.cases import Case, cases
+from tests.ptx.forms import handler_of
 from tests.ptx.launching import Emulator
 from tests.ptx.parsing import Program
-from tests.ptx.translation import handler_of
 
 pytestmark = pytest.mark.ptx
 
