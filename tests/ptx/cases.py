@@ -90,14 +90,15 @@ def _mix_plan(dtype: str, layout: str, shape: tuple[int, int, int]) -> None:
         batch = Batch.make(5, shape, DTYPES[dtype], FORMATS[layout], seed=k)
         plan = list(batch.drawn(PlanConfig(**{"p": 0.95, **way}), seed=k).tensors())
         plan[0][0] = len(batch.store)
+        plan[3][k % 5] = torch.tensor([9, 20, 4, 50] if k % 2 else [4, 50, 20, 9])  # empty
         launch_mix_plan(batch.images, torch.empty_like(batch.images), batch.store, batch.norm, plan)
 
 
 def _works(channels: int, layout: str, same: bool) -> Iterator[tuple[int, Work, dict[str, object]]]:
     for k, (scale, way) in enumerate(product(((0.05, 0.2), (0.6, 1.0)), (*WAYS, *ENDS))):
+        if k % 5 == 4:  # only crops as large as the image fit
+            scale = (1.0, 1.0)
         geometry = RandomResizedCropMirror((20, 24), scale=scale, ratio=(0.6, 1.6))
-        if k % 5 == 4:  # crops that are just as large as the image
-            geometry = RandomResizedCropMirror((20, 24), scale=(1.0, 1.0), ratio=(40 / 31, 40 / 31))
         stored = (31, 40) if same else (29, 33)
         work = Work.make(channels, (31, 40), stored, geometry, FORMATS[layout], same, batch=4, seed=k)
         disturb(work.index, work.pairs, len(work.store))

@@ -8,7 +8,7 @@ from tests.ptx.mutation import equivalent, noticed, sample, source_of
 
 pytestmark = pytest.mark.ptx
 MUTANTS = 80
-SEED = 20261129
+SEED = 20261130
 CHOSEN = (
     "mix_store fp32 planar in place", "mix_store fp32 planar store=planar", "mix_store bf16 planar store=planar",
     "mix_store u8 interleaved store=interleaved", "mix_plan u8 planar", "crop_mix_store bf16 interleaved",
