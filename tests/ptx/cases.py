@@ -48,7 +48,7 @@ class Case:
 def disturb(index: Tensor, pairs: Pairs, rows: int) -> None:
     """Let the second index be unknown, the third have unknown rows only, and the fourth be a sample's second draw."""
     counts = pairs.pair_ptr.diff()
-    index[1] = -1 if rows % 2 else len(counts)
+    index[1] = -1 if int(index[0]) % 2 else len(counts)
     chosen = int(counts.nonzero()[-1])
     first, last = pairs.pair_ptr[chosen : chosen + 2].tolist()
     pairs.pair_row[first:last] = torch.tensor([rows, 2**33 + 1, -1])[: last - first]
