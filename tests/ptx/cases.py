@@ -48,7 +48,7 @@ class Case:
 def disturb(index: Tensor, pairs: Pairs, rows: int) -> None:
     """Let the second index be unknown, the third have unknown rows only, and the fourth be a sample's second draw."""
     counts = pairs.pair_ptr.diff()
-    index[1] = -1 if rows % 2 else len(counts)
+    index[1] = -1 if int(index[0]) % 2 else len(counts)
     chosen = int(counts.nonzero()[-1])
     first, last = pairs.pair_ptr[chosen : chosen + 2].tolist()
     pairs.pair_row[first:last] = torch.tensor([rows, 2**33 + 1, -1])[: last - first]
@@ -90,11 +90,14 @@ def _mix_plan(dtype: str, layout: str, shape: tuple[int, int, int]) -> None:
         batch = Batch.make(5, shape, DTYPES[dtype], FORMATS[layout], seed=k)
         plan = list(batch.drawn(PlanConfig(**{"p": 0.95, **way}), seed=k).tensors())
         plan[0][0] = len(batch.store)
+        plan[3][k % 5] = torch.tensor([9, 20, 4, 50] if k % 2 else [4, 50, 20, 9])  # empty
         launch_mix_plan(batch.images, torch.empty_like(batch.images), batch.store, batch.norm, plan)
 
 
 def _works(channels: int, layout: str, same: bool) -> Iterator[tuple[int, Work, dict[str, object]]]:
     for k, (scale, way) in enumerate(product(((0.05, 0.2), (0.6, 1.0)), (*WAYS, *ENDS))):
+        if k % 5 == 4:  # only crops as large as the image fit
+            scale = (1.0, 1.0)
         geometry = RandomResizedCropMirror((20, 24), scale=scale, ratio=(0.6, 1.6))
         stored = (31, 40) if same else (29, 33)
         work = Work.make(channels, (31, 40), stored, geometry, FORMATS[layout], same, batch=4, seed=k)

@@ -22,10 +22,11 @@ STEPS = 100_000
 
 
 class Kernel:
-    """A program that can be launched; `executed` counts how often each basic block ran."""
+    """A program that can be launched; `executed` counts how often each basic block ran, `steps` are at most `STEPS`."""
 
     def __init__(self, program: Program, shared: int) -> None:
         self.program = program
+        self.steps = STEPS
         self.shared = shared
         self.executed = np.zeros(len(program.blocks), np.int64)
         self._code: list[Callable[..., Any] | None] = [None] * len(program.blocks)
@@ -143,7 +144,7 @@ class _Unit:
     def advance(self, memory: Memory, shared: Shared, parameters: list[Any]) -> None:
         """Run until every lane is done or waits at a barrier."""
         blocks = self.kernel.program.blocks
-        for _ in range(STEPS):
+        for _ in range(self.kernel.steps):
             ready = self.at if not self.waiting.any() else np.where(self.waiting, -1, self.at)
             here = ready >= 0
             if not here.any():

@@ -40,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("ptx")
     remember_addresses()
     config.ptx = Emulator(TARGET, APART)
+    config.ptx_processes = []
     for module, name in kernels().values():
         setattr(module, name, config.ptx.wrap(getattr(module, name)))
 
@@ -50,11 +51,29 @@ def emulator(request: pytest.FixtureRequest) -> Any:
     return request.config.ptx
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # a process of pytest-xdist, whose parent prints the summary
+        session.config.workeroutput["ptx"] = _ran(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    if "ptx" in getattr(node, "workeroutput", {}):
+        node.config.ptx_processes.append(node.workeroutput["ptx"])
+
+
+def _ran(config: pytest.Config) -> tuple[int, dict[str, list[bool]]]:
+    """How many launches this process ran, and of each compiled kernel which basic blocks."""
+    return config.ptx.count, {repr(key): (k.executed > 0).tolist() for key, k in config.ptx.kernels.items()}
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    ran = config.ptx
-    blocks = sum(len(kernel.executed) for kernel in ran.kernels.values())
-    seen = sum(int((kernel.executed > 0).sum()) for kernel in ran.kernels.values())
+    count, blocks = 0, {}
+    for launches, kernels_ran in (_ran(config), *config.ptx_processes):
+        count += launches
+        for key, ran in kernels_ran.items():
+            blocks[key] = [a or b for a, b in zip(ran, blocks.get(key, ran), strict=True)]
     terminalreporter.write_line(
-        f"PTX emulated for {TARGET}, warps {'apart' if APART else 'in lockstep'}: {ran.count} launches of "
-        f"{len(ran.kernels)} compiled kernels, {seen} of {blocks} basic blocks run"
+        f"PTX emulated for {TARGET}, warps {'apart' if APART else 'in lockstep'}: {count} launches of {len(blocks)} "
+        f"compiled kernels, {sum(map(sum, blocks.values()))} of {sum(map(len, blocks.values()))} basic blocks run"
     )
