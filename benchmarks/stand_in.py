@@ -57,6 +57,10 @@ class _Driver:
         return _TARGET
 
 
+def _number_of_the_cpu() -> None:
+    """The number of the device of a tensor on the CPU."""
+
+
 @contextmanager
 def stand_in_driver() -> Iterator[None]:
     """Triton launches by a driver that does nothing, and kernels are launched for tensors on the CPU.
@@ -71,7 +75,7 @@ def stand_in_driver() -> Iterator[None]:
     before = driver._active
     driver.set_active(_Driver())
     try:
-        with mock.patch.object(launch, "current_device", return_value=None):  # the device of a tensor on the CPU
+        with mock.patch.object(launch, "current_device", _number_of_the_cpu):
             yield
     finally:
         driver._active = before
