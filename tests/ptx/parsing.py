@@ -145,7 +145,9 @@ def _instruction(statement: str, line: int, source: str) -> Instruction:
     match = re.match(r"(?:@(!?)(%p\d+)\s+)?([a-z][\w.:]*)\s*(.*)$", statement)
     if match is None:
         raise PTXError(f"This statement of the PTX is not understood: {statement}")
-    return Instruction(match[3], operands_of(match[4]), match[2], bool(match[1]), line, source)
+    # Without a cluster of blocks, “the shared memory of this block” is “the shared memory” (PTX ISA, state spaces).
+    opcode = match[3].replace("shared::cta", "shared")
+    return Instruction(opcode, operands_of(match[4]), match[2], bool(match[1]), line, source)
 
 
 def parse(ptx: str) -> Program:

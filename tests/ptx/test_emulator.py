@@ -150,3 +150,9 @@ def test_a_product_and_sum_that_may_be_contracted_is_not_known() -> None:
 def test_atomics_of_all_lanes_add_up() -> None:
     body = "atom.global.gpu.relaxed.add.u32 %r3, [ %rd1 + 0 ], 2;"
     assert run(body, count=1, threads=64, grid=3).tolist() == [2 * 64 * 3]
+
+
+def test_the_shared_memory_of_the_block_is_the_shared_memory() -> None:
+    """As triton 3.8 says it."""
+    body = "st.shared::cta.b32 [%r5], %r2;\n\tld.shared::cta.b32 %r3, [%r5];\n" + STORE
+    assert run("mul.lo.s32 %r5, %r2, 4;\n\t" + body, shared=128).tolist() == list(range(32))
