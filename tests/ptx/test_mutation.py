@@ -2,8 +2,9 @@
 
 Of 560 mutants (triton 3.9) rules prove 10 equivalent; 529 of the other 550, or 96 %, are noticed: 97 to 99 % of those
 of the mix of floating-point images and of `mix_plan`, 95 % of the mix of bytes, 91 and 94 % of the crops. What is not
-noticed counts as a hole, though some of it may be equivalent. Another triton compiles another program, and the seed draws
-other mutants of it: with 3.8, 69 of 79 of the fused crop are noticed. The gate of each kernel leaves room for that.
+noticed counts as a hole, though some of it may be equivalent. Another triton compiles another program, and the seed
+draws other mutants of it: with 3.8, 69 of 79 of the fused crop are noticed. The gate of each kernel leaves room for
+that.
 """
 
 import pytest
