@@ -8,9 +8,7 @@ from typing import Any
 
 from torch.utils.data import Dataset, IterableDataset
 
-from diffcore_gpu.kernels.spec import SAMPLE_BITS
-
-SAMPLE_MASK: int = (1 << SAMPLE_BITS) - 1
+from diffcore_gpu.kernels.spec import SAMPLE_MASK
 
 
 class IndexedDataset(Dataset[Any]):

@@ -14,7 +14,7 @@ from diffcore_gpu.handover import Draw, Handover, Prefetched
 from diffcore_gpu.kernels.spec import STREAM_VERSION
 from diffcore_gpu.ops.mix.op import MixOp, as_dense, check_images
 from diffcore_gpu.ops.runtime.arguments import Source
-from diffcore_gpu.ops.runtime.eager import EagerCall, is_profiled
+from diffcore_gpu.ops.runtime.eager import EagerCall, is_profiled, may_bypass
 from diffcore_gpu.ops.runtime.normalization import affine_of
 from diffcore_gpu.plan import BoxPlacement, LamSpec, MixPlan, PlanConfig, RowChoice, check_labels
 from diffcore_gpu.plan.crops import RandomResizedCropMirror
@@ -395,7 +395,7 @@ class DiffCoreMix(nn.Module):
         if return_plan:
             return self._op.with_plan(*arguments)
         mixed = self._op(*arguments)
-        if not compiling:
+        if not compiling and may_bypass(images):
             self._eager = self._op.eager(images, index, labels, self._advance)
         return mixed
 

@@ -39,7 +39,7 @@ STREAM_MIRROR = tl.constexpr(spec.STREAM_MIRROR)
 STREAM_CROP = tl.constexpr(spec.STREAM_CROP)
 STREAM_COUNTERPART_CROP = tl.constexpr(spec.STREAM_COUNTERPART_CROP)
 CROP_ATTEMPTS = tl.constexpr(spec.CROP_ATTEMPTS)
-SAMPLE_MASK = tl.constexpr(2**spec.SAMPLE_BITS - 1)
+SAMPLE_MASK = tl.constexpr(spec.SAMPLE_MASK)
 TABLE_SIZE = tl.constexpr(2**spec.TABLE_BITS)
 TABLE_SHIFT = tl.constexpr(32 - spec.TABLE_BITS)
 GRID_SHIFT = tl.constexpr(32 - spec.GRID_BITS)
@@ -47,7 +47,7 @@ GRID_UNIT = tl.constexpr(2.0**-spec.GRID_BITS)
 HALF_GRID_UNIT = tl.constexpr(2.0 ** (-spec.GRID_BITS // 2))
 
 NO_ROUND = tl.constexpr(-(2**63))
-PLAN_ALIGNMENT = tl.constexpr(16)
+PLAN_PADDING = tl.constexpr(spec.PLAN_PADDING)
 
 
 @triton.jit
@@ -211,7 +211,7 @@ def count_wrong(status, unknown_index, unknown_row, wrong_label):
 @triton.jit
 def field_of(plan, batch, PLACE: tl.constexpr, TYPE: tl.constexpr):
     """A field of the packed plan, with PLACE bytes for each sample before it; fields begin at 16-byte boundaries."""
-    padded = (batch + (PLAN_ALIGNMENT - 1)) // PLAN_ALIGNMENT * PLAN_ALIGNMENT
+    padded = (batch + (PLAN_PADDING - 1)) // PLAN_PADDING * PLAN_PADDING
     return (plan + padded.to(tl.int64) * PLACE).to(tl.pointer_type(TYPE))
 
 
@@ -274,7 +274,7 @@ def _to_nearest(value):
 
 @triton.jit
 def draw_crop(index, round, constants, CENTRAL: tl.constexpr, H: tl.constexpr, W: tl.constexpr, STREAM: tl.constexpr):
-    """The crop of an H×W image as `diffcore_gpu.crops.draw_crops` draws it: (top, left, bottom, right), int32.
+    """The crop of an H×W image as `diffcore_gpu.plan.crops.draw_crops` draws it: (top, left, bottom, right), int32.
 
     CENTRAL, a tuple in the same order, is returned where no attempt fits.
     """

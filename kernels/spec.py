@@ -35,6 +35,12 @@ TABLE_BITS = 16
 SAMPLE_BITS = 40
 """The lower bits of an index say which sample it is, those above how often it was drawn before in the round."""
 
+SAMPLE_MASK = (1 << SAMPLE_BITS) - 1
+"""Of those lower bits."""
+
+PLAN_PADDING = 16
+"""Samples of a packed plan are padded to a multiple of this, so that every field of it is aligned to 16 bytes."""
+
 CONSTANTS = (
     # Addresses on the device that mixes; 0: there is none.
     "store",  # uint8 [num_rows, C, H, W]

@@ -23,7 +23,7 @@ from torch import Tensor
 from diffcore_gpu.kernels.spec import (
     CROP_ATTEMPTS,
     GRID_BITS,
-    SAMPLE_BITS,
+    SAMPLE_MASK,
     STREAM_BOX,
     STREAM_CHOICE,
     STREAM_COUNTERPART_CROP,
@@ -35,7 +35,6 @@ from diffcore_gpu.plan.fields import MixPlan
 from diffcore_gpu.plan.philox import Array, philox4x32, split_words
 from diffcore_gpu.plan.spec import BoxPlacement, DrawParameters, HasPairs, LamSpec, Pairs, PlanConfig, RowChoice
 
-SAMPLE_MASK: int = (1 << SAMPLE_BITS) - 1
 _ROOT_OF_GRID = 2.0 ** -(GRID_BITS // 2)
 
 

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-PADDING = 16
-"""Samples of a packed plan are padded to a multiple of this, so that every field of it is aligned to 16 bytes."""
+from diffcore_gpu.kernels.spec import PLAN_PADDING
 
 
 class Field(NamedTuple):
@@ -148,8 +147,9 @@ class Packing:
 
     @staticmethod
     def padded(batch: int) -> int:
-        """The samples that memory is laid out for: the next multiple of `PADDING`."""
-        return -(-batch // PADDING) * PADDING
+        """The samples that memory is laid out for: the next multiple of `PLAN_PADDING`."""
+        padding: int = PLAN_PADDING
+        return -(-batch // padding) * padding
 
     def nbytes(self, batch: int) -> int:
         """The size of a packed batch."""

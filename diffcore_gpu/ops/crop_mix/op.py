@@ -14,7 +14,14 @@ from torch import Tensor
 from diffcore_gpu.ops.crop_mix.cpu_numba import crop_mix_compiled, crops_compiled, draw_compiled
 from diffcore_gpu.ops.mix.cpu_torch import Shards
 from diffcore_gpu.ops.mix.op import as_dense
-from diffcore_gpu.ops.resized_crop.op import check_bytes, check_output, empty_output, resize, write_normalized
+from diffcore_gpu.ops.resized_crop.op import (
+    check_bytes,
+    check_output,
+    empty_output,
+    output_size,
+    resize,
+    write_normalized,
+)
 from diffcore_gpu.ops.resized_crop.reference import clip_crop
 from diffcore_gpu.ops.runtime.arguments import DRAW_SCHEMA, DrawArguments, Source
 from diffcore_gpu.ops.runtime.launch import Launch
@@ -287,9 +294,7 @@ def crop_mix(
         ValueError: shapes, dtypes or devices that do not fit together.
     """
     check_bytes(images)
-    height, width = (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1:
-        raise ValueError(f"size must be at least 1 × 1, got {height} × {width}.")
+    height, width = output_size(size)
     if counterparts.dtype != torch.uint8 or counterparts.dim() != 4 or counterparts.shape[1] != images.shape[1]:
         raise ValueError(
             f"counterparts must be uint8 [N, {images.shape[1]}, H, W], got "

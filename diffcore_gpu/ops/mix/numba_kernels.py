@@ -19,6 +19,7 @@ from diffcore_gpu.kernels.spec import (
     PHILOX_KEY_STEPS,
     PHILOX_MULTIPLIERS,
     PHILOX_ROUNDS,
+    SAMPLE_MASK,
     STREAM_BOX,
     STREAM_CHOICE,
     TABLE_BITS,
@@ -32,7 +33,6 @@ from diffcore_gpu.ops.runtime.numba_primitives import (
     to_float16,
 )
 from diffcore_gpu.plan.beta import GRID
-from diffcore_gpu.plan.draw import SAMPLE_MASK
 from diffcore_gpu.plan.philox import MASK
 
 

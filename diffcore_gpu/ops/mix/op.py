@@ -251,8 +251,9 @@ def mix(
         std: C numbers that they were divided by; None: 1. Not used for uint8 images.
 
     Returns:
-        New images of the same shape and dtype, within 1 unit in the last place of the exact result (on a GPU, within
-        2⁻⁴⁰ of the larger operand where nearly everything cancels); uint8 is rounded to nearest, ties to even, with λ
+        New images of the same shape and dtype. float32 is within 1 unit in the last place of the exact result (on a
+        GPU, within 2⁻⁴⁰ of the larger operand where nearly everything cancels), float16 and bfloat16 are computed in
+        float32 or wider and then rounded; uint8 is rounded to nearest, ties to even, with λ
         taken as a multiple of 2⁻²⁴ (as `draw_plan` gives it).
 
     Raises:

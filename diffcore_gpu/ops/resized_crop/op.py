@@ -99,6 +99,18 @@ def check_bytes(images: Tensor) -> None:
         )
 
 
+def output_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an output in pixels.
+
+    Raises:
+        ValueError: one is below 1.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be at least 1 × 1, got {height} × {width}.")
+    return height, width
+
+
 def check_output(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
     """Refuse a dtype or a memory format that no crop is written in.
 
@@ -145,9 +157,7 @@ def resized_crop(
         ValueError: shapes, dtypes or devices that do not fit together.
     """
     check_bytes(images)
-    height, width = (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1:
-        raise ValueError(f"size must be at least 1 × 1, got {height} × {width}.")
+    height, width = output_size(size)
     batch = images.shape[0]
     if crop.dtype != torch.int32 or list(crop.shape) != [batch, 4]:
         raise ValueError(f"crop must be int32 [{batch}, 4], got {crop.dtype} {list(crop.shape)}.")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason='numba is not installed; it is the extra "cpu"')
 
+from diffcore_gpu.kernels.spec import SAMPLE_MASK
 from diffcore_gpu.ops.mix import cpu_numba
 from diffcore_gpu.ops.mix.cpu_numba import CompiledMix, cpu_backend, mix_compiled
 from diffcore_gpu.ops.mix.cpu_torch import mix_cpu
@@ -23,7 +24,6 @@ from diffcore_gpu.ops.runtime.normalization import affine_of
 from diffcore_gpu.ops.runtime.numba_code import compiled
 from diffcore_gpu.plan import BoxPlacement, MixPlan, Pairs, PlanConfig, draw_mix, draw_plan
 from diffcore_gpu.plan.beta import Beta
-from diffcore_gpu.plan.draw import SAMPLE_MASK
 from diffcore_gpu.plan.fields import PLAN
 from tests.ops.cpu_cases import MEAN, STD, Drawing, any_box, drawings, many_boxes, patched, random_images
 from tests.pairs import one_row_each, pairs_of_counts
