@@ -3,6 +3,8 @@
 A corner is a Python and a torch with the triton that belongs to it. The GitHub workflow runs the same sessions.
 """
 
+from __future__ import annotations
+
 import nox
 
 nox.needs_version = ">=2025.2.9"

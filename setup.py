@@ -4,6 +4,8 @@ All else stands in `pyproject.toml`. The README's links are relative, so that th
 index shows it far from the files, so that there each is given the address of the repository, `[project.urls]`.
 """
 
+from __future__ import annotations
+
 import re
 import warnings
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What a benchmark tells its user when it cannot measure what was asked."""
 
+from __future__ import annotations
+
 from diffcore_gpu.errors import DiffcoreError
 
 

@@ -7,6 +7,8 @@
 ...     images = mix(images.cuda(), index.cuda())
 """
 
+from __future__ import annotations
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,5 +1,7 @@
 """A picture of what a store does to a training batch: real | counterpart | mixed by pixel | mixed by patch."""
 
+from __future__ import annotations
+
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

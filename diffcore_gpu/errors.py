@@ -1,5 +1,7 @@
 """The errors that this library raises for what a user can mend, each with one plain sentence."""
 
+from __future__ import annotations
+
 
 class DiffcoreError(Exception):
     """Base of every error with a message meant for a person; the command line prints it and exits with code 1."""

@@ -1,5 +1,7 @@
 """The geometry stage of `DiffCoreMix`: what it needs to crop, resize and mirror in the same launch that mixes."""
 
+from __future__ import annotations
+
 from typing import Any, Literal, TypeAlias
 
 import torch

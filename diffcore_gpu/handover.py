@@ -1,5 +1,7 @@
 """What a `PrefetchLoader` hands to the `DiffCoreMix` that mixes its batches: the counterparts of the batch at hand."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,7 +47,7 @@ class Handover:
         self._index: tuple[Tensor, int] | None = None
         self._round: tuple[Tensor, int, int] | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Handover":
+    def __deepcopy__(self, memo: dict[int, Any]) -> Handover:
         return Handover()
 
     def __reduce__(self) -> tuple[Any, ...]:

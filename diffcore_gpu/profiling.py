@@ -5,6 +5,8 @@ no decoding. Steps are timed without the profiler, which slows them; then a few 
 count of kernels.
 """
 
+from __future__ import annotations
+
 import contextlib
 import time
 import warnings
@@ -185,7 +187,7 @@ class _Steps:
 
     def __init__(
         self,
-        store: "CounterpartStore",
+        store: CounterpartStore,
         model: nn.Module,
         batch_size: int,
         device: torch.device,
@@ -240,7 +242,7 @@ class _Steps:
 
 
 def profile_training(
-    store: "CounterpartStore",
+    store: CounterpartStore,
     *,
     model: str = "resnet18",
     batch_size: int = 16,

@@ -1,5 +1,7 @@
 """`DiffCoreMix`: the batch transform that puts plan, ops and store together."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -83,7 +85,7 @@ class DiffCoreMix(nn.Module):
 
     def __init__(
         self,
-        store: "CounterpartStore",
+        store: CounterpartStore,
         *,
         p: float = 1.0,
         pixel_prob: float = 0.5,
@@ -157,7 +159,7 @@ class DiffCoreMix(nn.Module):
         self._prepare()
 
     @property
-    def store(self) -> "CounterpartStore":
+    def store(self) -> CounterpartStore:
         """The store that the counterparts come from."""
         return self._store
 
@@ -180,7 +182,7 @@ class DiffCoreMix(nn.Module):
         """What the next forward pass draws its plan with; this may wait for the device."""
         return Draw(self.handover.round_of(self.round), self.seed)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "DiffCoreMix":
+    def _apply(self, fn: Any, recurse: bool = True) -> DiffCoreMix:
         # `.to(device)` brings the store along; `.half()` and the like leave the constants in float32.
         super()._apply(fn, recurse)
         device = self.round.device

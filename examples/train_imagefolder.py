@@ -10,6 +10,8 @@ Run it again with the same arguments and it goes on after the last finished epoc
 was never interrupted.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import random

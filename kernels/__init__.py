@@ -4,6 +4,8 @@ Names load on first use: Triton is absent where there is no GPU that it compiles
 is wanted there too.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
 from typing import Any
 

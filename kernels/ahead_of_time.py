@@ -9,6 +9,8 @@ Kernels are compiled as users run them: 3 × 224 × 224 pixels, the round advanc
 store in the format of the images. Instructions are counted as `sass` says; the code of AMD GPUs is not walked.
 """
 
+from __future__ import annotations
+
 import argparse
 import ast
 import inspect

@@ -14,6 +14,8 @@ nothing cancels. Real and counterpart are weighted sums of two vectors each, λ 
 of 1 or 0 shows one image alone, exactly.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -21,6 +21,8 @@ Arithmetic, for λ·I + (1−λ)·G, which cancels for normalized images:
     uint8     in integers, exactly, since λ is a multiple of 2⁻²⁴; to nearest, ties to even.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple

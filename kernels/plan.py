@@ -7,6 +7,8 @@ What is the same for every batch comes from one int64 vector in the order of `sp
 from `index`, `labels` and `round`.
 """
 
+from __future__ import annotations
+
 import triton
 import triton.language as tl
 

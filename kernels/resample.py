@@ -15,6 +15,8 @@ thread, which it stores at once, though the compiler sees a vector of which each
 of a row's addresses and weights are numbers, and no value passes through shared memory.
 """
 
+from __future__ import annotations
+
 import triton
 import triton.language as tl
 

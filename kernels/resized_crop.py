@@ -6,6 +6,8 @@ instructions that counts: a program of one warp goes down ROWS rows of a chunk o
 channels, so that what belongs to a column is worked out once, and each line of the source is resampled along x once.
 """
 
+from __future__ import annotations
+
 import triton
 import triton.language as tl
 from torch import Tensor

@@ -11,6 +11,8 @@ Shortest, because it skips what is seldom needed: errors that are counted, the l
 bodies times their turns, and adds the rest, finds the same number.
 """
 
+from __future__ import annotations
+
 import heapq
 import re
 from collections.abc import Sequence

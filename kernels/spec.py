@@ -5,6 +5,8 @@ number of the first part changes what is drawn, so it is a new `STREAM_VERSION`,
 `tests/golden`.
 """
 
+from __future__ import annotations
+
 STREAM_VERSION = 1
 """The version of the stream of random draws that this package draws."""
 

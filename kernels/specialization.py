@@ -7,6 +7,8 @@ better: there it allows loads of 16 bytes. torch aligns what it allocates, and a
 Of a store whose address stands among the constants, the alignment is required.
 """
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """Pairs for tests of the plan, without a store behind them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import torch

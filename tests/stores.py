@@ -1,5 +1,7 @@
 """Small real stores for tests."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import torch

@@ -1,5 +1,7 @@
 """The contact sheet shows the right images in the right places."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Datasets that say which sample they return."""
 
+from __future__ import annotations
+
 import copy
 import pickle
 

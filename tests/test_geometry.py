@@ -1,5 +1,7 @@
 """`DiffCoreMix` with a geometry: from a loader's raw bytes to the mixed training batch."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The transform on a GPU: what only a GPU can show. Kernel results are compared in `tests/kernels`, on a GPU too."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

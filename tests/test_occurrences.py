@@ -1,5 +1,7 @@
 """Samples that are drawn again in an epoch: counted over all ranks, exact under resume, and mixed by another plan."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice

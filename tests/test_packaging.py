@@ -1,5 +1,7 @@
 """What is distributed: an sdist and a wheel, built here from a copy of the repository and without a network."""
 
+from __future__ import annotations
+
 import os
 import re
 import shutil

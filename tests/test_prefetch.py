@@ -1,5 +1,7 @@
 """`PrefetchLoader`: the images of the loop without it, bit for bit, and an error wherever they could differ."""
 
+from __future__ import annotations
+
 import copy
 import gc
 import pickle

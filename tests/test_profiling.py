@@ -1,5 +1,7 @@
 """The measurement behind `diffcore profile`, and the ranges that a user's own trace shows."""
 
+from __future__ import annotations
+
 import builtins
 import json
 from pathlib import Path

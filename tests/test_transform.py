@@ -1,5 +1,7 @@
 """`DiffCoreMix` as a training loop uses it."""
 
+from __future__ import annotations
+
 import copy
 import io
 import pickle

@@ -1,5 +1,7 @@
 """`DiffCoreMix` on the CPU: compiled code mixes, and the operators are left out where nothing is lost by it."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import Tensor

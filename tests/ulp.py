@@ -1,5 +1,7 @@
 """Distances between floating-point tensors in units in the last place."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

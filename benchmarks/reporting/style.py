@@ -1,5 +1,7 @@
 """The style sheet of the page: one column, light or dark as the reader's system is; wide tables and plots scroll."""
 
+from __future__ import annotations
+
 STYLE = """
 :root {
   color-scheme: light dark;

@@ -6,6 +6,8 @@ Mixup and ResizeMix cost more than it where batch and images are small, CutMix a
 They exist so that a benchmark can put DiffCoRe-Mix beside them; `make_baseline` makes one by name.
 """
 
+from __future__ import annotations
+
 import difflib
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -48,7 +50,7 @@ def make_baseline(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     seed: int = 0,
-    store: "CounterpartStore | None" = None,
+    store: CounterpartStore | None = None,
     **settings: Any,
 ) -> Baseline:
     """Make a comparison method with its published defaults, but for what its module says.

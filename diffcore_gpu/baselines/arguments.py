@@ -1,5 +1,7 @@
 """What the comparison methods ask of their settings and images, checked before any work."""
 
+from __future__ import annotations
+
 import math
 
 import torch

@@ -12,6 +12,8 @@ Without one, the model that is trained is asked, as OpenMixup does. Either runs 
 a trained extractor does, and is put back into its modes, so BatchNorm's running statistics do not change.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from torch import Tensor, nn

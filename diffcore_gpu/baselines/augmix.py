@@ -14,6 +14,8 @@ authors' code draws uniformly from (0.1, 3)/10.
 Left out: the Jensen-Shannon loss between three views of a batch, which changes the training rather than the batch.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import torch

@@ -1,5 +1,7 @@
 """Images cut into b × b equal blocks, and the share of each block in the image's saliency."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d

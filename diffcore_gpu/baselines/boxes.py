@@ -1,5 +1,7 @@
 """Boxes of CutMix's kind: sides of sqrt(1 − λ) of the image's, around a centre, clipped at the borders."""
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 

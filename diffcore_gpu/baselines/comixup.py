@@ -22,6 +22,8 @@ script adds by default (`clean_lam = 1`); it changes the training rather than th
 is not mixed.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import numpy.typing as npt
 import torch

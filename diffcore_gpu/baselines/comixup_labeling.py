@@ -16,6 +16,8 @@ From the second round on an output of two or three inputs may also show two of t
 last round, outputs that use the same inputs are driven apart by an extra cost γ'.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -12,6 +12,8 @@ draws a permutation. To find the neighbours torchvision copies the whole batch, 
 Left out: the probability of mixing (1 for ImageNet, 0.5 for CIFAR in the paper), which is 1 here.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import nn
 

@@ -16,6 +16,8 @@ the fractals are ours (`fractals`).
 A sample without a counterpart stays as it is.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import numpy.typing as npt
 import torch

@@ -11,6 +11,8 @@ a hidden layer before the classifier, such as VGG and MobileNetV3. A normalizati
 The layers are remembered by name, so a head that is replaced later is used.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

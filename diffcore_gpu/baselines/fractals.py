@@ -8,6 +8,8 @@ that grows with |det A_i| and applied, again and again. A pixel is as bright as 
 the mean colour of the maps that led there, on a dark ground.
 """
 
+from __future__ import annotations
+
 import math
 from functools import lru_cache
 

@@ -14,6 +14,8 @@ to 32 bits without a look: there a block that holds more than about 8 % of a 16 
 scale, with the same resolution and room to spare, and what would not fit is refused.
 """
 
+from __future__ import annotations
+
 import os
 import threading
 from collections.abc import Sequence

@@ -11,6 +11,8 @@ authors' code. Where both maps are 0, m is 1/2; there the authors' code divides 
 Left out: the authors' options that their paper does not use (blocks, a random σ, a loss on the clean images too).
 """
 
+from __future__ import annotations
+
 from typing import Literal
 
 import numpy as np

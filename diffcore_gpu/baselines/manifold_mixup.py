@@ -11,6 +11,8 @@ Defaults are the paper's for CIFAR: α = 2, and k from the input and the outputs
 stages are found by name, as torchvision and timm have them; for another model, give `layers`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 

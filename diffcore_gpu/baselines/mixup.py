@@ -7,6 +7,8 @@ The mixing is `torchvision.transforms.v2.MixUp`, with its default α = 1, which 
 itself, where the authors' code draws a permutation.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import nn
 

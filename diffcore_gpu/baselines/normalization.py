@@ -1,5 +1,7 @@
 """From normalized images to pixels in [0, 1] and back, for methods whose equations are about pixels."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 

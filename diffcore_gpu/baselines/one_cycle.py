@@ -6,6 +6,8 @@ The distances are computed on the device. The walk is a chain of B choices of wh
 made on the CPU with one copy of the B×B distances there and one of π back, instead of B rounds of small kernels.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from torch import Tensor

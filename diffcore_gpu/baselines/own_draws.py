@@ -1,5 +1,7 @@
 """Library code that draws from torch's global generator draws from a generator of ours instead."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,5 +1,7 @@
 """Who is mixed with whom: checks of a batch, the permutation that pairs it, and the targets of a pair."""
 
+from __future__ import annotations
+
 from importlib import import_module
 from types import ModuleType
 

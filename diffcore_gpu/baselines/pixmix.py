@@ -14,6 +14,8 @@ The fractals are ours (`fractals`), rendered 256/224 times the image's size, of 
 authors mix in feature visualizations too.
 """
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,5 +1,7 @@
 """What every comparison method is: a function from a batch to the images and targets that the model is trained on."""
 
+from __future__ import annotations
+
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Flag, auto

@@ -26,6 +26,8 @@ is in eval(), as with their `clean_lam = 0`.
 Left out: adversarial noise and the loss on clean images, which change the training rather than the batch.
 """
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 

@@ -9,6 +9,8 @@ is shifted inwards where it would cross a border. The interval of τ, the neares
 those of the authors' code; on a GPU all patches are pasted by one indexed write, where that code makes B copies.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from torch import Tensor, nn

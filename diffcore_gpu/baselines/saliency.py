@@ -14,6 +14,8 @@ under the model that is trained:
 Grey, resize and blur are torchvision's, the transform is `torch.fft`. All of it is float32, under autocast too.
 """
 
+from __future__ import annotations
+
 from types import ModuleType
 
 import torch

@@ -17,6 +17,8 @@ the authors' code sends.
 Left out: the probability of mixing (1 for ImageNet, 0.5 for CIFAR in the paper), which is 1 here.
 """
 
+from __future__ import annotations
+
 from typing import Literal
 
 import numpy as np

@@ -12,6 +12,8 @@ OpenMixup has the same mask.
 G is the outer product of two vectors, and λ the product of their means, so that λ needs nothing from the device.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from torch import nn

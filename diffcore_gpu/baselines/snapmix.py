@@ -15,6 +15,8 @@ training mode BatchNorm counts it in its running statistics and dropout draws. I
 is. Their code counts ρ_i + ρ_j twice for pairs of one class, once for each of two equal labels; here it counts once.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -5,6 +5,8 @@ Each command is a module of this package with one function. To add one, write th
 for torch.
 """
 
+from __future__ import annotations
+
 from diffcore_gpu.cli.frame import app, main
 
 __all__ = ["app", "main"]

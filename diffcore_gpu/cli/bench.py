@@ -1,5 +1,7 @@
 """`diffcore bench`: the benchmark suites, each with a command line of its own."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
 import typer

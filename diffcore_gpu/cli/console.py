@@ -1,5 +1,7 @@
 """What the commands print: results to stdout, progress and remarks to stderr."""
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,5 +1,7 @@
 """`diffcore demo`: the whole path on handwritten digits, in a few minutes and without a download."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

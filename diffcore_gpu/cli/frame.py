@@ -1,5 +1,7 @@
 """The commands' common frame: registration, `--version`, and how errors become exit codes."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable, Sequence

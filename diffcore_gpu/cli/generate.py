@@ -1,5 +1,7 @@
 """`diffcore generate`: a store of counterparts that a text-to-image model makes for real images."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -258,7 +260,7 @@ def _store_size(size: str | None, options: ModelOptions) -> tuple[int, int]:
     return options.height, options.width
 
 
-def _print_report(report: "GenerationReport", out: Path, page: Path) -> None:
+def _print_report(report: GenerationReport, out: Path, page: Path) -> None:
     from diffcore_gpu.generation.report_text import class_heading, class_rows, remarks, summary_rows
 
     print(printable(f"Generated {out}"))

@@ -1,5 +1,7 @@
 """The progress of `diffcore generate` on stderr: counterparts, images per second, acceptance rate, time left."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ class Bars(NamedTuple):
     """What is told how far the parts of the work are."""
 
     embedded: Progress
-    generated: Callable[["Standing"], None]
+    generated: Callable[[Standing], None]
 
 
 @contextmanager
@@ -40,14 +42,14 @@ def generation_progress() -> Iterator[Bars]:
         def embedded(done: int, total: int) -> None:
             bars.update(embedding, completed=done, total=total, visible=done < total)
 
-        def generated(standing: "Standing") -> None:
+        def generated(standing: Standing) -> None:
             done, total = standing.settled, standing.total
             bars.update(generating, completed=done, total=total, visible=True, figures=figures(standing))
 
         yield Bars(embedded, generated)
 
 
-def figures(standing: "Standing") -> str:
+def figures(standing: Standing) -> str:
     """``12.3 images/s, 91 % accepted, 4 min left``."""
     rate = standing.images_per_second
     texts = [f"{rate:.3g} images/s"]
@@ -69,7 +71,7 @@ class _Lines:
     def __init__(self) -> None:
         self._tenth = -1
 
-    def __call__(self, standing: "Standing") -> None:
+    def __call__(self, standing: Standing) -> None:
         tenth = 10 * standing.settled // standing.total
         if tenth > self._tenth:
             self._tenth = tenth

@@ -1,5 +1,7 @@
 """`diffcore inspect`: what a store holds, and a contact sheet of it."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,7 +49,7 @@ def inspect(
         _print(summary)
 
 
-def _write_sheet(store: "CounterpartStore", folder: Path, out: Path, count: int, seed: int) -> None:
+def _write_sheet(store: CounterpartStore, folder: Path, out: Path, count: int, seed: int) -> None:
     import torch
 
     from diffcore_gpu.contact_sheet import choose_samples, contact_sheet

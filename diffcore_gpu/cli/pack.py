@@ -1,5 +1,7 @@
 """`diffcore pack`: a store from real images and a folder of generated ones."""
 
+from __future__ import annotations
+
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path

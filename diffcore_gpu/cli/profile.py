@@ -1,5 +1,7 @@
 """`diffcore profile`: what the transform costs within the training steps of a model, on this machine."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import asdict
 from enum import StrEnum
@@ -75,13 +77,13 @@ def profile(
         _print(result)
 
 
-def _values(store: Path, result: "TrainingProfile") -> dict[str, Any]:
+def _values(store: Path, result: TrainingProfile) -> dict[str, Any]:
     values = asdict(result)
     values["trace"] = None if result.trace is None else str(result.trace)
     return {"store": str(store), **values, "device_waited_for_loader": result.waited}
 
 
-def _print(result: "TrainingProfile") -> None:
+def _print(result: TrainingProfile) -> None:
     import torch
 
     from diffcore_gpu.ops.mix.cpu_numba import cpu_backend

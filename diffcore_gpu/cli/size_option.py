@@ -1,5 +1,7 @@
 """Sizes of images as they are typed."""
 
+from __future__ import annotations
+
 import re
 
 import typer

@@ -1,5 +1,7 @@
 """What a store holds, as JSON-able values."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,7 @@ def summarize(store: CounterpartStore) -> dict[str, Any]:
     }
 
 
-def _classes(store: CounterpartStore, covered: "np.ndarray[Any, np.dtype[np.bool_]]") -> list[dict[str, Any]]:
+def _classes(store: CounterpartStore, covered: np.ndarray[Any, np.dtype[np.bool_]]) -> list[dict[str, Any]]:
     count = len(store.class_names)
     labels = store.labels.numpy()
     samples = np.bincount(labels, minlength=count)

@@ -1,5 +1,7 @@
 """`diffcore verify`: read a whole store and check it."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

@@ -1,5 +1,7 @@
 """The demo's images: scikit-learn's handwritten digits."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

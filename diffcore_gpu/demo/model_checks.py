@@ -1,5 +1,7 @@
 """Whether the demo's models mean something, measured on digits that they have not seen."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The demo from the first image to the last number."""
 
+from __future__ import annotations
+
 import json
 import shutil
 import statistics

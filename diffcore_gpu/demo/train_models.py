@@ -6,6 +6,8 @@ writes DIR/digits-sd (a diffusers StableDiffusionPipeline) and DIR/digits-clip (
 digits that they have not seen. `--quick` takes a few steps only, to see that everything runs.
 """
 
+from __future__ import annotations
+
 import argparse
 import time
 from collections.abc import Callable

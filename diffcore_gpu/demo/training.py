@@ -1,5 +1,7 @@
 """The demo's training runs: a small network on few real images, with and without counterparts."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """From real images to generated counterparts: prompts, text-to-image, hard cosine filtration and the loop."""
 
+from __future__ import annotations
+
 from diffcore_gpu.generation.errors import GenerationError
 
 __all__ = ["GenerationError"]

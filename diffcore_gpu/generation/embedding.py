@@ -1,5 +1,7 @@
 """Image embeddings by open_clip: of the real images once and for all, and of every counterpart that is judged."""
 
+from __future__ import annotations
+
 import difflib
 import hashlib
 import logging

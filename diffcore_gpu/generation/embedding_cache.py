@@ -1,5 +1,7 @@
 """The embeddings of the real images, computed once and kept beside the store."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Callable, Sequence

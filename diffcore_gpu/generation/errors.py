@@ -1,5 +1,7 @@
 """The error of generation."""
 
+from __future__ import annotations
+
 from diffcore_gpu.errors import DiffcoreError
 
 

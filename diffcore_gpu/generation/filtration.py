@@ -3,6 +3,8 @@
 Plain torch on embeddings; what computes them is in `diffcore_gpu.generation.embedding`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol

@@ -1,5 +1,7 @@
 """The filter of `generate` for images that are there already: what `diffcore pack --filter clip` hands to the pack."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The script of the report's page: sorting tables, sorting and filtering galleries. The page is complete without it."""
 
+from __future__ import annotations
+
 SCRIPT = """
 "use strict";
 const value = (cell) => {

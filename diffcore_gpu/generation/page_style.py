@@ -1,5 +1,7 @@
 """The style sheet of the report's page: one column on a phone, light or dark as the reader's system is."""
 
+from __future__ import annotations
+
 STYLE = """
 :root {
   color-scheme: light dark;

@@ -1,5 +1,7 @@
 """The wording of the built-in prompt sets: scenes of weather, place and light, and what must not appear."""
 
+from __future__ import annotations
+
 TEXTS: dict[str, tuple[tuple[str, ...], str]] = {
     "bird": (
         (

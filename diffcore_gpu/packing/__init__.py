@@ -1,5 +1,7 @@
 """Behind `diffcore pack`: from real images and a folder of images that any tool generated to a counterpart store."""
 
+from __future__ import annotations
+
 from diffcore_gpu.packing.errors import PackError
 from diffcore_gpu.packing.options import Fit, Layout, PackOptions
 

@@ -1,5 +1,7 @@
 """Which counterparts of a class serve which of its samples, when each may serve all of them."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Mapping, Sequence, Set
 from itertools import cycle

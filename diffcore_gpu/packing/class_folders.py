@@ -1,5 +1,7 @@
 """Which class a folder of generated images stands for."""
 
+from __future__ import annotations
+
 import re
 import unicodedata
 from collections import defaultdict

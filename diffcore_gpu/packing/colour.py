@@ -1,5 +1,7 @@
 """Turn a decoded image of any pixel format into 8-bit RGB, and say what had to be done to it."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

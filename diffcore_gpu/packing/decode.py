@@ -12,6 +12,8 @@ What is decided here, once:
 - More than 89 million pixels (Pillow's own bound against decompression bombs) are not decoded.
 """
 
+from __future__ import annotations
+
 import stat
 import struct
 import warnings

@@ -1,5 +1,7 @@
 """The error of packing."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from diffcore_gpu.errors import DiffcoreError

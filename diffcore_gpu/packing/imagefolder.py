@@ -4,6 +4,8 @@ A sample's index is its position in that order, so it must be the very same one:
 through links and sorted by path, files sorted by name, and the same extensions.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from dataclasses import dataclass

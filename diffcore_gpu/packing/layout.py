@@ -1,5 +1,7 @@
 """Which samples each generated file may serve, told from its folder or from its name."""
 
+from __future__ import annotations
+
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -110,7 +112,7 @@ def _match_by_class(real: ImageFolderScan, images: Sequence[FoundFile], matching
             matching.skip(Kind.UNKNOWN_CLASS, folder, f"{len(files)} images")
 
 
-def _match_by_stem(stems: "_Stems", images: Sequence[FoundFile], matching: Matching) -> None:
+def _match_by_stem(stems: _Stems, images: Sequence[FoundFile], matching: Matching) -> None:
     for file in images:
         samples, other_class = stems.find(file)
         if len(samples) == 1 and stems.real.files[samples[0]].real_path == file.real_path:

@@ -1,5 +1,7 @@
 """What to pack and how: only names and numbers, so that the command line can show them without waiting for numpy."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path

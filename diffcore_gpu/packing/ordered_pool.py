@@ -1,5 +1,7 @@
 """Run a function over many items in threads, with results in the order of the items and bounded memory."""
 
+from __future__ import annotations
+
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

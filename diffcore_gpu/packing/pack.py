@@ -1,5 +1,7 @@
 """Make a counterpart store from real images and a folder of images that any tool generated."""
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable

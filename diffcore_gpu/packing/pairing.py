@@ -1,5 +1,7 @@
 """Turn the packed files into pairs of a sample and a row."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 

@@ -1,5 +1,7 @@
 """What came of packing: counts, files left out and why, files converted, classes without images."""
 
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -1,5 +1,7 @@
 """Bring an image of any size to the store's size, with antialiasing."""
 
+from __future__ import annotations
+
 from PIL import Image
 
 from diffcore_gpu.packing.options import Fit

@@ -1,5 +1,7 @@
 """Decode the generated files and add them to a store as rows, in order, from where an interrupted pack stopped."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import time

@@ -4,6 +4,8 @@ S is the cosine similarity of the embeddings of a sample's file and of a generat
 the store's size. A pair is possible iff S > τ of its class; a file that can serve no sample is discarded.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice

@@ -1,5 +1,7 @@
 """Exact quantiles of the symmetric Beta distribution, tabulated so that one random word gives one λ."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from functools import lru_cache

@@ -4,6 +4,8 @@ Like a mix plan, a random crop is a function of (seed, round, dataset index) alo
 exactly rounded float32 operations, on Philox streams of its own.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,7 +66,7 @@ class RandomResizedCropMirror:
         if not 0 < self.eval_share <= 1:
             raise ValueError(f"eval_share must lie in (0, 1], got {self.eval_share}.")
 
-    def parameters(self) -> "CropParameters":
+    def parameters(self) -> CropParameters:
         """The settings as the integers that the draw works with."""
         low, high = (int(bound * GRID + 0.5) for bound in self.scale)
         return CropParameters(low, high - low + 1, int(self.mirror_prob * GRID + 0.5))

@@ -13,6 +13,8 @@ The bits of an index above `SAMPLE_BITS` say how often the sample was drawn befo
 `diffcore_gpu.occurrences`). They are a part of the counter; which rows a sample has is looked up by those below.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

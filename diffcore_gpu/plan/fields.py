@@ -5,6 +5,8 @@ copies and the byte offsets that kernels write to are derived from that. What a 
 (`plan/draw.py`, `ops/mix/numba_kernels.py`, `kernels/plan.py`).
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +76,7 @@ class MixPlan:
     def __len__(self) -> int:
         return self.row.shape[0]
 
-    def to(self, device: torch.device | str) -> "MixPlan":
+    def to(self, device: torch.device | str) -> MixPlan:
         """The same plan on another device."""
         values: dict[str, Any] = {
             name: None if value is None else value.to(device) for name, value in vars(self).items()

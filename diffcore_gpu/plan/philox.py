@@ -6,6 +6,8 @@ generator of `triton.language.philox`, so a kernel draws the same numbers. Words
 32 × 32 bit product.
 """
 
+from __future__ import annotations
+
 from typing import Any, TypeAlias
 
 from diffcore_gpu.kernels.spec import PHILOX_KEY_STEPS, PHILOX_MULTIPLIERS, PHILOX_ROUNDS

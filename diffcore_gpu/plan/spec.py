@@ -1,5 +1,7 @@
 """How plans are drawn: the settings of a user, and the integers that the draw works with."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 

@@ -1,5 +1,7 @@
 """The counterpart store: generated images and the samples they are paired with, in safetensors files."""
 
+from __future__ import annotations
+
 from diffcore_gpu.store.fingerprint import dataset_fingerprint
 from diffcore_gpu.store.format import FORMAT_VERSION
 from diffcore_gpu.store.reader import CounterpartStore

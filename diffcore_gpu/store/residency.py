@@ -1,5 +1,7 @@
 """Where the counterparts live while a model trains: in the memory of the device that mixes, or in the store's files."""
 
+from __future__ import annotations
+
 import math
 import os
 import warnings
@@ -52,7 +54,7 @@ class ResidentStore:
         ValueError: a residency or a device that is not supported.
     """
 
-    def __init__(self, store: "CounterpartStore", device: torch.device, residency: Residency = "auto") -> None:
+    def __init__(self, store: CounterpartStore, device: torch.device, residency: Residency = "auto") -> None:
         if residency not in RESIDENCIES:
             raise ValueError(f"residency must be one of {', '.join(RESIDENCIES)}, got {residency!r}.")
         if device.type not in ("cpu", "cuda"):
@@ -75,7 +77,7 @@ class ResidentStore:
         self.pairs = Pairs(store.pair_ptr.to(near), store.pair_row.to(near), store.num_rows)
         self.row_label = store.row_label().to(near)
 
-    def laid_out(self, memory_format: torch.memory_format) -> "ResidentStore":
+    def laid_out(self, memory_format: torch.memory_format) -> ResidentStore:
         """The same with its rows in another memory format, so that a kernel reads them as widely as its images.
 
         It takes their size once more until what is there is freed; where a GPU has no room for that, the rows stay as
@@ -93,7 +95,7 @@ class ResidentStore:
         vars(other).update(vars(self), shards=[rows.contiguous(memory_format=memory_format)])
         return other
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "ResidentStore":
+    def __deepcopy__(self, memo: dict[int, Any]) -> ResidentStore:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -101,7 +103,7 @@ class ResidentStore:
         return ResidentStore, (store, self.device, residency)
 
 
-def image_bytes(store: "CounterpartStore") -> int:
+def image_bytes(store: CounterpartStore) -> int:
     """The size of all images of a store in bytes."""
     return torch.Size((store.num_rows, *store.image_shape)).numel()
 
@@ -111,7 +113,7 @@ def _room(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] - _RESERVE
 
 
-def _copy_to(store: "CounterpartStore", device: torch.device) -> Tensor:
+def _copy_to(store: CounterpartStore, device: torch.device) -> Tensor:
     """All rows in one tensor on the device, copied shard by shard."""
     if device.type == "cuda" and image_bytes(store) > (room := _room(device)):
         raise StoreError(
@@ -127,7 +129,7 @@ def _copy_to(store: "CounterpartStore", device: torch.device) -> Tensor:
     return rows
 
 
-def _read_ahead(store: "CounterpartStore") -> None:
+def _read_ahead(store: CounterpartStore) -> None:
     """Ask the operating system to bring the files into the page cache; returns at once."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
     if image_bytes(store) > memory:

@@ -1,5 +1,7 @@
 """Small convolutional models and batches for the tests of the comparison methods."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 

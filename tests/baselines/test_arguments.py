@@ -1,5 +1,7 @@
 """Checks of settings and images."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

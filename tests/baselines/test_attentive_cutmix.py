@@ -1,5 +1,7 @@
 """Attentive CutMix: the strongest cells of the partner, at their own place."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,5 +1,7 @@
 """AugMix: torchvision's, image by image, from a generator of its own."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

@@ -1,5 +1,7 @@
 """Images in blocks."""
 
+from __future__ import annotations
+
 import torch
 
 from diffcore_gpu.baselines.blocks import block_shares, cut

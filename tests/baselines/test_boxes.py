@@ -1,5 +1,7 @@
 """Boxes of CutMix's kind, against the published rule and torchvision's boxes."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

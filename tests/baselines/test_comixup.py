@@ -1,5 +1,7 @@
 """Co-Mixup: mosaics of a partition, labels by what is seen, and what a training loop sees of it."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """The labeling of Co-Mixup: its objective, one exact step, its descent, and its rules for mixtures."""
 
+from __future__ import annotations
+
 from itertools import product
 
 import numpy as np

@@ -1,5 +1,7 @@
 """CutMix: the weights of the labels are the shares of the pixels, clipped boxes included."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

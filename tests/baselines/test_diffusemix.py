@@ -1,5 +1,7 @@
 """DiffuseMix: half real, half counterpart along a soft seam, then a fractal."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Where the last features and the classifier of a model are."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest

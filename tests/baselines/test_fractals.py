@@ -1,5 +1,7 @@
 """Fractals: coloured, different from each other, and the same for the same seed."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """Graph cuts on grids: exact for two labels, not to be improved by a swap for more, and independent of threads."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, product

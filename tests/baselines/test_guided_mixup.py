@@ -1,5 +1,7 @@
 """GuidedMixup: normalized saliency, pixel by pixel weights, labels by their mean, and its pairings."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import Tensor

@@ -1,5 +1,7 @@
 """Manifold Mixup: hidden states of one layer are mixed in one forward pass."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import Tensor, nn

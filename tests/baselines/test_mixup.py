@@ -1,5 +1,7 @@
 """Mixup's equation, and λ's distribution."""
 
+from __future__ import annotations
+
 import pytest
 import scipy.stats
 import torch

@@ -1,5 +1,7 @@
 """Normalized images and pixels."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

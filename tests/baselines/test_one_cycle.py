@@ -1,5 +1,7 @@
 """The greedy pairing: one cycle, each step to the most distant that is left."""
 
+from __future__ import annotations
+
 import itertools
 
 import pytest

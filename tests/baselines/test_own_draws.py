@@ -1,5 +1,7 @@
 """Global draws that come from a generator of one's own."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

@@ -1,5 +1,7 @@
 """Permutations, targets, and packages that are missing."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """PixMix: its mixings, its rounds, and what stays."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """What every comparison method that mixes images of a batch with each other keeps, whatever it does."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable
 from dataclasses import replace

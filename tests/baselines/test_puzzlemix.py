@@ -1,5 +1,7 @@
 """PuzzleMix: the energy of its masks, its transport, and what a training loop sees of it."""
 
+from __future__ import annotations
+
 from itertools import product
 
 import numpy as np

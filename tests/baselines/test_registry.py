@@ -1,5 +1,7 @@
 """Every method by its name."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
 

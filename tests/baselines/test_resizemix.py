@@ -1,5 +1,7 @@
 """ResizeMix: the whole partner, shrunk, lies at a place of its own in each image."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """Saliency maps, against NumPy and against gradients that are known."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import scipy.ndimage

@@ -1,5 +1,7 @@
 """SaliencyMix: one image's most salient pixel is the centre of one box for the batch."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """SmoothMix: one Gaussian mask, whose mean is the partner's weight."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

@@ -1,5 +1,7 @@
 """SnapMix: class-activation maps, their mass in the boxes, and the resized paste."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

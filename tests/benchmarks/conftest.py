@@ -1,5 +1,7 @@
 """What the tests of the benchmarks share."""
 
+from __future__ import annotations
+
 import pytest
 
 from diffcore_gpu import CounterpartStore

@@ -1,5 +1,7 @@
 """The suites' command lines: what they refuse, and the command that results hold."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

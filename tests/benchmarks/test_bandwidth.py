@@ -1,5 +1,7 @@
 """The rates that the suite computes and how they are shown; buffers that rotate, and tiles that are chosen."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 from types import SimpleNamespace

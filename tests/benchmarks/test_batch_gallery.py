@@ -1,5 +1,7 @@
 """The gallery: which images it shows, what is said about them, and that a command repeats its picture."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from pathlib import Path

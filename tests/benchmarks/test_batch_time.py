@@ -1,5 +1,7 @@
 """Seconds of a batch by stages, on random images and on a folder of real ones with its loader."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

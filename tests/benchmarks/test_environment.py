@@ -1,5 +1,7 @@
 """What a result says about the machine."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 from typing import Any

@@ -1,5 +1,7 @@
 """The model of a gallery: where its weights come from."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """The picture of a gallery: its text neither overlaps nor is cut, and its images are shown as they are."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

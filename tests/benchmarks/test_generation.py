@@ -1,5 +1,7 @@
 """The benchmark of generation: with the demo's models and with a tiny SDXL of random weights."""
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import json

@@ -1,5 +1,7 @@
 """The benchmarks that train: that every arm runs, is timed and reported, and that the arms compute what they claim."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """What the host-overhead benchmark compares."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

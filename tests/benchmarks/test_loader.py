@@ -1,5 +1,7 @@
 """The suite `loader`: the arms load what they say, and all of it runs."""
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Callable

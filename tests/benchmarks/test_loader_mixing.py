@@ -1,5 +1,7 @@
 """How the loader that reads PNG files mixes two pictures, against the equations."""
 
+from __future__ import annotations
+
 import random
 
 import numpy as np

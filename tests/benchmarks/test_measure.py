@@ -1,5 +1,7 @@
 """The measuring code that the benchmarks share."""
 
+from __future__ import annotations
+
 from functools import partial
 from itertools import permutations
 

@@ -1,5 +1,7 @@
 """Models by name: those of three libraries, their classifying layer, and what is said where a model cannot be had."""
 
+from __future__ import annotations
+
 from typing import Any
 from urllib.error import URLError
 

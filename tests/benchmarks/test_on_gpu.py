@@ -4,6 +4,8 @@ A stub takes the place of Python: each stage succeeds at once, unless the test t
 stages really do is run by `make rehearsal`.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import signal

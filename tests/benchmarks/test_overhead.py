@@ -1,5 +1,7 @@
 """The overhead of eq. 9: that every method is measured or says why not."""
 
+from __future__ import annotations
+
 import signal
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """How the peers benchmark compares, and that all of it runs."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import pytest

@@ -1,5 +1,7 @@
 """Synthetic pictures have the spectrum that they are said to have, and repeat."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

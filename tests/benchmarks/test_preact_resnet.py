@@ -1,5 +1,7 @@
 """PreAct-ResNets: their parameters counted by hand, the identity path, and shapes."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import nn

@@ -1,5 +1,7 @@
 """Result files: written whole, read back, and refused in one sentence where they are something else."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

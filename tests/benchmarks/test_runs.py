@@ -1,5 +1,7 @@
 """Runs in parts: what is done is kept, a budget cuts, and another run's file is not overwritten."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """What the suite calls right, and that it says so when something is not."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """Access to stores, measured on tiny ones."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

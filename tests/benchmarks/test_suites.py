@@ -1,5 +1,7 @@
 """Every suite is there, tells its options, and says what is missing."""
 
+from __future__ import annotations
+
 import importlib
 import sys
 from pathlib import Path

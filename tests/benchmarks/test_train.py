@@ -1,5 +1,7 @@
 """Accuracy runs from end to end, at a tiny size on the CPU: every recipe, exact resumes, and rows for what fails."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 from pathlib import Path

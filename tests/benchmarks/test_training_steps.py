@@ -1,5 +1,7 @@
 """Training steps: that they train, and what of them is timed."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

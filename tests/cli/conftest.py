@@ -1,5 +1,7 @@
 """Folders of images and a store packed from them by the command itself."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple

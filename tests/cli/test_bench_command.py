@@ -1,5 +1,7 @@
 """`diffcore bench`: the suites are listed, an unknown one is bad usage, and arguments reach the suite."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """What the commands print."""
 
+from __future__ import annotations
+
 import sys
 
 import pytest

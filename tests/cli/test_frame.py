@@ -1,5 +1,7 @@
 """What all commands share: exit codes, messages, speed of --help, a reader that goes away."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path

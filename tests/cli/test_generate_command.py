@@ -1,5 +1,7 @@
 """`diffcore generate` as it is typed, with tiny genuine models of diffusers and open_clip."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import NamedTuple

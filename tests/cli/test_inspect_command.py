@@ -1,5 +1,7 @@
 """`diffcore inspect`: what it prints and the contact sheet that it writes."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

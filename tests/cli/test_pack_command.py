@@ -1,5 +1,7 @@
 """`diffcore pack` as it is typed."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal

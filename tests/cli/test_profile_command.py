@@ -1,5 +1,7 @@
 """`diffcore profile`: the table, the JSON and the trace, and what is refused."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """`diffcore verify`: an intact store, a damaged one, and one made for other images."""
 
+from __future__ import annotations
+
 import json
 
 from tests.cli.conftest import Folders, Run

@@ -1,5 +1,7 @@
 """The shipped models: that they are what they claim to be, and that they mean something."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The demo, with one seed."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

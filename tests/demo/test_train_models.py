@@ -1,5 +1,7 @@
 """The script that trained the demo's models still runs from end to end."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The example script as a newcomer runs it: trained, interrupted, resumed; on made images and on real ones."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

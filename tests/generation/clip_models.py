@@ -1,5 +1,7 @@
 """A tiny open_clip model with random weights, saved as a user's own model would be."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """A model and a filter that take no time, whose images and verdicts follow from the seeds, and their real images."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

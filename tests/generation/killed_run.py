@@ -4,6 +4,8 @@ It imports torch once and forks a process for every job. The fork dies by SIGKIL
 that changes the disk, or in the middle of that call if it is a write.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys

@@ -1,5 +1,7 @@
 """What a page says, read with html.parser: no part of the code that wrote it."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
@@ -12,11 +14,11 @@ class Element:
 
     tag: str
     attributes: dict[str, str | None]
-    children: list["Element"] = field(default_factory=list)
+    children: list[Element] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    parent: "Element | None" = None
+    parent: Element | None = None
 
-    def all(self, tag: str | None = None, **wanted: str) -> list["Element"]:
+    def all(self, tag: str | None = None, **wanted: str) -> list[Element]:
         """Descendants of that tag whose attributes have those values, in order; `class_` asks for one class."""
         found = []
         for child in self.children:

@@ -1,5 +1,7 @@
 """A small run for the tests of its report: real image files, candidates, and the report that counts them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 

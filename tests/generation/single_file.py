@@ -1,5 +1,7 @@
 """A pipeline of `tiny_models` as one checkpoint file, in the names that Stable Diffusion was first published with."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 
@@ -21,7 +23,7 @@ _RESNET = {
 _ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def save_single_file(pipeline: "diffusers.StableDiffusionPipeline", path: Path) -> Path:
+def save_single_file(pipeline: diffusers.StableDiffusionPipeline, path: Path) -> Path:
     """Write the checkpoint and return its path."""
     parts = (
         ("model.diffusion_model.", pipeline.unet, _unet_name),

@@ -1,5 +1,7 @@
 """The random choices: stratified, nested, and dependent on their own number alone."""
 
+from __future__ import annotations
+
 import math
 from fractions import Fraction
 

@@ -1,5 +1,7 @@
 """Embeddings by open_clip: the official path's, whatever the batch, and one sentence for what cannot be loaded."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys

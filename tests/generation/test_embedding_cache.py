@@ -1,5 +1,7 @@
 """The cache of the real images' embeddings: it serves the same images and model, and nothing else."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,5 +1,7 @@
 """τ of eq. 5 against brute force over all pairs, and the hard filter."""
 
+from __future__ import annotations
+
 import itertools
 
 import pytest

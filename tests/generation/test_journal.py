@@ -1,5 +1,7 @@
 """The append-only file of verdicts: what counts of it after a crash."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

@@ -1,5 +1,7 @@
 """A run that is killed at any moment and started again gives the bytes of one that was not disturbed."""
 
+from __future__ import annotations
+
 import json
 import os
 import random

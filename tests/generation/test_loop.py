@@ -1,5 +1,7 @@
 """The loop with a fake model and a fake filter."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil

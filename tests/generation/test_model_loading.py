@@ -1,5 +1,7 @@
 """Models from folders and files, and what is refused before or while they are loaded."""
 
+from __future__ import annotations
+
 import json
 import shutil
 

@@ -1,5 +1,7 @@
 """The page is one file, says what the report says, and takes no text for markup."""
 
+from __future__ import annotations
+
 import base64
 import io
 import itertools

@@ -1,5 +1,7 @@
 """The page in a real browser: its script runs, nothing else does, and it fits a phone."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 from pathlib import Path

@@ -1,5 +1,7 @@
 """A finished store and its report folder give the page of the run that made them."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

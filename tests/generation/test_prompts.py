@@ -1,5 +1,7 @@
 """Prompt sets and the words that class names become."""
 
+from __future__ import annotations
+
 import string
 
 import pytest

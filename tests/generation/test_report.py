@@ -1,5 +1,7 @@
 """The figures of a report are those of its candidates, and survive JSON."""
 
+from __future__ import annotations
+
 import json
 import math
 from pathlib import Path

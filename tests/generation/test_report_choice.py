@@ -1,5 +1,7 @@
 """The choice is bounded, even over the classes, and the same in any order."""
 
+from __future__ import annotations
+
 from collections import Counter
 
 import pytest

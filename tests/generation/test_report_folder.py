@@ -1,5 +1,7 @@
 """The folder keeps a bounded choice of discards that a killed run does not change, and the report."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """Histograms count what numpy counts, and put the two sides of a threshold into different bins."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

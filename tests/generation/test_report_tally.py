@@ -1,5 +1,7 @@
 """The tally counts samples once, and a bounded number of those that never passed."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import replace
 

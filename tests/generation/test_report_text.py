@@ -1,5 +1,7 @@
 """What the terminal is told agrees with the report."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The order of all images, against a plain simulation of rounds."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,5 +1,7 @@
 """Stages of a pipeline are counted where they are called."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

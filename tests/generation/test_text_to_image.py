@@ -1,5 +1,7 @@
 """Genuine pipelines of diffusers behind `TextToImage`: equation 4, seeds, memory, and what is refused."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from types import SimpleNamespace
 

@@ -1,5 +1,7 @@
 """On a machine without diffusers, transformers or open_clip, the other tests must still be collected."""
 
+from __future__ import annotations
+
 import sys
 from importlib import import_module
 

@@ -1,5 +1,7 @@
 """The settings whose draws are recorded: every setting, every stream, and the edges of what is counted."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Kernels that draw as those of the package do, and do nothing else."""
 
+from __future__ import annotations
+
 import triton
 import triton.language as tl
 

@@ -4,6 +4,8 @@ A recorded stream is a promise to whoever trained with it, so its file is never 
 what is drawn is a new `STREAM_VERSION`, with a file of its own beside the old ones.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 from pathlib import Path

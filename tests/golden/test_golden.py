@@ -4,6 +4,8 @@ A test that fails here says that the plans of runs which were begun with an earl
 Where that is wanted, it is a new `STREAM_VERSION`; where it is not, a constant or an operation was changed by mistake.
 """
 
+from __future__ import annotations
+
 import ctypes
 import json
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """What the kernels that draw take: the packed constants, and the packed plan."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

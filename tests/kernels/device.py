@@ -1,5 +1,7 @@
 """Where kernel tests run: a GPU if there is one, otherwise the CPU in Triton's interpreter."""
 
+from __future__ import annotations
+
 import os
 
 import torch

@@ -1,5 +1,7 @@
 """What the kernels promise for images of 16 bits: eqs. 6–8 in float32 with fused multiply-adds, rounded once."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

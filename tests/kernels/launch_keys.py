@@ -4,6 +4,8 @@
 and what they would launch is bound as Triton binds it, but not run.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Callable, Iterator

@@ -3,6 +3,8 @@
 It runs in a process of its own, because kernels that are imported for the interpreter cannot be compiled.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

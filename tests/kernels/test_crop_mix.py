@@ -1,5 +1,7 @@
 """The fused crop-and-mix kernels against the float64 reference, and their plan against the one drawn in torch."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import pytest
@@ -41,7 +43,7 @@ class Work:
     def make(
         cls, channels: int, source: tuple[int, int], stored: tuple[int, int], geometry: RandomResizedCropMirror,
         memory_format: torch.memory_format = torch.contiguous_format, same: bool = False, batch: int = 4, seed: int = 0,
-    ) -> "Work":  # fmt: skip
+    ) -> Work:  # fmt: skip
         generator = torch.Generator().manual_seed(seed)
         counts = torch.randint(0, 4, (batch + 5,), generator=generator)
         rows = 6

@@ -1,5 +1,7 @@
 """The Triton kernels against the plain-torch reference, and their plan against the plan drawn in torch, bit for bit."""
 
+from __future__ import annotations
+
 import dataclasses
 from dataclasses import dataclass
 
@@ -49,7 +51,7 @@ class Batch:
         dtype: torch.dtype,
         memory_format: torch.memory_format = torch.contiguous_format,
         seed: int = 0,
-    ) -> "Batch":
+    ) -> Batch:
         generator = torch.Generator().manual_seed(seed)
         samples, rows = batch + 7, 11
         counts = torch.randint(0, 4, (samples,), generator=generator)

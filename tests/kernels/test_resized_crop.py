@@ -1,5 +1,7 @@
 """The crop kernel against the dense reference in float64, and its safety."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings

@@ -1,5 +1,7 @@
 """Ways through a listing whose lengths can be counted by hand."""
 
+from __future__ import annotations
+
 import pytest
 
 from diffcore_gpu.kernels.sass import Event, basic_blocks, shortest_way

@@ -4,6 +4,8 @@ What Triton would compile is asked in a process of its own, because kernels that
 never compiled.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

@@ -1,5 +1,7 @@
 """What every way to draw and to mix on the CPU is tested with, and what it is expected to give."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 

@@ -1,5 +1,7 @@
 """Small folders of real image files."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from pathlib import Path
 

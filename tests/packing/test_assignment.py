@@ -1,5 +1,7 @@
 """Each sample gets its share, each row serves evenly, nobody gets a counterpart made from its own file."""
 
+from __future__ import annotations
+
 from collections import Counter
 from itertools import pairwise
 

@@ -1,5 +1,7 @@
 """Files of every kind: decoded to the right pixels, or refused with the right reason."""
 
+from __future__ import annotations
+
 import struct
 import zlib
 from collections.abc import Callable, Iterator

@@ -1,5 +1,7 @@
 """The scan lists the very samples of torchvision's ImageFolder, in its order."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

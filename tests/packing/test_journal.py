@@ -1,5 +1,7 @@
 """The journal says after a restart what it said before."""
 
+from __future__ import annotations
+
 import json
 
 import pytest

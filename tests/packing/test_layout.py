@@ -1,5 +1,7 @@
 """Which generated file belongs to which sample or class, and what is said about those that belong to none."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from pathlib import Path
 

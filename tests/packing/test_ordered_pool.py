@@ -1,5 +1,7 @@
 """Results come in order, memory is bounded, errors come where their result would have."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Iterator
 

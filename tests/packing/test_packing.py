@@ -1,5 +1,7 @@
 """A whole pack on real files: the right store, the right report, and the same bytes however often it is interrupted."""
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess

@@ -1,5 +1,7 @@
 """Resizing agrees with torchvision, exactly where both work on a PIL image."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from PIL import Image

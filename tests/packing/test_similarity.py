@@ -1,5 +1,7 @@
 """Packing with a similarity filter: which pairs are made, what is discarded, and that it resumes byte for byte."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The quantile table of λ against SciPy."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import scipy.stats

@@ -3,6 +3,8 @@
 Significance is 10⁻⁶ with fixed seeds, as in `test_plan.py`.
 """
 
+from __future__ import annotations
+
 import pytest
 import scipy.stats
 import torch

@@ -5,6 +5,8 @@ significance 10⁻⁶: with these seeds it passes always, and a correct generato
 million.
 """
 
+from __future__ import annotations
+
 import itertools
 
 import numpy as np

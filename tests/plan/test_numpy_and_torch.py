@@ -1,5 +1,7 @@
 """Plans and crops drawn in NumPy and in torch: the same, bit for bit."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from fractions import Fraction

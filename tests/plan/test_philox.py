@@ -1,5 +1,7 @@
 """Philox4x32-10 against its published vectors and against an implementation in Python integers."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from hypothesis import given

@@ -3,6 +3,8 @@
 ``div.full.f32`` and ``rcp.approx`` may differ from these exactly rounded results by 2 and 1 units in the last place.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 U = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}

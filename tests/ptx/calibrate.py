@@ -5,6 +5,8 @@ on the ends and corners of their ranges) on both. Kernels are loaded as PTX thro
 move the operands. Opcodes that a GPU does not have (those of a newer generation) are named and left out.
 """
 
+from __future__ import annotations
+
 import ctypes
 import sys
 from collections.abc import Iterator

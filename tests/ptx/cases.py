@@ -5,6 +5,8 @@ samples that are not mixed, unknown indices and rows, labels that do not fit, bo
 grow.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product

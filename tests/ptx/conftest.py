@@ -2,6 +2,8 @@
 process that test_in_short.py starts.
 """
 
+from __future__ import annotations
+
 import os
 
 if os.environ.get("PTX_EMULATED") != "1":

@@ -4,6 +4,8 @@ Each opcode form that is known stands once, in forms_memory.py or forms_register
 function that writes its Python; anything else raises `PTXError` with its name.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,7 @@
 """The forms of opcodes that reach beyond a lane: memory of all kinds, and exchange between the lanes of a warp."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .forms import form

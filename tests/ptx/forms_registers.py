@@ -1,5 +1,7 @@
 """The forms of opcodes that compute a lane's registers from its registers."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from . import arithmetic

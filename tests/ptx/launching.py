@@ -4,6 +4,8 @@ Triton's own code decides for what a launch is compiled: types, constants, which
 compiled once in a process; Triton's cache keeps it for the next.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import random
@@ -204,7 +206,7 @@ class Emulator:
             )
         return kernel
 
-    def wrap(self, function: JITFunction) -> "Emulated":
+    def wrap(self, function: JITFunction) -> Emulated:
         """What stands in place of a kernel."""
         return Emulated(self, function)
 

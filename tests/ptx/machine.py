@@ -5,6 +5,8 @@ in the text runs next, which brings them together again. Warps of a block run to
 order of chance from barrier to barrier; blocks run in an order of chance.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -37,7 +39,7 @@ class Kernel:
             self._code[block] = translate(self.program, self.program.blocks[block])
         return self._code[block]
 
-    def changed(self, program: Program) -> "Kernel":
+    def changed(self, program: Program) -> Kernel:
         """The kernel of a program that differs in one block: the others need no new translation but for liveness."""
         other = Kernel(program, self.shared)
         for k, (mine, theirs) in enumerate(zip(self.program.blocks, program.blocks, strict=True)):

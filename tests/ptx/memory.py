@@ -5,6 +5,8 @@ same alignment and back afterwards. Shared memory is one stretch per block, in w
 may not be written by another, nor what it wrote be read, before a barrier.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +55,7 @@ class Lanes:
         self.tid, self.block, self.slot, self.grid, self.threads = tid, block, slot, grid, threads
         self.n = tid.size
 
-    def take(self, index: np.ndarray) -> "Lanes":
+    def take(self, index: np.ndarray) -> Lanes:
         """Some of the lanes."""
         return Lanes(self.tid[index], self.block[index], self.slot[index], self.grid, self.threads)
 
@@ -94,7 +96,7 @@ class Memory:
         """Bytes of an arena for allocations of these sizes."""
         return sum(size + 3 * RED_ZONE for size in sizes)
 
-    def copy(self) -> "Memory":
+    def copy(self) -> Memory:
         """The same allocations with the same content, not yet written to."""
         other = Memory(0, sectors=self.requests is not None)
         other.bytes = self.bytes.copy()

@@ -5,6 +5,8 @@ another number of bytes. One that no launch notices is equivalent if a rule of `
 hole, though nobody may be able to fill it: that a clip does nothing to what was drawn inside, no rule here can tell.
 """
 
+from __future__ import annotations
+
 import random
 import re
 from collections.abc import Iterator

@@ -3,6 +3,8 @@
 Only what Triton emits is understood: one entry per module, one-dimensional blocks, no calls, registers of 1 to 64 bits.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass, field, replace
 
@@ -97,7 +99,7 @@ class Program:
         """The basic block that a branch leads to."""
         return self.labels[end.operands[0]]
 
-    def with_instruction(self, block: int, position: int, changed: Instruction | None) -> "Program":
+    def with_instruction(self, block: int, position: int, changed: Instruction | None) -> Program:
         """The same program with one instruction in place of another, or without it; position −1 is a block's end."""
         old = self.blocks[block]
         if position < 0:

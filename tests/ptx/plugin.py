@@ -3,6 +3,8 @@
 PTX_TARGET (sm_90) and PTX_APART (0; 1: warps one by one in an order of chance) choose how.
 """
 
+from __future__ import annotations
+
 import os
 
 os.environ["TRITON_INTERPRET"] = "0"  # before triton is imported, and before tests/conftest.py chooses

@@ -1,5 +1,7 @@
 """What is compared with a GPU is at least assembled, and runs on the emulator."""
 
+from __future__ import annotations
+
 import subprocess
 from pathlib import Path
 

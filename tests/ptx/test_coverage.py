@@ -3,6 +3,8 @@
 The emulator knows every opcode of a compiled kernel, also in blocks that no launch reaches.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

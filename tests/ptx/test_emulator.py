@@ -1,5 +1,7 @@
 """The emulator itself, on small kernels written by hand: what it computes, and what it does not let pass."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

@@ -1,5 +1,7 @@
 """A sample of the kernel tests on emulated PTX; ``make test-ptx`` runs them all."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

@@ -7,6 +7,8 @@ draws other mutants of it: with 3.8, 69 of 79 of the fused crop are noticed. The
 that.
 """
 
+from __future__ import annotations
+
 import pytest
 
 from tests.ptx.cases import cases

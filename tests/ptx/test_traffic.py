@@ -3,6 +3,8 @@
 Counted are the distinct 32-byte sectors of each request of a warp, without any cache.
 """
 
+from __future__ import annotations
+
 from itertools import product
 
 import pytest

@@ -4,6 +4,8 @@ A register is an unsigned integer of its width, a predicate a boolean. What is t
 constants, parameters and what is computed or loaded from them alone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -5,6 +5,8 @@ by SIGKILL: before its n-th call of the system that changes the disk, in the mid
 after a number of seconds.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import signal

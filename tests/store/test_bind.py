@@ -1,5 +1,7 @@
 """A store is bound to the dataset that it was made for, and to no other."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset

@@ -1,5 +1,7 @@
 """A damaged store gives one sentence that names the file and the cause, never wrong data and never another error."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

@@ -1,5 +1,7 @@
 """What an opened store gives, in this process and in others."""
 
+from __future__ import annotations
+
 import copy
 import multiprocessing
 import pickle

@@ -1,5 +1,7 @@
 """Where the counterparts live, and what is refused."""
 
+from __future__ import annotations
+
 import copy
 import os
 import pickle

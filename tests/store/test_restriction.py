@@ -1,5 +1,7 @@
 """A store in which only a part of the samples has counterparts."""
 
+from __future__ import annotations
+
 import pickle
 
 import numpy as np

@@ -1,5 +1,7 @@
 """A writer killed at any moment, then resumed, gives the bytes of an undisturbed one."""
 
+from __future__ import annotations
+
 import json
 import os
 import random

@@ -1,5 +1,7 @@
 """A store is read and mixed without anything that only POSIX systems have; it is not written there."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path

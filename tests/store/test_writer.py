@@ -1,5 +1,7 @@
 """What the writer refuses, and what it leaves on disk."""
 
+from __future__ import annotations
+
 import json
 import math
 import os

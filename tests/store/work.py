@@ -1,5 +1,7 @@
 """A small store's content, the same in every process, and what a store folder holds byte for byte."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """The variational autoencoder of the demo's pipeline: 3×32×32 images to 4×8×8 latents."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Training batches for the demo's models: real digits, moved and bent a little, with captions measured on them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

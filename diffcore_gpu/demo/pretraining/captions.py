@@ -1,5 +1,7 @@
 """What can be said of a digit: its label, the strokes and the slant that are measured on it, and how it is damaged."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

@@ -1,5 +1,7 @@
 """The demo's image–text model: an open_clip model of 32×32 images, trained contrastively on digits and captions."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from pathlib import Path

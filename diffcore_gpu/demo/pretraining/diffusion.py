@@ -1,5 +1,7 @@
 """The denoiser and the text encoder of the demo's pipeline, trained together, and the pipeline that they make."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """A CLIP tokenizer with the small vocabulary that captions of digits need."""
 
+from __future__ import annotations
+
 import json
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ MAX_TOKENS = 24
 _MERGES = 160
 
 
-def make_tokenizer() -> "CLIPTokenizer":
+def make_tokenizer() -> CLIPTokenizer:
     """Byte-pair encoding learned from all captions that there are, on top of the 256 bytes."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer

@@ -4,6 +4,8 @@ torch resizes an image in some ten operators and reads it several times; `diffco
 each line of the output from the few lines of the source that it needs, in memory that the cache holds.
 """
 
+from __future__ import annotations
+
 import ctypes
 from collections.abc import Sequence
 from typing import Protocol

@@ -4,6 +4,8 @@ It takes the address of an array of int64 that holds the arguments at the places
 `ops/mix/numba_kernels.py` defines the stream of random numbers and is fixed.
 """
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -11,6 +11,8 @@ numba keeps the compiled code on disk and compiles anew when this file changes, 
 here or is a primitive, which is fixed.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

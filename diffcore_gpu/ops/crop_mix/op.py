@@ -4,6 +4,8 @@ The operators are `torch.ops.diffcore.crop_mix_store` (draws plan and crops itse
 them) and `crop_mix_plan` (they are given). What they compute is `crop_mix_reference`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -75,7 +77,7 @@ class _Crops(NamedTuple):
             counterpart_size, seed=drawn.seed, round=drawn.round, same=self.same,
         )  # fmt: skip
 
-    def for_kernel(self, images: Tensor, store: Tensor) -> "DrawnCrops":
+    def for_kernel(self, images: Tensor, store: Tensor) -> DrawnCrops:
         from diffcore_gpu.kernels import DrawnCrops
 
         return DrawnCrops(
@@ -193,7 +195,7 @@ def launch_again(source: Source, crop_arguments: Sequence[Any], advance: bool) -
 
     def launch(
         images: Tensor, out: Tensor, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor
-    ) -> "Launched":
+    ) -> Launched:
         from diffcore_gpu.kernels import launch_crop_mix_store
 
         drawn = source.arguments(index, labels, round, status, advance).for_kernel()

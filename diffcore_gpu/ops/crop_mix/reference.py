@@ -1,5 +1,7 @@
 """Crop and mix in plain torch: the ground truth of `crop_mix`, written to be read."""
 
+from __future__ import annotations
+
 from torch import Tensor
 
 from diffcore_gpu.ops.mix.reference import normalize_counterparts, real_weight

@@ -5,6 +5,8 @@ how many it calls; this is bound by memory. It needs numba (the extra "cpu") and
 same bit for bit, and values are computed in float64 and rounded alike.
 """
 
+from __future__ import annotations
+
 import ctypes
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias

@@ -6,6 +6,8 @@ images where these fit a block, since an operation takes as long to start as to 
 of the size of the batch is allocated.
 """
 
+from __future__ import annotations
+
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence

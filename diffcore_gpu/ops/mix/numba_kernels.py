@@ -7,6 +7,8 @@ changes, so everything that is compiled stands here; what comes from other files
 random numbers, or is a primitive.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -5,6 +5,8 @@ The operators are `torch.ops.diffcore.mix_store` (draws the plan itself), `mix_s
 blocked torch code.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +141,7 @@ def launch_again(source: Source, advance: bool) -> Launch:
 
     def launch(
         images: Tensor, out: Tensor, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor
-    ) -> "Launched":
+    ) -> Launched:
         from diffcore_gpu.kernels import launch_mix_store
 
         return launch_mix_store(images, out, source.arguments(index, labels, round, status, advance).for_kernel())

@@ -1,5 +1,7 @@
 """Equations 6–8 in plain torch: the ground truth of every kernel, written to be read."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

@@ -1,5 +1,7 @@
 """Crop, resize, mirror and normalize with arguments of its own for each sample: registration and public op."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch

@@ -1,5 +1,7 @@
 """Resized crops in plain torch: the ground truth of `resized_crop`, written to be read."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

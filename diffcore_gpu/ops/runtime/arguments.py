@@ -1,5 +1,7 @@
 """What the operators that draw their own plan take after the images, and what is the same of it for every batch."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -82,7 +84,7 @@ class DrawArguments(NamedTuple):
             check_labels(self.indices, self.labels, plan.row, self.row_label[plan.row.clamp(min=0)])
         return plan
 
-    def for_kernel(self) -> "Drawn":
+    def for_kernel(self) -> Drawn:
         """The same for a Triton kernel, which reads index and labels as contiguous."""
         from diffcore_gpu.kernels import Drawn
 

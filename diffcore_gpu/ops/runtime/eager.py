@@ -9,6 +9,8 @@ operators over. And they check what they are given; so what was checked and run 
 while shapes, strides, dtypes, devices and settings are those of that call.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, TypeAlias
 

@@ -4,6 +4,8 @@ For each launch Triton works out anew what its arguments specialize a kernel for
 launch itself. Where shapes, dtypes and alignment are those of the last launch, the answer is known.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 

@@ -1,5 +1,7 @@
 """The affine map from stored bytes to the range of the user's images, split for arithmetic beyond float32."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 

@@ -1,5 +1,7 @@
 """Functions that numba compiles: found where numba is installed, compiled when they are first needed, kept on disk."""
 
+from __future__ import annotations
+
 import importlib
 import importlib.util
 import threading

@@ -4,6 +4,8 @@ Pixels lie in memory with four float32 side by side. As in `numba_primitives`, w
 compile anew what uses it.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from llvmlite import ir

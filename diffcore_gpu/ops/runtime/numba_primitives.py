@@ -4,6 +4,8 @@ numba keeps compiled code on disk until the file changes that holds the compiled
 what stands here is fixed: it may grow, but nothing may come to mean something else.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from llvmlite import ir

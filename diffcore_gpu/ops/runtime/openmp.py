@@ -4,6 +4,8 @@ torch starts them through `GOMP_parallel`, the entry of GNU OpenMP that compiled
 on Linux. A second pool of threads would compete with these, which wait for the next operator in a loop.
 """
 
+from __future__ import annotations
+
 import ctypes
 from collections.abc import Callable
 from functools import cache

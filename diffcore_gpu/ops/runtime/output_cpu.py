@@ -5,6 +5,8 @@ that takes several times as long as the mix, and a training loop would pay it at
 large blocks back to the system as soon as they are freed.
 """
 
+from __future__ import annotations
+
 import weakref
 from collections import deque
 

@@ -1,5 +1,7 @@
 """What the tests of the accuracy runs share."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 

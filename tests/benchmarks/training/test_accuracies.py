@@ -1,5 +1,7 @@
 """Accuracies are counted right, and tables and lines say what was found."""
 
+from __future__ import annotations
+
 from contextlib import nullcontext
 from typing import Any
 

@@ -1,5 +1,7 @@
 """What each arm does to a batch, that it draws by epoch alone, and that its settings are checked before training."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Checkpoints are written whole, hold nothing that runs, and are taken by their own run alone."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Coverage is exact in every class, nested, and takes only samples that have pairs."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Order and augmentation depend on seed, epoch and sample alone."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Recipes are read into what they say, and whatever is wrong with one is said in a sentence."""
 
+from __future__ import annotations
+
 import tomllib
 from pathlib import Path
 from typing import Any

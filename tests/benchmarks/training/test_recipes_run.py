@@ -1,5 +1,7 @@
 """Every recipe of the package really trains: its own models, two steps each, at a tiny size."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 

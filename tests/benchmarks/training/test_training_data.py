@@ -1,5 +1,7 @@
 """Folders are checked, and the chosen images per class depend on nothing but seed and names."""
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 
@@ -33,7 +35,7 @@ def test_so_many_of_each_class(dataset: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=4, max_size=40), st.integers(1, 6), st.randoms(use_true_random=False))
-def test_the_choice_per_class(labels: list[int], count: int, random: "object") -> None:
+def test_the_choice_per_class(labels: list[int], count: int, random: object) -> None:
     names = [f"{label}/{number}.png" for number, label in enumerate(labels)]
     chosen = choose_per_class(names, labels, count, 0)
     expected = [min(count, labels.count(label)) for label in range(4)]

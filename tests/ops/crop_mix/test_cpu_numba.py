@@ -1,5 +1,7 @@
 """The compiled crop on the CPU: against the float64 references, and the same whatever shares the work."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterator
 from typing import Any

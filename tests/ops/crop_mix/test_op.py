@@ -1,5 +1,7 @@
 """The fused crop-and-mix op on the CPU: against the float64 reference, its registration, and what it refuses."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import pytest

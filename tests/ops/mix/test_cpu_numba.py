@@ -1,5 +1,7 @@
 """The compiled CPU path: the plan of `diffcore_gpu.plan.draw` and the images of the path in torch, bit for bit."""
 
+from __future__ import annotations
+
 import ctypes
 import dataclasses
 from collections.abc import Iterator

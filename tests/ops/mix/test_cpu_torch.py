@@ -1,5 +1,7 @@
 """The CPU path against the reference, and its memory."""
 
+from __future__ import annotations
+
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,5 +1,7 @@
 """The public op, its registration with torch, and what it refuses."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 

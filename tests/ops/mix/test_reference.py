@@ -1,5 +1,7 @@
 """The reference against eqs. 6–8 written out pixel by pixel in exact fractions."""
 
+from __future__ import annotations
+
 from fractions import Fraction
 
 import pytest

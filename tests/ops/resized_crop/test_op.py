@@ -1,5 +1,7 @@
 """The crop op on the CPU: against the dense reference, against torchvision, and what it refuses."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import Tensor

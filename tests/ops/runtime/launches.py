@@ -3,6 +3,8 @@
 ``TRITON_INTERPRET=0 python -m tests.ops.runtime.launches``. It needs no GPU.
 """
 
+from __future__ import annotations
+
 import json
 import tempfile
 from pathlib import Path

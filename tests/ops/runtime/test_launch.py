@@ -1,5 +1,7 @@
 """A kept launch hands the driver what Triton would have handed it."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

@@ -1,5 +1,7 @@
 """The affine map of the counterparts and its splits."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

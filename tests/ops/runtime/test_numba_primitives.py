@@ -1,5 +1,7 @@
 """Floats of 16 bits and bytes in compiled code: the numbers that torch makes of the same bits."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

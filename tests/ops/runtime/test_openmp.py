@@ -1,5 +1,7 @@
 """Functions on torch's OpenMP threads."""
 
+from __future__ import annotations
+
 import ctypes
 import threading
 

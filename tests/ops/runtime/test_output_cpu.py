@@ -1,5 +1,7 @@
 """Memory of outputs on the CPU: never shared while in use, kept when freed, and bounded."""
 
+from __future__ import annotations
+
 import gc
 import threading
 from collections.abc import Iterator
