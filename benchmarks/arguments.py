@@ -95,7 +95,7 @@ def not_negative(text: str) -> int:
 
 def _whole_number(text: str, low: int) -> int:
     if not text.isdecimal() or int(text) < low:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low}.")
     return int(text)
 
 

@@ -53,7 +53,7 @@ def tile(text: str) -> Tile:
         powers = all(value > 0 and value & (value - 1) == 0 for value in found)
         if powers and 2 <= found.warps <= 32 and found.pixels >= PIXELS_OF_WARP * found.warps:
             return found
-    raise argparse.ArgumentTypeError(f"{text!r} is not PIXELS:WARPS, powers of two such as 4096:2")
+    raise argparse.ArgumentTypeError(f"{text!r} is not PIXELS:WARPS, powers of two such as 4096:2.")
 
 
 def _kernels() -> Any:

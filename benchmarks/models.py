@@ -48,7 +48,7 @@ def make_model(name: str, num_classes: int, *, pretrained: bool = False, **setti
         if not pretrained:
             raise
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BenchmarkError(f"the pretrained weights of {name} cannot be had: {why}") from error
+        raise BenchmarkError(f"the pretrained weights of {name} cannot be had: {why}.") from error
     known = [*PREACT_RESNETS, *of_torchvision, *timm.list_models()]
     others = f"see those of torchvision and timm, and {', '.join(PREACT_RESNETS)}."
     raise BenchmarkError(f"there is no model {name!r}; {nearest(name, known, others)}")
@@ -71,7 +71,7 @@ def check_model(model: nn.Module, name: str, num_classes: int, size: int) -> Non
             logits = model.train()(torch.zeros(2, 3, size, size))
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BenchmarkError(f"{name} cannot be trained on images of {size}×{size}: {reason}") from error
+        raise BenchmarkError(f"{name} cannot be trained on images of {size}×{size}: {reason}.") from error
     if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
         got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise BenchmarkError(f"{name} gives {got} in training, not logits [2, {num_classes}]; choose another model.")

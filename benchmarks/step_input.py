@@ -92,7 +92,7 @@ def _image_folder(data: Path, size: int) -> IndexedDataset:
         return IndexedDataset(torchvision.datasets.ImageFolder(data, augment))
     except FileNotFoundError as error:
         raise BenchmarkError(
-            f"--data {data}: holds no folder for each class with images in it ({str(error).splitlines()[0]})"
+            f"--data {data}: holds no folder for each class with images in it ({str(error).splitlines()[0]})."
         ) from None
 
 

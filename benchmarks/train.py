@@ -66,7 +66,7 @@ def _field(name: str, kind: Callable[[str], Any] = str, *, entry: bool = False) 
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' if kind is int else ''}number") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' if kind is int else ''}number.") from None
         try:
             read = TRAINING_FIELDS[name]([value] if entry else value, "it")
         except BenchmarkError as error:
@@ -82,7 +82,7 @@ def _share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1.")
     return value
 
 

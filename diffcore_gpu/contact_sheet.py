@@ -84,18 +84,18 @@ def contact_sheet(
         ValueError: no samples, one without a counterpart or outside the store, or a real image of another shape.
     """
     if not samples:
-        raise ValueError("a contact sheet needs at least one sample")
+        raise ValueError("a contact sheet needs at least one sample.")
     index = torch.tensor(samples, dtype=torch.int64)
     _, height, width = store.image_shape
     draw = {"height": height, "width": width, "seed": seed, "p": 1.0, "lam": lam, "box_area": box_area}
     by_pixel = draw_plan(index, store, pixel_prob=1.0, **draw)  # type: ignore[arg-type]
     by_patch = draw_plan(index, store, pixel_prob=0.0, **draw)  # type: ignore[arg-type]
     if (by_pixel.row < 0).any():
-        raise ValueError(f"sample {int(index[by_pixel.row < 0][0])} has no counterpart")
+        raise ValueError(f"sample {int(index[by_pixel.row < 0][0])} has no counterpart.")
     real = torch.stack([load_real(sample) for sample in samples])
     if real.shape[1:] != store.image_shape or real.dtype != torch.uint8:
         raise ValueError(
-            f"expected real images uint8 {list(store.image_shape)}, got {real.dtype} {list(real.shape[1:])}"
+            f"expected real images uint8 {list(store.image_shape)}, got {real.dtype} {list(real.shape[1:])}."
         )
     counterparts = store.images(by_pixel.row)
     columns = (

@@ -38,13 +38,13 @@ class IndexedDataset(Dataset[Any]):
         if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__getitem__") and isinstance(dataset, Sized)):
             raise TypeError(
                 f"IndexedDataset needs a map-style dataset with __getitem__ and __len__; the samples of "
-                f"{type(dataset).__name__} have no index"
+                f"{type(dataset).__name__} have no index."
             )
         self.dataset: Any = dataset
         self._part = None if part is None else [int(position) for position in part]
         for position in self._part or ():
             if not 0 <= position < len(dataset):
-                raise IndexError(f"part names position {position}, outside a dataset of {len(dataset)} samples")
+                raise IndexError(f"part names position {position}, outside a dataset of {len(dataset)} samples.")
 
     def __len__(self) -> int:
         return len(self.dataset) if self._part is None else len(self._part)
@@ -65,7 +65,7 @@ class IndexedDataset(Dataset[Any]):
         # Reached only where normal lookup fails. While unpickling, `dataset` itself is not there yet; and special
         # methods must not be borrowed, or pickle and copy would act on the wrapped dataset.
         if name in ("dataset", "_part") or (name.startswith("__") and name.endswith("__")):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}.")
         return getattr(self.dataset, name)
 
     def __repr__(self) -> str:
@@ -77,7 +77,7 @@ class IndexedDataset(Dataset[Any]):
         within = number if number < 0 else number & SAMPLE_MASK
         length = len(self)
         if not -length <= within < length:
-            raise IndexError(f"index {within} is outside a dataset of {length} samples")
+            raise IndexError(f"index {within} is outside a dataset of {length} samples.")
         position = within % length
         return position if self._part is None else self._part[position], number - within
 

@@ -12,3 +12,9 @@ class StoreError(DiffcoreError):
 
     The message names the file and the cause.
     """
+
+
+def clause(error: BaseException) -> str:
+    """What an exception says, as a clause of a longer sentence: its first line without a period; else its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

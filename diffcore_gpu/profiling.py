@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, record_function
 
-from diffcore_gpu.errors import DiffcoreError
+from diffcore_gpu.errors import DiffcoreError, clause
 from diffcore_gpu.plan import MixPlan, draw_plan
 from diffcore_gpu.store.residency import Residency
 
@@ -170,7 +170,7 @@ def model_of(name: str, num_classes: int) -> nn.Module:
         from torchvision import models
     except ImportError as error:
         raise ProfileError(
-            f"The models come from torchvision, which cannot be imported ({error}); pip install torchvision."
+            f"The models come from torchvision, which cannot be imported ({clause(error)}); pip install torchvision."
         ) from error
     if name not in models.list_models(module=models):
         raise ProfileError(

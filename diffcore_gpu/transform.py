@@ -250,19 +250,19 @@ class DiffCoreMix(nn.Module):
         if stream != STREAM_VERSION:
             raise ValueError(
                 f"the checkpoint draws by version {stream} of the random stream, but this diffcore-gpu by version "
-                f"{STREAM_VERSION}; go on with the version that made it{_OR_ANEW}"
+                f"{STREAM_VERSION}; go on with the version that made it{_OR_ANEW}."
             )
         now = self.get_extra_state()
         for name, value in state.get("settings", {}).items():
             if now["settings"].get(name) != value:
                 raise ValueError(
                     f"the checkpoint was made with {name} = {value}, but this DiffCoreMix has "
-                    f"{now['settings'].get(name)}; make it with the same settings{_OR_ANEW}"
+                    f"{now['settings'].get(name)}; make it with the same settings{_OR_ANEW}."
                 )
         if any(state.get(name, now[name]) != now[name] for name in ("store", "pairs")):
             raise ValueError(
                 f"the checkpoint was made with another store than {self._store.path} is now; train on with that "
-                f"store{_OR_ANEW}"
+                f"store{_OR_ANEW}."
             )
         self._seed = int(state["seed"])
         self._advance = bool(state["advance"])

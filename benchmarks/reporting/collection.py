@@ -14,6 +14,7 @@ from diffcore_gpu.benchmarks.names import nearest
 from diffcore_gpu.benchmarks.reporting.provenance import facts
 from diffcore_gpu.benchmarks.result_file import read_result
 from diffcore_gpu.benchmarks.suites import SUITES
+from diffcore_gpu.errors import clause
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _read(path: Path) -> dict[str, Any]:
         kinds = {"results": list, "environment": dict, "setting": dict}
         wrong = [name for name, kind in kinds.items() if not isinstance(result[name], kind)]
         if wrong:
-            raise TypeError(f"{wrong[0]} is of another kind")
+            raise TypeError(f"{wrong[0]} is of another kind.")
         facts(result)
     return result
 
@@ -102,5 +103,6 @@ def complete(path: Path, suite: str) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration) as error:
         raise BenchmarkError(
-            f"{path}: does not hold what a result of {suite} holds ({type(error).__name__}: {error}); measure again."
+            f"{path}: does not hold what a result of {suite} holds ({type(error).__name__}: {clause(error)}); "
+            "measure again."
         ) from error

@@ -41,7 +41,7 @@ class Table:
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.header) for row in self.rows):
-            raise ValueError(f"{self.title}: a row does not have {len(self.header)} columns")
+            raise ValueError(f"{self.title}: a row does not have {len(self.header)} columns.")
 
 
 def make_table(

@@ -20,6 +20,7 @@ from diffcore_gpu.benchmarks.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.training.draws import Use, seed_of
 from diffcore_gpu.benchmarks.training.recipe import Arm
 from diffcore_gpu.benchmarks.training_steps import ToTrain
+from diffcore_gpu.errors import clause
 
 _OURS_ALONE = ("store", "mean", "std", "seed", "inplace", "geometry", "counterpart_crop", "dtype", "memory_format")
 _BASELINES_ALONE = ("num_classes", "mean", "std", "seed", "store", "extractor")
@@ -153,9 +154,9 @@ def check_settings(prepared: Prepared, num_classes: int) -> None:
             _check_names(arm, DiffCoreMix, _OURS_ALONE)
         make_method(prepared, num_classes, 0, torch.device("cpu")).begin(0)
     except ImportError as error:
-        raise BenchmarkError(f"arm {arm.name}: {str(error).rstrip('.')}, {leave_out}.") from error
+        raise BenchmarkError(f"arm {arm.name}: {clause(error)}, {leave_out}.") from error
     except (ValueError, TypeError) as error:
-        raise BenchmarkError(f"arm {arm.name}: {error}") from error
+        raise BenchmarkError(f"arm {arm.name}: {clause(error)}.") from error
 
 
 def _check_names(arm: Arm, kind: type, ours_alone: tuple[str, ...]) -> None:

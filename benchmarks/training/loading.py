@@ -19,6 +19,7 @@ from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.training.data import Int64s
 from diffcore_gpu.benchmarks.training.draws import Use, seed_of
+from diffcore_gpu.errors import clause
 
 Key = tuple[int, int]
 """Epoch and index of a sample."""
@@ -92,7 +93,7 @@ def _decoded(dataset: Any, index: int) -> Any:
         return dataset[index]
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for a broken file
         path = dataset.samples[index][0]
-        raise BenchmarkError(f"{path}: cannot be decoded ({error}); mend or remove it.") from error
+        raise BenchmarkError(f"{path}: cannot be decoded ({clause(error)}); mend or remove it.") from error
 
 
 class EpochBatches(Sampler[list[Key]]):

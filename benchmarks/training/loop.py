@@ -185,7 +185,7 @@ def train(
             return figures
         states = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
         checkpoint.save({**states, "history": history, "seconds": seconds})
-    raise AssertionError("a checkpoint after the last epoch holds the figures")
+    raise AssertionError("a checkpoint after the last epoch holds the figures.")
 
 
 def _train_epoch(

@@ -28,7 +28,7 @@ def check_trained(training: Training, num_classes: int) -> None:
     try:
         model = make_trained(training, num_classes, 0, Execution(torch.device("cpu")))
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        raise BenchmarkError(f"{training.model} cannot be made for {training.size} pixels: {why(error)}") from error
+        raise BenchmarkError(f"{training.model} cannot be made for {training.size} pixels: {why(error)}.") from error
     check_model(model, training.model, num_classes, training.size)
 
 

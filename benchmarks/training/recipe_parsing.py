@@ -47,6 +47,7 @@ from diffcore_gpu.benchmarks.training.fields import (
     whole,
 )
 from diffcore_gpu.benchmarks.training.recipe import AUGMENTATIONS, COUNTERPARTS, Arm, Paper, Recipe, Training, Variant
+from diffcore_gpu.errors import clause
 
 TRAINING_FIELDS: Readers = {
     "model": a_text,
@@ -90,7 +91,7 @@ def parse_recipe(name: str, text: str) -> Recipe:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise BenchmarkError(f"{name}: is not TOML: {error}.") from None
+        raise BenchmarkError(f"{name}: is not TOML: {clause(error)}.") from None
     found = read_fields(table, _RECIPE_FIELDS, name, needed=("title", "arms", "variants"))
     arms = tuple(_arm(entry, f"{name}: arm {number}") for number, entry in enumerate(found["arms"], 1))
     names = [arm.name for arm in arms]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffcore_gpu.baselines.arguments import check_batch, check_count
 from diffcore_gpu.baselines.protocol import Batch, one_hot
+from diffcore_gpu.errors import clause
 
 
 def library(name: str, method: str) -> ModuleType:
@@ -24,8 +25,8 @@ def library(name: str, method: str) -> ModuleType:
     except ImportError as error:
         package = name.split(".", maxsplit=1)[0]
         raise ImportError(
-            f"{method} needs {package}, which cannot be imported ({error}); "
-            "install it with: pip install 'diffcore-gpu[bench]'"
+            f"{method} needs {package}, which cannot be imported ({clause(error)}); "
+            "install it with: pip install 'diffcore-gpu[bench]'."
         ) from None
 
 

@@ -81,7 +81,7 @@ class SaliencyMix:
         if not hasattr(cv2, "saliency"):
             raise ImportError(
                 "SaliencyMix needs OpenCV with its contrib part; install it with: pip uninstall opencv-python "
-                "opencv-python-headless, then pip install 'diffcore-gpu[bench]'"
+                "opencv-python-headless, then pip install 'diffcore-gpu[bench]'."
             )
         self.alpha = check_number("alpha of SaliencyMix", alpha, 0, above=True)
         self.saliency_of = saliency_of

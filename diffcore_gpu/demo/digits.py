@@ -29,7 +29,7 @@ def load_digits() -> tuple[Array, Array]:
     try:
         from sklearn.datasets import load_digits as load
     except ModuleNotFoundError:
-        raise DiffcoreError("the demo needs scikit-learn; install it with: pip install 'diffcore-gpu[demo]'") from None
+        raise DiffcoreError("the demo needs scikit-learn; install it with: pip install 'diffcore-gpu[demo]'.") from None
     bunch = load()
     return bunch.images, bunch.target.astype(np.int64)
 

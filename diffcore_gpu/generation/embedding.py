@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from diffcore_gpu.errors import clause
 from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.packing.decode import pillow_ready
 from diffcore_gpu.packing.ordered_pool import default_workers, map_in_order
@@ -86,7 +87,7 @@ class OpenClipEmbedder:
                 with Image.open(path) as image:
                     return self._preprocess(image.convert("RGB"))
             except _UNREADABLE as error:
-                raise GenerationError(f"{path} cannot be decoded: {error}; repair or remove it.") from error
+                raise GenerationError(f"{path} cannot be decoded: {clause(error)}; repair or remove it.") from error
 
         with pillow_ready():
             return self._all(map_in_order(decoded, paths, default_workers()), len(paths), progress)
@@ -143,7 +144,7 @@ def load_embedder(
     try:
         import open_clip
     except ImportError as error:
-        raise GenerationError(f"Filtering needs the package open_clip_torch: {_INSTALL}") from error
+        raise GenerationError(f"Filtering needs the package open_clip_torch: {_INSTALL}.") from error
     folder = Path(model)
     if folder.is_dir():
         if weights is not None:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from diffcore_gpu.errors import clause
 from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.store.durable import replace_file
@@ -92,7 +93,7 @@ def _read(cache: Path, key: str, count: int) -> Tensor | str:
                 return "it belongs to another model or to other images"
             embeddings: Tensor = file.get_tensor(_TENSOR)
     except (SafetensorError, OSError) as error:
-        return f"it is damaged ({error})"
+        return f"it is damaged ({clause(error)})"
     lengths = torch.linalg.vector_norm(embeddings.to(torch.float32), dim=-1)
     if embeddings.dim() != 2 or len(embeddings) != count or not bool(((lengths - 1).abs() < 1e-3).all()):
         return "it does not hold unit embeddings of these images"

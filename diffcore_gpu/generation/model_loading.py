@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from diffcore_gpu.errors import clause
 from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.generation.guidance import denoiser_of
 from diffcore_gpu.generation.model_options import ModelOptions
@@ -64,7 +65,7 @@ def load_text_to_image(
         import diffusers  # noqa: F401
         import transformers  # noqa: F401
     except ImportError as error:
-        raise GenerationError(f"Generating needs the package {error.name}: {_INSTALL}") from error
+        raise GenerationError(f"Generating needs the package {error.name}: {_INSTALL}.") from error
     device = resolve_device(options.device)
     with quiet_libraries():
         pipeline = _load(options, _dtype(options.dtype, device))
@@ -105,7 +106,7 @@ def _check_folder(folder: Path) -> None:
             f"{folder} is no model: it has no {_INDEX}, which every pipeline that diffusers saved has."
         ) from None
     except (OSError, ValueError) as error:
-        raise GenerationError(f"{folder / _INDEX} cannot be read: {error}.") from error
+        raise GenerationError(f"{folder / _INDEX} cannot be read: {clause(error)}.") from error
     name = index.get("_class_name") if isinstance(index, dict) else None
     if not isinstance(name, str):
         raise GenerationError(f"{folder} brings a pipeline in code of its own, which is never run; give another model.")
@@ -224,7 +225,7 @@ def _named_failures(source: str, what: str = "text-to-image model") -> Iterator[
         # Loading raises whatever its many parts raise for a wrong model: OSError, ValueError, KeyError, the hub's and
         # safetensors' own errors. The cause stays attached.
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise GenerationError(f"{source} cannot be loaded as a {what}: {_hub_reason(error) or lines[0]}") from error
+        raise GenerationError(f"{source} cannot be loaded as a {what}: {_hub_reason(error) or lines[0]}.") from error
 
 
 def _hub_reason(error: BaseException) -> str | None:

@@ -67,9 +67,11 @@ def write_page(
     offered = {True: 0, False: 0}
     for candidate, real, image in candidates:
         if not 0 <= candidate.label < len(report.classes):
-            raise ValueError(f"sample {candidate.sample} is of class {candidate.label}, which the report does not have")
+            raise ValueError(
+                f"sample {candidate.sample} is of class {candidate.label}, which the report does not have."
+            )
         if not math.isfinite(candidate.similarity):
-            raise ValueError(f"the similarity of sample {candidate.sample} is {candidate.similarity}, not a number")
+            raise ValueError(f"the similarity of sample {candidate.sample} is {candidate.similarity}, not a number.")
         offered[candidate.accepted] += 1
         choice = choices[candidate.accepted]
         key = f"{candidate.sample:012d}-{candidate.attempt}-{candidate.seed}"

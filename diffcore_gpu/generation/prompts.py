@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffcore_gpu.errors import clause
 from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.generation.labels import article, clean_label
 from diffcore_gpu.generation.prompt_texts import TEXTS
@@ -75,7 +76,8 @@ class PromptSet:
             fields = _fields(text)
         except ValueError as error:
             raise GenerationError(
-                f"prompt set {self.name!r}: {text!r} cannot be read: {error}; write {{{{ and }}}} for plain braces."
+                f"prompt set {self.name!r}: {text!r} cannot be read: {clause(error)}; write {{{{ and }}}} for plain "
+                "braces."
             ) from error
         for field in fields:
             if field not in _PLACEHOLDERS:
@@ -102,7 +104,7 @@ def load_prompt_set(source: str | Path) -> PromptSet:
             f"{', '.join(BUILT_IN)}."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise GenerationError(f"{path} is not TOML: {error}.") from error
+        raise GenerationError(f"{path} is not TOML: {clause(error)}.") from error
     return _from_toml(path, content)
 
 
@@ -123,7 +125,7 @@ def _from_toml(path: Path, content: Mapping[str, Any]) -> PromptSet:
     try:
         return PromptSet(name, tuple(contextual), negative)
     except GenerationError as error:
-        raise GenerationError(f"{path}: {error}") from error
+        raise GenerationError(f"{path}: {clause(error)}.") from error
 
 
 def _fields(text: str) -> list[str]:

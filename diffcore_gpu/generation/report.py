@@ -95,9 +95,9 @@ class ClassReport:
 
     def __post_init__(self) -> None:
         if min(self.samples, self.wanted, self.covered, self.generated, self.discarded, self.never_passed) < 0:
-            raise ValueError(f"class {self.name!r} has a negative count")
+            raise ValueError(f"class {self.name!r} has a negative count.")
         if self.discarded > self.generated or self.covered > self.samples or self.wanted > self.samples:
-            raise ValueError(f"the counts of class {self.name!r} contradict each other")
+            raise ValueError(f"the counts of class {self.name!r} contradict each other.")
 
     @property
     def accepted(self) -> int:
@@ -339,7 +339,7 @@ class GenerationReport:
             ValueError: they are something else, or of another version.
         """
         if not isinstance(value, Mapping) or value.get("version") != VERSION:
-            raise ValueError(f"not a generation report of version {VERSION}")
+            raise ValueError(f"not a generation report of version {VERSION}.")
         try:
             return cls(
                 classes=tuple(map(ClassReport.from_json, value["classes"])),
@@ -353,7 +353,7 @@ class GenerationReport:
                 never_passed=tuple(NeverPassed(**sample) for sample in value["never_passed"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a generation report: {error!r}") from error
+            raise ValueError(f"not a generation report: {error!r}.") from error
 
 
 def _share(part: float, whole: float) -> float:

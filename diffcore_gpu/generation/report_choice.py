@@ -23,7 +23,7 @@ class StratifiedChoice(Generic[T]):
 
     def __init__(self, limit: int) -> None:
         if limit < 0:
-            raise ValueError(f"limit is {limit}; it must be 0 or more")
+            raise ValueError(f"limit is {limit}; it must be 0 or more.")
         self.limit = limit
         self._classes: dict[int, list[tuple[bytes, str]]] = {}  # of each class, what is kept, by (hash, key)
         self._order: list[tuple[int, bytes, int, str]] = []  # all that is kept, by (rank in its class, hash, …)

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from diffcore_gpu.errors import clause
 from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.generation.report import Candidate, GenerationReport
 from diffcore_gpu.generation.report_choice import StratifiedChoice
@@ -72,7 +73,7 @@ class ReportFolder:
             StoreError: the folder cannot be written.
         """
         if candidate.accepted:
-            raise ValueError(f"the candidate of sample {candidate.sample} was accepted; only discarded ones are kept")
+            raise ValueError(f"the candidate of sample {candidate.sample} was accepted; only discarded ones are kept.")
         choice = self._load()
         key = _key(candidate)
         if not choice.wants(candidate.label, key):
@@ -120,7 +121,7 @@ class ReportFolder:
         except OSError as error:
             raise GenerationError(f"{self._report} cannot be read: {error.strerror}.") from error
         except ValueError as error:  # JSON, UTF-8 and the report itself
-            raise GenerationError(f"{self._report} is damaged: {error}.") from error
+            raise GenerationError(f"{self._report} is damaged: {clause(error)}.") from error
 
     def clear(self) -> None:
         """Remove what an earlier run kept, for one that starts anew.

@@ -29,9 +29,9 @@ class Histogram:
 
     def __post_init__(self) -> None:
         if len(self.accepted) != len(self.discarded):
-            raise ValueError("a histogram needs as many bins of accepted as of discarded images")
+            raise ValueError("a histogram needs as many bins of accepted as of discarded images.")
         if min((*self.accepted, *self.discarded), default=0) < 0:
-            raise ValueError("a histogram has a negative count")
+            raise ValueError("a histogram has a negative count.")
 
     @property
     def total(self) -> int:
@@ -80,7 +80,7 @@ class Histogram:
             KeyError, TypeError, ValueError: they are something else.
         """
         if value["bin_width"] != BIN_WIDTH:
-            raise ValueError(f"its bins are {value['bin_width']} wide, not {BIN_WIDTH}")
+            raise ValueError(f"its bins are {value['bin_width']} wide, not {BIN_WIDTH}.")
         return cls(int(value["first"]), tuple(map(int, value["accepted"])), tuple(map(int, value["discarded"])))
 
 
@@ -103,7 +103,7 @@ class HistogramCounter:
             ValueError: `value` is no finite number.
         """
         if not math.isfinite(value):
-            raise ValueError(f"a similarity is {value}, not a number")
+            raise ValueError(f"a similarity is {value}, not a number.")
         (self._accepted if accepted else self._discarded)[math.ceil(value / BIN_WIDTH) - 1] += 1
 
     def histogram(self) -> Histogram:

@@ -35,7 +35,7 @@ class ReportTally:
         prompts: Sequence[str] = (),
     ) -> None:
         if len(thresholds) != len(class_names):
-            raise ValueError(f"{len(class_names)} classes have {len(thresholds)} thresholds")
+            raise ValueError(f"{len(class_names)} classes have {len(thresholds)} thresholds.")
         count = len(class_names)
         self._names = tuple(class_names)
         self._thresholds = tuple(float(threshold) for threshold in thresholds)

@@ -35,7 +35,7 @@ def shrink(image: Tensor) -> Image.Image:
         ValueError: it is something else.
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3) or image.dtype != torch.uint8 or 0 in image.shape:
-        raise ValueError(f"expected an image uint8 [3, H, W], got {image.dtype} {list(image.shape)}")
+        raise ValueError(f"expected an image uint8 [3, H, W], got {image.dtype} {list(image.shape)}.")
     pixels = image.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
     picture = Image.fromarray(pixels)
     return picture.resize(_fitting(picture.size), Image.Resampling.BICUBIC, reducing_gap=3.0)

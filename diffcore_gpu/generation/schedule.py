@@ -81,7 +81,7 @@ class Schedule:
         settled = []
         while len(accepted):
             if self.done:
-                raise ValueError(f"{len(accepted)} verdicts too many")
+                raise ValueError(f"{len(accepted)} verdicts too many.")
             now, accepted = np.split(accepted, [len(self._pending) - self._settled])
             tasks = self._pending[self._settled : self._settled + len(now)]
             settled.append(Batch(tasks, self._attempt))

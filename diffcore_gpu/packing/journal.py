@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from diffcore_gpu.errors import clause
 from diffcore_gpu.packing.report import Effect, Finding, Kind
 
 
@@ -64,4 +65,4 @@ class Journal:
             runs = {(Effect(effect), Kind(kind), str(detail)): ranges for effect, kind, detail, ranges in value["runs"]}
             return cls(int(value["done"]), int(value["enlarged"]), runs)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"not a pack's journal: {error}") from error
+            raise ValueError(f"not a pack's journal: {clause(error)}.") from error

@@ -36,21 +36,21 @@ def check_binding(
     if length != store.num_samples:
         raise StoreError(
             f"{store.path}: made for a dataset of {store.num_samples} samples, "
-            f"and this one has {length}{_hint(dataset)}"
+            f"and this one has {length}{_hint(dataset)}."
         )
     found = dataset_labels(dataset) if labels is None else as_labels(labels)
     if found is None:
         raise StoreError(
             f"{store.path}: the labels of this {type(dataset).__name__} cannot be found without decoding every image; "
-            "pass them: bind(dataset, labels=[...])"
+            "pass them: bind(dataset, labels=[...])."
         )
     if len(found) != length:
-        raise StoreError(f"{store.path}: {len(found)} labels for a dataset of {length} samples")
+        raise StoreError(f"{store.path}: {len(found)} labels for a dataset of {length} samples.")
     own = store.labels.numpy()
     if fingerprint_of(found, None).labels != store.fingerprint.labels:
         differs = np.flatnonzero(found != own)
         where = f": sample {differs[0]} has label {found[differs[0]]}, not {own[differs[0]]}" if len(differs) else ""
-        raise StoreError(f"{store.path}: made for a dataset with other labels{where}")
+        raise StoreError(f"{store.path}: made for a dataset with other labels{where}.")
     _check_names(store, dataset, length, file_names)
 
 
@@ -61,13 +61,13 @@ def _check_names(store: CounterpartStore, dataset: object, length: int, file_nam
     if names is None:
         return
     if len(names) != length:
-        raise StoreError(f"{store.path}: {len(names)} file names for a dataset of {length} samples")
+        raise StoreError(f"{store.path}: {len(names)} file names for a dataset of {length} samples.")
     digests = name_digests(names)
     differs = np.flatnonzero(digests != store.file_name_digests.numpy())
     if len(differs):
         raise StoreError(
             f"{store.path}: made for a dataset with other file names, or the same in another order: "
-            f"sample {differs[0]} is {names[differs[0]]!r} here and was another file there"
+            f"sample {differs[0]} is {names[differs[0]]!r} here and was another file there."
         )
 
 
@@ -136,7 +136,7 @@ def _length(dataset: object) -> int:
         return len(dataset)  # type: ignore[arg-type]
     except TypeError as error:
         raise StoreError(
-            f"a store is bound to a map-style dataset; this {type(dataset).__name__} has no length"
+            f"a store is bound to a map-style dataset; this {type(dataset).__name__} has no length."
         ) from error
 
 

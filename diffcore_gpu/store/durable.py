@@ -20,7 +20,7 @@ def named_os_errors(path: Path, action: str = "cannot be written") -> Iterator[N
     try:
         yield
     except OSError as error:
-        raise StoreError(f"{path}: {action}: {error.strerror or error}") from error
+        raise StoreError(f"{path}: {action}: {error.strerror or error}.") from error
 
 
 def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diffcore_gpu.errors import StoreError
+from diffcore_gpu.errors import StoreError, clause
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -52,7 +52,7 @@ def dataset_fingerprint(
     array = as_labels(labels)
     digests = None if file_names is None else name_digests(file_names)
     if digests is not None and len(digests) != len(array):
-        raise StoreError(f"there are {len(digests)} file_names for {len(array)} labels")
+        raise StoreError(f"there are {len(digests)} file_names for {len(array)} labels.")
     return fingerprint_of(array, digests)
 
 
@@ -72,13 +72,13 @@ def as_labels(labels: object, name: str = "labels") -> Int64Array:
     try:
         array = np.asarray(labels)
     except (ValueError, TypeError) as error:
-        raise StoreError(f"{name}: not a list of integers ({error})") from error
+        raise StoreError(f"{name}: not a list of integers ({clause(error)}).") from error
     if array.ndim == 1 and array.size == 0:
         return np.empty(0, np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise StoreError(f"{name}: expected a list of integers, got shape {list(array.shape)} of {array.dtype}")
+        raise StoreError(f"{name}: expected a list of integers, got shape {list(array.shape)} of {array.dtype}.")
     if array.dtype.kind == "u" and int(array.max()) > np.iinfo(np.int64).max:
-        raise StoreError(f"{name}: a number does not fit into 64 bits")
+        raise StoreError(f"{name}: a number does not fit into 64 bits.")
     return array.astype(np.int64)
 
 
@@ -87,7 +87,7 @@ def name_digests(file_names: Iterable[str]) -> Int64Array:
     digests = bytearray()
     for name in file_names:
         if not isinstance(name, str):
-            raise StoreError(f"file_names: expected strings, got {type(name).__name__}")
+            raise StoreError(f"file_names: expected strings, got {type(name).__name__}.")
         # a name on disk need not be valid UTF-8; Python then gives it surrogates
         digests += hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return np.frombuffer(bytes(digests), "<i8").astype(np.int64)

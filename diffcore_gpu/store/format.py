@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from diffcore_gpu.errors import StoreError
+from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.fingerprint import DatasetFingerprint
 
 FORMAT_VERSION = 1
@@ -217,29 +217,29 @@ def _check_counts(manifest: Manifest, fields: _Fields) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_MANIFEST:
-            raise StoreError(f"{path}: too large for a store.json ({path.stat().st_size} bytes)")
+            raise StoreError(f"{path}: too large for a store.json ({path.stat().st_size} bytes).")
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise StoreError(f"{path}: missing; this folder holds no finished counterpart store") from None
+        raise StoreError(f"{path}: missing; this folder holds no finished counterpart store.") from None
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise StoreError(f"{path}: cannot be read: {error.strerror or error}.") from error
     try:
         content = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: is not valid JSON ({error})") from error
+        raise StoreError(f"{path}: is not valid JSON ({clause(error)}).") from error
     if not isinstance(content, dict):
-        raise StoreError(f"{path}: is not a JSON object")
+        raise StoreError(f"{path}: is not a JSON object.")
     return content
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is not JSON.")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key occurs twice")
+        raise ValueError("a key occurs twice.")
     return result
 
 
@@ -252,7 +252,7 @@ class _Fields:
         self._where = where
 
     def fail(self, cause: str) -> NoReturn:
-        raise StoreError(f"{self.path}: {cause}")
+        raise StoreError(f"{self.path}: {cause}.")
 
     def get(self, key: str) -> Any:
         if key not in self.content:

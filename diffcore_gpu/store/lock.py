@@ -26,7 +26,7 @@ def require_locks(folder: Path) -> None:
     if fcntl is None:
         raise StoreError(
             f"{folder}: a store can be read on this system, but not written, for Python has no fcntl here; write it on "
-            "Linux and copy the folder"
+            "Linux and copy the folder."
         )
 
 
@@ -54,7 +54,7 @@ class WriterLock:
                     return fd
             except BlockingIOError:
                 os.close(fd)
-                raise StoreError(f"{folder}: another writer is at work in this folder; wait until it ends") from None
+                raise StoreError(f"{folder}: another writer is at work in this folder; wait until it ends.") from None
             except FileNotFoundError:
                 pass
             except BaseException:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diffcore_gpu.errors import StoreError
+from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.arguments import integer
 from diffcore_gpu.store.binding import check_binding
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, Int64Array, as_labels
@@ -111,21 +111,21 @@ class CounterpartStore:
         folder = Path(path).absolute()
         try:
             if not stat.S_ISDIR(folder.stat().st_mode):
-                raise StoreError(f"{folder}: is a file; a store is a folder")
+                raise StoreError(f"{folder}: is a file; a store is a folder.")
         except FileNotFoundError:
-            raise StoreError(f"{folder}: there is no such folder") from None
+            raise StoreError(f"{folder}: there is no such folder.") from None
         except OSError as error:
-            raise StoreError(f"{folder}: cannot be read: {error.strerror or error}") from error
+            raise StoreError(f"{folder}: cannot be read: {error.strerror or error}.") from error
         if not (folder / MANIFEST_NAME).exists() and (folder / WORK_FOLDER).is_dir():
             raise StoreError(
                 f"{folder / MANIFEST_NAME}: missing; this store is unfinished: complete it with what writes it "
-                "(CounterpartWriter with resume=True)"
+                "(CounterpartWriter with resume=True)."
             )
         manifest, intact = read_manifest(folder / MANIFEST_NAME)
         store = cls(folder, manifest)
         # last, because each check before it names a more particular cause
         if not intact:
-            raise StoreError(f"{folder / MANIFEST_NAME}: damaged or edited: its content does not have its checksum")
+            raise StoreError(f"{folder / MANIFEST_NAME}: damaged or edited: its content does not have its checksum.")
         return store
 
     # Sizes
@@ -187,7 +187,7 @@ class CounterpartStore:
         begin, end = int(self.pair_ptr[index]), int(self.pair_ptr[index + 1])
         if not 0 <= begin <= end <= self.num_pairs:
             raise StoreError(
-                f"{self.path / self.manifest.pairs.name}: damaged: the pairs of sample {index} are misplaced"
+                f"{self.path / self.manifest.pairs.name}: damaged: the pairs of sample {index} are misplaced."
             )
         return slice(begin, end)
 
@@ -230,7 +230,7 @@ class CounterpartStore:
         if out is None:
             out = torch.empty(shape, dtype=torch.uint8)
         elif out.shape != shape or out.dtype != torch.uint8 or out.device.type != "cpu" or not out.is_contiguous():
-            raise StoreError(f"{self.path}: out must be a contiguous uint8 CPU tensor of shape {list(shape)}")
+            raise StoreError(f"{self.path}: out must be a contiguous uint8 CPU tensor of shape {list(shape)}.")
         if len(index) == 0:
             return out
         for shard in self._gather.shards_of(index):
@@ -283,9 +283,9 @@ class CounterpartStore:
                     file.seek(entries[name].begin)
                     count = file.readinto(part)
             except OSError as error:
-                raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
+                raise StoreError(f"{path}: cannot be read: {error.strerror or error}.") from error
             if count != len(part):
-                raise StoreError(f"{path}: has been cut short since the store was opened")
+                raise StoreError(f"{path}: has been cut short since the store was opened.")
             start += shard.rows
         return column
 
@@ -298,7 +298,7 @@ class CounterpartStore:
             low, high = int(index.min()), int(index.max())
             if low < 0 or high >= count:
                 wrong = low if low < 0 else high
-                raise StoreError(f"{self.path}: {of} {wrong} is outside the store's {count} {of}s")
+                raise StoreError(f"{self.path}: {of} {wrong} is outside the store's {count} {of}s.")
         return index
 
     # Checks
@@ -365,16 +365,16 @@ class CounterpartStore:
         path = self.path / file.name
         try:
             if path.is_symlink() and not path.resolve().is_relative_to(self.path.resolve()):
-                raise StoreError(f"{path}: is a link to a file outside the store's folder; put the file itself there")
+                raise StoreError(f"{path}: is a link to a file outside the store's folder; put the file itself there.")
             status = path.stat()
         except FileNotFoundError:
-            raise StoreError(f"{path}: missing") from None
+            raise StoreError(f"{path}: missing.") from None
         except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
-            raise StoreError(f"{path}: cannot be read: {error}") from error
+            raise StoreError(f"{path}: cannot be read: {clause(error)}.") from error
         if not stat.S_ISREG(status.st_mode):
-            raise StoreError(f"{path}: is not a file")
+            raise StoreError(f"{path}: is not a file.")
         if status.st_size != file.size:
-            raise StoreError(f"{path}: has {status.st_size} bytes where store.json calls for {file.size}")
+            raise StoreError(f"{path}: has {status.st_size} bytes where store.json calls for {file.size}.")
         entries = read_header(path, file.size)
         check_tensors(path, entries, expected)
         return entries
@@ -386,7 +386,7 @@ class CounterpartStore:
         try:
             return torch.from_file(os.fspath(path), shared=False, size=file.size, dtype=torch.uint8)
         except RuntimeError as error:
-            raise StoreError(f"{path}: cannot be mapped into memory: {error}") from error
+            raise StoreError(f"{path}: cannot be mapped into memory: {clause(error)}.") from error
 
     def _require_unchanged(self, shard: int) -> None:
         file = self.manifest.shards[shard]
@@ -394,15 +394,15 @@ class CounterpartStore:
         try:
             size = os.stat(path).st_size  # noqa: PTH116  pathlib takes three times as long, and this is asked per batch
         except OSError as error:
-            raise StoreError(f"{path}: cannot be read any more: {error.strerror or error}") from error
+            raise StoreError(f"{path}: cannot be read any more: {error.strerror or error}.") from error
         if size != file.size:
-            raise StoreError(f"{path}: has changed since the store was opened ({size} bytes, not {file.size})")
+            raise StoreError(f"{path}: has changed since the store was opened ({size} bytes, not {file.size}).")
 
 
 def _reopen(path: str, checksum: str, only: Int64Array | None = None) -> CounterpartStore:
     store = CounterpartStore.open(path)
     if store.checksum != checksum:
-        raise StoreError(f"{path}: another store has been put there since it was opened; open it again")
+        raise StoreError(f"{path}: another store has been put there since it was opened; open it again.")
     return store if only is None else store.restricted_to(only)
 
 

@@ -144,7 +144,7 @@ def _read_ahead(store: CounterpartStore) -> None:
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
-            raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
+            raise StoreError(f"{path}: cannot be read: {error.strerror or error}.") from error
         try:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
         finally:

@@ -54,7 +54,7 @@ class ShardStream:
         keep = DATA_START + rows * self._image_bytes if rows else 0
         with named_os_errors(path):
             if os.fstat(self._part).st_size < keep:
-                raise StoreError(f"{path}: damaged: shorter than the {keep} bytes that were safe; use overwrite=True")
+                raise StoreError(f"{path}: damaged: shorter than the {keep} bytes that were safe; use overwrite=True.")
             os.ftruncate(self._part, keep)
 
     def shard_rows(self, num_rows: int) -> range:

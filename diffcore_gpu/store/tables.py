@@ -78,7 +78,7 @@ class PairTable(Table):
         twice = (samples[1:] == samples[:-1]) & (rows[1:] == rows[:-1])
         if twice.any():
             at = int(twice.argmax())
-            raise StoreError(f"the pair of sample {samples[at]} and row {rows[at]} is given twice")
+            raise StoreError(f"the pair of sample {samples[at]} and row {rows[at]} is given twice.")
         pairs: list[tuple[int, int]] = []
         if self._known is not None or (rows <= self._highest_row[samples]).any():
             pairs = list(zip(samples.tolist(), rows.tolist(), strict=True))
@@ -98,7 +98,7 @@ class PairTable(Table):
             self._known = set(zip(records["sample"].tolist(), records["row"].tolist(), strict=True))
         for sample, row in pairs:
             if (sample, row) in self._known:
-                raise StoreError(f"the pair of sample {sample} and row {row} is there already")
+                raise StoreError(f"the pair of sample {sample} and row {row} is there already.")
 
     def _note(self, pairs: list[tuple[int, int]]) -> None:
         if self._known is not None:

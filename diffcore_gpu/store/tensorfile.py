@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffcore_gpu.errors import StoreError
+from diffcore_gpu.errors import StoreError, clause
 
 DATA_START = 4096
 """Offset in bytes of the first tensor in the files that we write: one page, and so any alignment up to that."""
@@ -47,7 +47,7 @@ def build_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
     text = json.dumps(entries, separators=(",", ":")).encode()
     room = DATA_START - 8
     if len(text) > room:
-        raise ValueError(f"a header of {len(text)} bytes does not fit into {room}")
+        raise ValueError(f"a header of {len(text)} bytes does not fit into {room}.")
     return struct.pack("<Q", room) + text.ljust(room)
 
 
@@ -67,13 +67,13 @@ def read_header(path: Path, size: int) -> dict[str, TensorEntry]:
         with path.open("rb") as file:
             prefix = file.read(8)
             if len(prefix) < 8:
-                raise StoreError(f"{path}: too short for a safetensors file ({len(prefix)} bytes)")
+                raise StoreError(f"{path}: too short for a safetensors file ({len(prefix)} bytes).")
             (length,) = struct.unpack("<Q", prefix)
             if length > min(size - 8, _MAX_HEADER):
-                raise StoreError(f"{path}: damaged: its header claims {length} bytes in a file of {size}")
+                raise StoreError(f"{path}: damaged: its header claims {length} bytes in a file of {size}.")
             text = file.read(length)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise StoreError(f"{path}: cannot be read: {error.strerror or error}.") from error
     return _parse(path, text, 8 + length, size)
 
 
@@ -82,13 +82,13 @@ def check_tensors(
 ) -> None:
     """Raise `StoreError` unless the file holds exactly the `expected` tensors (name → dtype and shape)."""
     if set(found) != set(expected):
-        raise StoreError(f"{path}: holds the tensors {sorted(found)}, not {sorted(expected)}")
+        raise StoreError(f"{path}: holds the tensors {sorted(found)}, not {sorted(expected)}.")
     for name, (dtype, shape) in expected.items():
         entry = found[name]
         if (entry.dtype, entry.shape) != (dtype, shape):
             raise StoreError(
                 f"{path}: the tensor {name!r} is {entry.dtype} {list(entry.shape)}, "
-                f"where store.json calls for {dtype} {list(shape)}"
+                f"where store.json calls for {dtype} {list(shape)}."
             )
 
 
@@ -96,18 +96,18 @@ def _parse(path: Path, text: bytes, data_start: int, size: int) -> dict[str, Ten
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: damaged: its header is not a safetensors header ({error})") from error
+        raise StoreError(f"{path}: damaged: its header is not a safetensors header ({clause(error)}).") from error
     if not isinstance(header, dict):
-        raise StoreError(f"{path}: damaged: its header is not a JSON object")
+        raise StoreError(f"{path}: damaged: its header is not a JSON object.")
     header.pop("__metadata__", None)
     entries = {name: _entry(path, name, value, data_start) for name, value in header.items()}
     position = data_start
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
         if entry.begin != position:
-            raise StoreError(f"{path}: damaged: the bytes of tensor {name!r} overlap or leave a gap")
+            raise StoreError(f"{path}: damaged: the bytes of tensor {name!r} overlap or leave a gap.")
         position = entry.end
     if position != size:
-        raise StoreError(f"{path}: damaged: its header describes {position} bytes, the file has {size}")
+        raise StoreError(f"{path}: damaged: its header describes {position} bytes, the file has {size}.")
     return entries
 
 
@@ -116,18 +116,18 @@ def _entry(path: Path, name: str, value: object, data_start: int) -> TensorEntry
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [begin, end], **rest} if not rest:
             numbers = [*shape, begin, end]
         case _:
-            raise StoreError(f"{path}: damaged: the header's entry for tensor {name!r} is malformed")
+            raise StoreError(f"{path}: damaged: the header's entry for tensor {name!r} is malformed.")
     if dtype not in ITEM_BYTES:
-        raise StoreError(f"{path}: the tensor {name!r} has dtype {dtype}, which a counterpart store does not hold")
+        raise StoreError(f"{path}: the tensor {name!r} has dtype {dtype}, which a counterpart store does not hold.")
     if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers) or begin > end:
-        raise StoreError(f"{path}: damaged: the header's entry for tensor {name!r} has impossible numbers")
+        raise StoreError(f"{path}: damaged: the header's entry for tensor {name!r} has impossible numbers.")
     if ITEM_BYTES[dtype] * math.prod(shape) != end - begin:
-        raise StoreError(f"{path}: damaged: the shape of tensor {name!r} disagrees with its bytes")
+        raise StoreError(f"{path}: damaged: the shape of tensor {name!r} disagrees with its bytes.")
     return TensorEntry(dtype, tuple(shape), data_start + begin, data_start + end)
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key occurs twice")
+        raise ValueError("a key occurs twice.")
     return result

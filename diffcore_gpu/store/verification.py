@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError, safe_open
 
-from diffcore_gpu.errors import StoreError
+from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.fingerprint import fingerprint_of
 from diffcore_gpu.store.workspace import file_checksum
 
@@ -37,7 +37,7 @@ def _verify_opens_elsewhere(path: Path) -> None:
         with safe_open(path, "pt") as file:
             file.get_slice(next(iter(file.keys()))).get_shape()
     except SafetensorError as error:
-        raise StoreError(f"{path}: wrong: the safetensors library does not open it ({error})") from error
+        raise StoreError(f"{path}: wrong: the safetensors library does not open it ({clause(error)}).") from error
 
 
 def check_pair_numbers(store: CounterpartStore) -> None:
@@ -49,10 +49,10 @@ def check_pair_numbers(store: CounterpartStore) -> None:
     path = store.path / store.manifest.pairs.name
     ptr, row = store.pair_ptr, store.pair_row
     if int(ptr[0]) != 0 or int(ptr[-1]) != store.num_pairs or bool((ptr[1:] < ptr[:-1]).any()):
-        raise StoreError(f"{path}: wrong: pair_ptr does not rise from 0 to the {store.num_pairs} pairs")
+        raise StoreError(f"{path}: wrong: pair_ptr does not rise from 0 to the {store.num_pairs} pairs.")
     pair = _first((row < 0) | (row >= store.num_rows))
     if pair is not None:
-        raise StoreError(f"{path}: wrong: pair {pair} names row {int(row[pair])} of {store.num_rows}")
+        raise StoreError(f"{path}: wrong: pair {pair} names row {int(row[pair])} of {store.num_rows}.")
 
 
 def _verify_rows(store: CounterpartStore) -> None:
@@ -65,7 +65,7 @@ def _verify_rows(store: CounterpartStore) -> None:
         row = _first((column < low) | (column >= high))
         if row is not None:
             raise StoreError(
-                f"{store.path}: wrong: row {row} has the {name} {int(column[row])}, outside [{low}, {high - 1}]"
+                f"{store.path}: wrong: row {row} has the {name} {int(column[row])}, outside [{low}, {high - 1}]."
             )
 
 
@@ -73,10 +73,10 @@ def _verify_pairs(store: CounterpartStore) -> None:
     path = store.path / store.manifest.pairs.name
     sample = _first((store.labels < 0) | (store.labels >= len(store.class_names)))
     if sample is not None:
-        raise StoreError(f"{path}: wrong: sample {sample} has label {int(store.labels[sample])}, which names no class")
+        raise StoreError(f"{path}: wrong: sample {sample} has label {int(store.labels[sample])}, which names no class.")
     digests = store.file_name_digests
     if fingerprint_of(store.labels.numpy(), None if digests is None else digests.numpy()) != store.fingerprint:
-        raise StoreError(f"{path}: wrong: its labels or file names are not those of the fingerprint in store.json")
+        raise StoreError(f"{path}: wrong: its labels or file names are not those of the fingerprint in store.json.")
 
     check_pair_numbers(store)
     ptr, row, similarity = store.pair_ptr, store.pair_row, store.pair_similarity
@@ -84,22 +84,22 @@ def _verify_pairs(store: CounterpartStore) -> None:
     pair = _first(store.row_label(row) != store.labels[samples])
     if pair is not None:
         raise StoreError(
-            f"{path}: wrong: row {int(row[pair])} is paired with sample {int(samples[pair])}, which has another label"
+            f"{path}: wrong: row {int(row[pair])} is paired with sample {int(samples[pair])}, which has another label."
         )
     pair = _first(similarity.isinf())
     if pair is not None:
-        raise StoreError(f"{path}: wrong: pair {pair} has an infinite similarity")
+        raise StoreError(f"{path}: wrong: pair {pair} has an infinite similarity.")
     # NaN sorts last; equal similarities are sorted by row, which also shows that no pair occurs twice in a run of them
     key = -similarity.nan_to_num(nan=-torch.inf)
     in_order = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & (row[1:] > row[:-1]))
     pair = _first((samples[1:] == samples[:-1]) & ~in_order)
     if pair is not None:
-        raise StoreError(f"{path}: wrong: the pairs of sample {int(samples[pair])} are not sorted")
+        raise StoreError(f"{path}: wrong: the pairs of sample {int(samples[pair])} are not sorted.")
     order = torch.argsort(samples * store.num_rows + row)
     twice = _first((samples[order][1:] == samples[order][:-1]) & (row[order][1:] == row[order][:-1]))
     if twice is not None:
         at = order[twice]
-        raise StoreError(f"{path}: wrong: the pair of sample {int(samples[at])} and row {int(row[at])} occurs twice")
+        raise StoreError(f"{path}: wrong: the pair of sample {int(samples[at])} and row {int(row[at])} occurs twice.")
 
 
 def _first(wrong: torch.Tensor) -> int | None:

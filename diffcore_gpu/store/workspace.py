@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffcore_gpu.errors import StoreError
+from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.durable import named_os_errors, replace_file, sync_folder, write_at
 from diffcore_gpu.store.tables import PAIR, ROW
 
@@ -103,9 +103,11 @@ class Workspace:
             rows, pairs = np.frombuffer(logs["rows"], ROW), np.frombuffer(logs["pairs"], PAIR)
             prompts = [str(json.loads(line)) for line in logs["prompts"].splitlines()]
         except (TypeError, ValueError, KeyError) as error:
-            raise StoreError(f"{path}: damaged ({error}); start again with overwrite=True") from error
+            raise StoreError(f"{path}: damaged ({clause(error)}); start again with overwrite=True.") from error
         if (len(rows), len(pairs), len(prompts)) != self.progress.counts:
-            raise StoreError(f"{path}: damaged: it disagrees with the files beside it; start again with overwrite=True")
+            raise StoreError(
+                f"{path}: damaged: it disagrees with the files beside it; start again with overwrite=True."
+            )
         return rows, pairs, prompts
 
     def _open_logs(self) -> None:
@@ -120,7 +122,7 @@ class Workspace:
         with named_os_errors(path):
             data = path.read_bytes()[:size]
             if zlib.crc32(data) != self.progress.log_crc[name]:
-                raise StoreError(f"{path}: damaged: its checksum differs; start again with overwrite=True")
+                raise StoreError(f"{path}: damaged: its checksum differs; start again with overwrite=True.")
             os.ftruncate(self._logs[name], size)
         return data
 
@@ -187,7 +189,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: damaged ({error}); start again with overwrite=True") from error
+        raise StoreError(f"{path}: damaged ({clause(error)}); start again with overwrite=True.") from error
     if not isinstance(content, dict):
-        raise StoreError(f"{path}: damaged; start again with overwrite=True")
+        raise StoreError(f"{path}: damaged; start again with overwrite=True.")
     return content

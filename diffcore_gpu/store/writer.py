@@ -109,7 +109,7 @@ class CounterpartWriter:
         self._labels = arguments.dataset_labels(labels, self.num_samples, len(self.class_names))
         self._name_digests = None if file_names is None else name_digests(file_names)
         if self._name_digests is not None and len(self._name_digests) != self.num_samples:
-            raise StoreError(f"file_names: {len(self._name_digests)} names for {self.num_samples} samples")
+            raise StoreError(f"file_names: {len(self._name_digests)} names for {self.num_samples} samples.")
         self._fingerprint = fingerprint_of(self._labels, self._name_digests)
         self._auto_flush_rows = max(1, AUTO_FLUSH_BYTES // image_bytes) if auto_flush else None
 
@@ -121,7 +121,7 @@ class CounterpartWriter:
         self._state = "closed"
 
         if self.path.exists() and not self.path.is_dir():
-            raise StoreError(f"{self.path}: is a file; a store is a folder")
+            raise StoreError(f"{self.path}: is a file; a store is a folder.")
         require_locks(self.path)
         with named_os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -152,10 +152,11 @@ class CounterpartWriter:
             self._state = "finished"
         elif begun is not None and not overwrite:
             raise StoreError(
-                f"{self.path}: holds unfinished work; pass resume=True to continue it, or overwrite=True to start again"
+                f"{self.path}: holds unfinished work; pass resume=True to continue it, or overwrite=True to start "
+                "again."
             )
         elif finished and not overwrite:
-            raise StoreError(f"{self.path}: holds a finished store; pass overwrite=True to replace it")
+            raise StoreError(f"{self.path}: holds a finished store; pass overwrite=True to replace it.")
         else:
             self._work.create(self._settings())
             self._state = "open"
@@ -177,7 +178,7 @@ class CounterpartWriter:
             if begun.get(name) != value:
                 raise StoreError(
                     f"{self.path}: the argument {name} differs from the one that this store was begun with; "
-                    "pass the same, or overwrite=True to start again"
+                    "pass the same, or overwrite=True to start again."
                 )
 
     def _restore(self) -> None:
@@ -302,7 +303,7 @@ class CounterpartWriter:
         value = arguments.similarity(f"{self.path}: similarity", similarity)
         label, own = int(self._rows.view()["label"][row]), int(self._labels[sample])
         if label != own:
-            raise StoreError(f"{self.path}: row {row} has label {label}, and sample {sample} has label {own}")
+            raise StoreError(f"{self.path}: row {row} has label {label}, and sample {sample} has label {own}.")
         self._pairs.add(sample, row, value)
 
     def add_pairs(
@@ -317,17 +318,17 @@ class CounterpartWriter:
         row = as_labels(rows, f"{self.path}: rows")
         value = arguments.similarities(f"{self.path}: similarities", similarities, len(sample))
         if not len(sample) == len(row) == len(value):
-            raise StoreError(f"{self.path}: {len(sample)} samples, {len(row)} rows and {len(value)} similarities")
+            raise StoreError(f"{self.path}: {len(sample)} samples, {len(row)} rows and {len(value)} similarities.")
         for name, numbers, limit in (("sample", sample, self.num_samples), ("row", row, len(self._rows))):
             outside = (numbers < 0) | (numbers >= limit)
             if outside.any():
-                raise StoreError(f"{self.path}: {name} {numbers[outside.argmax()]} is outside [0, {limit - 1}]")
+                raise StoreError(f"{self.path}: {name} {numbers[outside.argmax()]} is outside [0, {limit - 1}].")
         label, own = self._rows.view()["label"][row], self._labels[sample]
         differs = label != own
         if differs.any():
             at = int(differs.argmax())
             raise StoreError(
-                f"{self.path}: row {row[at]} has label {label[at]}, and sample {sample[at]} has label {own[at]}"
+                f"{self.path}: row {row[at]} has label {label[at]}, and sample {sample[at]} has label {own[at]}."
             )
         records = np.empty(len(sample), PAIR)
         records["sample"], records["row"], records["similarity"] = sample, row, value
@@ -347,11 +348,11 @@ class CounterpartWriter:
         for key, value in arguments.json_object(f"{self.path}: metadata", values).items():
             if key in self._metadata:
                 if self._metadata[key] != value:
-                    raise StoreError(f"{self.path}: the metadata {key!r} was given at the start and cannot be changed")
+                    raise StoreError(f"{self.path}: the metadata {key!r} was given at the start and cannot be changed.")
             elif not self.finished:
                 self._updates[key] = value
             elif self._updates.get(key, _MISSING) != value:
-                raise StoreError(f"{self.path}: is finished, with another {key!r} in its metadata; use overwrite=True")
+                raise StoreError(f"{self.path}: is finished, with another {key!r} in its metadata; use overwrite=True.")
 
     def flush(self) -> None:
         """Make every row, pair and metadata update so far durable, in the middle of a shard too."""
@@ -361,11 +362,11 @@ class CounterpartWriter:
 
     def _require_open(self) -> None:
         if self._state == "finished":
-            raise StoreError(f"{self.path}: is a finished store, to which nothing can be added; use overwrite=True")
+            raise StoreError(f"{self.path}: is a finished store, to which nothing can be added; use overwrite=True.")
         if self._state == "failed":
-            raise StoreError(f"{self.path}: writing failed before; make a new writer with resume=True")
+            raise StoreError(f"{self.path}: writing failed before; make a new writer with resume=True.")
         if self._state == "closed":
-            raise StoreError(f"{self.path}: this writer is closed")
+            raise StoreError(f"{self.path}: this writer is closed.")
 
     # Keeping
 
