@@ -28,12 +28,12 @@ from diffcore_gpu.demo.model_checks import GAMMA, MODELS, STEPS, text_to_image_o
 from diffcore_gpu.demo.pretraining.batches import SPLIT_SEED
 from diffcore_gpu.generation.embedding import load_embedder
 from diffcore_gpu.generation.embedding_cache import real_embeddings
-from diffcore_gpu.generation.filtration import SimilarityFilter, class_thresholds
+from diffcore_gpu.generation.filter import SimilarityFilter, class_thresholds
 from diffcore_gpu.generation.loop import generate
 from diffcore_gpu.generation.model_loading import load_text_to_image
 from diffcore_gpu.generation.prompts import BUILT_IN
 from diffcore_gpu.generation.quiet import quiet_libraries
-from diffcore_gpu.generation.report import GenerationReport
+from diffcore_gpu.generation.report.records import GenerationReport
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.generation.text_to_image import DiffusersTextToImage
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder

@@ -17,7 +17,7 @@ from diffcore_gpu.generation.presets import PRESETS
 from diffcore_gpu.generation.prompt_texts import TEXTS
 
 if TYPE_CHECKING:
-    from diffcore_gpu.generation.report import GenerationReport
+    from diffcore_gpu.generation.report.records import GenerationReport
 
 _GAMMA, _STEPS = 6.5, 50  # where no preset says otherwise; what Stable Diffusion is commonly run with
 
@@ -175,7 +175,7 @@ def generate(
 
     from diffcore_gpu.generation.loop import GenerationListener
     from diffcore_gpu.generation.prompts import load_prompt_set
-    from diffcore_gpu.generation.request import FilterOptions, GenerationRequest, run_request
+    from diffcore_gpu.generation.run import FilterOptions, GenerationRequest, run_request
     from diffcore_gpu.generation.settings import GenerationSettings
 
     request = GenerationRequest(
@@ -261,7 +261,7 @@ def _store_size(size: str | None, options: ModelOptions) -> tuple[int, int]:
 
 
 def _print_report(report: GenerationReport, out: Path, page: Path) -> None:
-    from diffcore_gpu.generation.report_text import class_heading, class_rows, remarks, summary_rows
+    from diffcore_gpu.generation.report.text import class_heading, class_rows, remarks, summary_rows
 
     print(printable(f"Generated {out}"))
     print_table(summary_rows(report))

@@ -20,8 +20,8 @@ from diffcore_gpu.demo.pretraining.batches import PER_CLASS, SPLIT_SEED
 from diffcore_gpu.errors import DiffcoreError
 from diffcore_gpu.generation.loop import GenerationListener
 from diffcore_gpu.generation.prompts import BUILT_IN
-from diffcore_gpu.generation.report import GenerationReport
-from diffcore_gpu.generation.request import FilterOptions, GenerationRequest, run_request
+from diffcore_gpu.generation.report.records import GenerationReport
+from diffcore_gpu.generation.run import FilterOptions, GenerationRequest, run_request
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.store import CounterpartStore
 

@@ -18,15 +18,15 @@ import torch
 
 from diffcore_gpu import __version__
 from diffcore_gpu.generation.errors import GenerationError
-from diffcore_gpu.generation.journal import Journal
 from diffcore_gpu.generation.quiet import quiet_libraries
 from diffcore_gpu.generation.recorder import JOURNAL_KEY, Filter, Recorder, draws_of
-from diffcore_gpu.generation.report import GenerationReport
-from diffcore_gpu.generation.report_folder import ReportFolder
+from diffcore_gpu.generation.report.folder import ReportFolder
+from diffcore_gpu.generation.report.records import GenerationReport
 from diffcore_gpu.generation.resumption import FILTER_KEY, MODEL_KEY, check_resumable
 from diffcore_gpu.generation.schedule import Batch, Bools, Schedule
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.generation.text_to_image import TextToImage
+from diffcore_gpu.generation.verdicts import Journal
 from diffcore_gpu.generation.work import Work, check_place, plan_work
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.store import CounterpartWriter

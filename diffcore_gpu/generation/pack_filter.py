@@ -10,9 +10,9 @@ from torch import Tensor
 
 from diffcore_gpu.generation.embedding import load_embedder
 from diffcore_gpu.generation.embedding_cache import CACHE_NAME, real_embeddings
-from diffcore_gpu.generation.filtration import choose_thresholds
+from diffcore_gpu.generation.filter import choose_thresholds
 from diffcore_gpu.generation.model_loading import resolve_device
-from diffcore_gpu.generation.report_folder import ReportFolder
+from diffcore_gpu.generation.report.folder import ReportFolder
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 
 

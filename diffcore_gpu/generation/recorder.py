@@ -13,11 +13,11 @@ from torch import Tensor
 
 from diffcore_gpu.generation.draws import Draw, Int64s, draw
 from diffcore_gpu.generation.errors import GenerationError
-from diffcore_gpu.generation.journal import RECORD, Journal, Records
-from diffcore_gpu.generation.report import Candidate, GenerationReport, NeverPassed
-from diffcore_gpu.generation.report_folder import ReportFolder
-from diffcore_gpu.generation.report_tally import ReportTally
+from diffcore_gpu.generation.report.folder import ReportFolder
+from diffcore_gpu.generation.report.records import Candidate, GenerationReport, NeverPassed
+from diffcore_gpu.generation.report.tally import ReportTally
 from diffcore_gpu.generation.schedule import Batch, Bools
+from diffcore_gpu.generation.verdicts import RECORD, Journal, Records
 from diffcore_gpu.generation.work import Work
 from diffcore_gpu.packing.options import Fit
 from diffcore_gpu.packing.resize import resize

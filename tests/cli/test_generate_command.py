@@ -13,7 +13,7 @@ from PIL import Image
 from diffcore_gpu import CounterpartStore
 from diffcore_gpu.generation.presets import PRESETS
 from diffcore_gpu.generation.quiet import quiet_libraries
-from diffcore_gpu.generation.request import GenerationRequest
+from diffcore_gpu.generation.run import GenerationRequest
 from diffcore_gpu.generation.text_to_image import DiffusersTextToImage
 from tests.cli.conftest import Outcome, Run
 from tests.generation import tiny_models
@@ -178,8 +178,8 @@ def test_refused_before_a_model_is_loaded(
     changes: tuple[str, ...],
     message: str,
 ) -> None:
-    monkeypatch.setattr("diffcore_gpu.generation.request.load_embedder", _no_loading)
-    monkeypatch.setattr("diffcore_gpu.generation.request.load_text_to_image", _no_loading)
+    monkeypatch.setattr("diffcore_gpu.generation.run.load_embedder", _no_loading)
+    monkeypatch.setattr("diffcore_gpu.generation.run.load_text_to_image", _no_loading)
     typed = [str(word) for word in arguments(real, tmp_path / "out", models)]
     if changes[0] == "--prompts":
         del typed[typed.index("--type") : typed.index("--type") + 2]
@@ -205,7 +205,7 @@ def test_presets_and_what_overrides_them(run: Run, real: Path, tmp_path: Path, m
         asked.append(request)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("diffcore_gpu.generation.request.run_request", ask)
+    monkeypatch.setattr("diffcore_gpu.generation.run.run_request", ask)
     given = ("generate", "--real", real, "--out", tmp_path / "out", "--type", "bird", "--no-negative-prompt")
     for name, preset in PRESETS.items():
         run(*given, "--preset", name)

@@ -19,7 +19,7 @@ from diffcore_gpu.generation.draws import draw
 from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.generation.loop import GenerationListener, generate
 from diffcore_gpu.generation.prompts import PromptSet
-from diffcore_gpu.generation.report_folder import ReportFolder
+from diffcore_gpu.generation.report.folder import ReportFolder
 from diffcore_gpu.store import CounterpartStore
 from tests.generation import fakes
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.generation.errors import GenerationError
-from diffcore_gpu.generation.report import Candidate
-from diffcore_gpu.generation.report_folder import ReportFolder
-from tests.generation.reports import make_run
+from diffcore_gpu.generation.report.folder import ReportFolder
+from diffcore_gpu.generation.report.records import Candidate
+from tests.generation.report.reports import make_run
 
 
 def discard(sample: int, label: int = 0, attempt: int = 0, seed: int = 1) -> Candidate:

@@ -11,15 +11,15 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from diffcore_gpu.generation import page_classes, page_gallery, page_sections
-from diffcore_gpu.generation.page_gallery import Shown
-from diffcore_gpu.generation.page_script import SCRIPT
-from diffcore_gpu.generation.page_style import STYLE
-from diffcore_gpu.generation.page_text import escaped
-from diffcore_gpu.generation.report import Candidate, GenerationReport
-from diffcore_gpu.generation.report_choice import StratifiedChoice
-from diffcore_gpu.generation.report_figures import count, counted, percent
-from diffcore_gpu.generation.report_thumbnail import shrink, shrink_file
+from diffcore_gpu.generation.report import page_classes, page_gallery, page_sections
+from diffcore_gpu.generation.report.choice import StratifiedChoice
+from diffcore_gpu.generation.report.figures import count, counted, percent
+from diffcore_gpu.generation.report.page_gallery import Shown
+from diffcore_gpu.generation.report.page_script import SCRIPT
+from diffcore_gpu.generation.report.page_style import STYLE
+from diffcore_gpu.generation.report.page_text import escaped
+from diffcore_gpu.generation.report.records import Candidate, GenerationReport
+from diffcore_gpu.generation.report.thumbnail import shrink, shrink_file
 from diffcore_gpu.store.durable import named_os_errors, replace_file
 
 MAX_PAIRS = 120

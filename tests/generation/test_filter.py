@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diffcore_gpu.generation.errors import GenerationError
-from diffcore_gpu.generation.filtration import (
+from diffcore_gpu.generation.filter import (
     SimilarityFilter,
     class_thresholds,
     sampled_class_thresholds,
@@ -60,7 +60,7 @@ def test_lengths_do_not_matter_and_duplicates_are_similar() -> None:
 def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, labels = random_embeddings(50), torch.arange(50) % 3
     whole = class_thresholds(embeddings, labels, 3)
-    monkeypatch.setattr("diffcore_gpu.generation.filtration._CHUNK", 7)
+    monkeypatch.setattr("diffcore_gpu.generation.filter._CHUNK", 7)
     torch.testing.assert_close(class_thresholds(embeddings, labels, 3), whole, rtol=0, atol=1e-14)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from diffcore_gpu.generation.report import ClassReport, GenerationReport
-from diffcore_gpu.generation.report_figures import counted, difference, duration, percent, plain_value, similarity
-from diffcore_gpu.generation.report_text import class_heading, class_rows, remarks, speed_text, summary_rows
-from tests.generation.reports import make_run
+from diffcore_gpu.generation.report.figures import counted, difference, duration, percent, plain_value, similarity
+from diffcore_gpu.generation.report.records import ClassReport, GenerationReport
+from diffcore_gpu.generation.report.text import class_heading, class_rows, remarks, speed_text, summary_rows
+from tests.generation.report.reports import make_run
 
 
 def test_summary(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffcore_gpu.generation.errors import GenerationError
-from diffcore_gpu.generation.journal import RECORD, Journal
+from diffcore_gpu.generation.verdicts import RECORD, Journal
 
 
 def records(begin, end):

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from diffcore_gpu.generation.report import Candidate, GenerationReport, NeverPassed
-from diffcore_gpu.generation.report_tally import KEPT_NEVER_PASSED, ReportTally
+from diffcore_gpu.generation.report.records import Candidate, GenerationReport, NeverPassed
+from diffcore_gpu.generation.report.tally import KEPT_NEVER_PASSED, ReportTally
 
 
 def report_of(tally: ReportTally) -> GenerationReport:

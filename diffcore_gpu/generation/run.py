@@ -11,14 +11,14 @@ import torch
 from diffcore_gpu.generation.embedding import load_embedder
 from diffcore_gpu.generation.embedding_cache import CACHE_NAME, real_embeddings
 from diffcore_gpu.generation.errors import GenerationError
-from diffcore_gpu.generation.filtration import SimilarityFilter, choose_thresholds
+from diffcore_gpu.generation.filter import SimilarityFilter, choose_thresholds
 from diffcore_gpu.generation.loop import GenerationListener, generate
 from diffcore_gpu.generation.model_loading import check_model, load_text_to_image, resolve_device
 from diffcore_gpu.generation.model_options import ModelOptions
-from diffcore_gpu.generation.page_from_store import write_store_page
 from diffcore_gpu.generation.quiet import quiet_libraries
-from diffcore_gpu.generation.report import GenerationReport
-from diffcore_gpu.generation.report_folder import ReportFolder
+from diffcore_gpu.generation.report.folder import ReportFolder
+from diffcore_gpu.generation.report.page_from_store import write_store_page
+from diffcore_gpu.generation.report.records import GenerationReport
 from diffcore_gpu.generation.resumption import FILTER_KEY, MODEL_KEY, check_resumable
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.generation.work import Work, check_place, plan_work

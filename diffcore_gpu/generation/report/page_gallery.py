@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from diffcore_gpu.generation.page_text import escaped, isolated
-from diffcore_gpu.generation.report import Candidate, GenerationReport
-from diffcore_gpu.generation.report_figures import count, counted, difference, similarity
-from diffcore_gpu.generation.report_thumbnail import data_uri, is_crisp
+from diffcore_gpu.generation.report.figures import count, counted, difference, similarity
+from diffcore_gpu.generation.report.page_text import escaped, isolated
+from diffcore_gpu.generation.report.records import Candidate, GenerationReport
+from diffcore_gpu.generation.report.thumbnail import data_uri, is_crisp
 
 
 @dataclass(frozen=True)

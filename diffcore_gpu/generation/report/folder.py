@@ -21,9 +21,9 @@ from torch import Tensor
 
 from diffcore_gpu.errors import clause
 from diffcore_gpu.generation.errors import GenerationError
-from diffcore_gpu.generation.report import Candidate, GenerationReport
-from diffcore_gpu.generation.report_choice import StratifiedChoice
-from diffcore_gpu.generation.report_thumbnail import shrink
+from diffcore_gpu.generation.report.choice import StratifiedChoice
+from diffcore_gpu.generation.report.records import Candidate, GenerationReport
+from diffcore_gpu.generation.report.thumbnail import shrink
 from diffcore_gpu.store.durable import named_os_errors, replace_file
 
 KEPT_DISCARDS = 200

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from diffcore_gpu.generation.report import ClassReport, GenerationReport
-from diffcore_gpu.generation.report_figures import count, counted, duration, percent
+from diffcore_gpu.generation.report.figures import count, counted, duration, percent
+from diffcore_gpu.generation.report.records import ClassReport, GenerationReport
 
 MOST_CLASSES = 20
 """Classes that a terminal shows by default."""

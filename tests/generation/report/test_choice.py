@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcore_gpu.generation.report_choice import StratifiedChoice
+from diffcore_gpu.generation.report.choice import StratifiedChoice
 
 OFFERS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30)), max_size=80)
 

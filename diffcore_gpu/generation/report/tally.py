@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from diffcore_gpu.generation.report import Candidate, ClassReport, GenerationReport, NeverPassed, PromptReport
-from diffcore_gpu.generation.report_choice import StratifiedChoice
-from diffcore_gpu.generation.report_histogram import HistogramCounter
+from diffcore_gpu.generation.report.choice import StratifiedChoice
+from diffcore_gpu.generation.report.histogram import HistogramCounter
+from diffcore_gpu.generation.report.records import Candidate, ClassReport, GenerationReport, NeverPassed, PromptReport
 
 KEPT_NEVER_PASSED = 500
 """How many samples that never passed the report lists; it counts all of them."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcore_gpu.generation.report_histogram import BIN_WIDTH, Histogram, HistogramCounter, summed
+from diffcore_gpu.generation.report.histogram import BIN_WIDTH, Histogram, HistogramCounter, summed
 
 VALUES = st.lists(st.tuples(st.floats(-1, 1, width=32), st.booleans()), max_size=60)
 

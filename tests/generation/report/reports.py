@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcore_gpu.generation.report import Candidate, GenerationReport, NeverPassed
-from diffcore_gpu.generation.report_tally import ReportTally
+from diffcore_gpu.generation.report.records import Candidate, GenerationReport, NeverPassed
+from diffcore_gpu.generation.report.tally import ReportTally
 
 Offered = tuple[Candidate, Path, Path | Tensor]
 PROMPTS = ("a {label}, in the rain", "a {label}, at dusk")

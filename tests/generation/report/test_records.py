@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from diffcore_gpu.generation.report import Candidate, ClassReport, GenerationReport
-from tests.generation.reports import make_run
+from diffcore_gpu.generation.report.records import Candidate, ClassReport, GenerationReport
+from tests.generation.report.reports import make_run
 
 
 def test_figures_equal_a_count_of_the_candidates(tmp_path: Path) -> None:

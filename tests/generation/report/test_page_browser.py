@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from diffcore_gpu.generation.page import write_page
-from tests.generation.page_reader import Element, read_page
-from tests.generation.reports import Run, make_run
+from diffcore_gpu.generation.report.page import write_page
+from tests.generation.report.page_reader import Element, read_page
+from tests.generation.report.reports import Run, make_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs chromium, which opens the page without a window")

@@ -14,11 +14,11 @@ from PIL import Image
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.generation.errors import GenerationError
-from diffcore_gpu.generation.page import MAX_DISCARDS, MAX_PAIRS, write_page
-from diffcore_gpu.generation.page_style import STYLE
-from diffcore_gpu.generation.report import Candidate, ClassReport, GenerationReport
-from tests.generation.page_reader import Element, read_page
-from tests.generation.reports import Run, make_run
+from diffcore_gpu.generation.report.page import MAX_DISCARDS, MAX_PAIRS, write_page
+from diffcore_gpu.generation.report.page_style import STYLE
+from diffcore_gpu.generation.report.records import Candidate, ClassReport, GenerationReport
+from tests.generation.report.page_reader import Element, read_page
+from tests.generation.report.reports import Run, make_run
 
 NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;"
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diffcore_gpu.generation.page_chart import stage_bar
-from diffcore_gpu.generation.page_text import escaped, isolated
-from diffcore_gpu.generation.report import GenerationReport
-from diffcore_gpu.generation.report_figures import count, counted, duration, percent, plain_value
-from diffcore_gpu.generation.report_text import YARDSTICK, is_filtered, remarks, speed_text
+from diffcore_gpu.generation.report.figures import count, counted, duration, percent, plain_value
+from diffcore_gpu.generation.report.page_chart import stage_bar
+from diffcore_gpu.generation.report.page_text import escaped, isolated
+from diffcore_gpu.generation.report.records import GenerationReport
+from diffcore_gpu.generation.report.text import YARDSTICK, is_filtered, remarks, speed_text
 
 _SETTING_NAMES = {
     "gamma": "guidance γ (eq. 4)",

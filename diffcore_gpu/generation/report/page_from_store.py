@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from diffcore_gpu.generation.page import write_page
-from diffcore_gpu.generation.report import Candidate
-from diffcore_gpu.generation.report_folder import ReportFolder
+from diffcore_gpu.generation.report.folder import ReportFolder
+from diffcore_gpu.generation.report.page import write_page
+from diffcore_gpu.generation.report.records import Candidate
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.store import CounterpartStore
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from diffcore_gpu.generation.report_histogram import Histogram
+from diffcore_gpu.generation.report.histogram import Histogram
 
 VERSION = 1
 """Of the report's JSON form."""

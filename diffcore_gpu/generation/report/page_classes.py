@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from diffcore_gpu.generation.page_chart import Scale, common_scale, histogram_chart, sparkline
-from diffcore_gpu.generation.page_table import number_cell, percent_cell, table, value_cell
-from diffcore_gpu.generation.page_text import escaped, isolated
-from diffcore_gpu.generation.report import ClassReport, GenerationReport
-from diffcore_gpu.generation.report_figures import count, counted, difference, percent, similarity
-from diffcore_gpu.generation.report_histogram import BIN_WIDTH, Histogram, summed
+from diffcore_gpu.generation.report.figures import count, counted, difference, percent, similarity
+from diffcore_gpu.generation.report.histogram import BIN_WIDTH, Histogram, summed
+from diffcore_gpu.generation.report.page_chart import Scale, common_scale, histogram_chart, sparkline
+from diffcore_gpu.generation.report.page_table import number_cell, percent_cell, table, value_cell
+from diffcore_gpu.generation.report.page_text import escaped, isolated
+from diffcore_gpu.generation.report.records import ClassReport, GenerationReport
 
 MOST_CHARTS = 20
 """Classes with a histogram of their own."""
