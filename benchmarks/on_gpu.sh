@@ -167,7 +167,7 @@ P
 profile() {  # ncu on three kernels
     local ncu
     if [[ $device == cpu ]]; then
-        "$python" -m diffcore_gpu.benchmarks.launches --device cpu --size 32 --batch 4 || return
+        "$python" -m diffcore_gpu.benchmarks.ops.launches --device cpu --size 32 --batch 4 || return
         echo "There is no GPU here: the launches ran without a profiler."
         return 77
     fi
@@ -178,7 +178,7 @@ profile() {  # ncu on three kernels
         l1tex__average_t_sectors_per_request_pipe_lsu_mem_global_op_ld.ratio,
         l1tex__t_sector_hit_rate.pct, sm__warps_active.avg.pct_of_peak_sustained_active,
         launch__registers_per_thread")" \
-        "$python" -m diffcore_gpu.benchmarks.launches --batch 256
+        "$python" -m diffcore_gpu.benchmarks.ops.launches --batch 256
 }
 
 sanitize() {  # compute-sanitizer on the same three
@@ -189,15 +189,15 @@ sanitize() {  # compute-sanitizer on the same three
     fi
     sanitizer=$(program compute-sanitizer) || { echo "compute-sanitizer is not on this machine."; return 77; }
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool memcheck --error-exitcode 9 \
-        "$python" -m diffcore_gpu.benchmarks.launches --size 70 --batch 4
+        "$python" -m diffcore_gpu.benchmarks.ops.launches --size 70 --batch 4
 }
 
 best_overhead() {  # the table of all methods, with the fastest tile of the first run
     local tile=()
     if [[ -f $raw/variants.json ]]; then
-        tile=("$("$python" -m diffcore_gpu.benchmarks.kernel_tiles best "$raw/variants.json")") || return
+        tile=("$("$python" -m diffcore_gpu.benchmarks.ops.kernel_tiles best "$raw/variants.json")") || return
         echo "The fastest tile of variants.json is ${tile[0]}."
-        "$python" -m diffcore_gpu.benchmarks.kernel_tiles run "${tile[0]}" overhead "$@" --json "$raw/overhead_all.json"
+        "$python" -m diffcore_gpu.benchmarks.ops.kernel_tiles run "${tile[0]}" overhead "$@" --json "$raw/overhead_all.json"
     else
         echo "There is no variants.json here, so the kernels keep their own tile."
         "$python" -m diffcore_gpu bench overhead "$@" --json "$raw/overhead_all.json"

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
+from diffcore_gpu.errors import BenchmarkError
 
 SUITES = {
-    "overhead": ("overhead", "what every method adds to a training step: Table 6 of the paper"),
-    "batch-time": ("batch_time", "seconds that one batch takes under every method, by stages: Fig. 6"),
-    "overhead-accuracy": ("overhead_accuracy", "overhead against accuracy of every method: Fig. 4"),
-    "batch-gallery": ("batch_gallery", "a picture of the same batch under every method: Figs. 10-15"),
-    "loader": ("loader", "a store against the folder of PNG files that the published code trains from"),
-    "train": ("train", "accuracy of any method and model, by recipes: Tables 2-5, 7 and 8"),
-    "report": ("report", "an HTML page, plots and the README's tables from the results of any runs"),
-    "peers": ("peers", "the mix alone against torchvision, kornia and timm"),
-    "bandwidth": ("bandwidth", "the mix on a GPU against the GPU's own copy"),
-    "host-overhead": ("host_overhead", "what one call of the mix costs the host"),
-    "geometry": ("geometry", "the fused crop and mix against torchvision's preprocessing"),
-    "residency": ("residency", "counterparts in device memory, in host memory and on disk"),
-    "generation": ("generation", "generation time and discards: Figs. 7 and 8"),
-    "store-access": ("store_access", "opening, writing and reading stores"),
-    "smoke": ("smoke", "whether the mix is right on this device, in seconds"),
+    "overhead": ("steps.overhead", "what every method adds to a training step: Table 6 of the paper"),
+    "batch-time": ("steps.batch_time", "seconds that one batch takes under every method, by stages: Fig. 6"),
+    "overhead-accuracy": ("steps.overhead_accuracy", "overhead against accuracy of every method: Fig. 4"),
+    "batch-gallery": ("gallery.batch_gallery", "a picture of the same batch under every method: Figs. 10-15"),
+    "loader": ("loader.loader", "a store against the folder of PNG files that the published code trains from"),
+    "train": ("training.train", "accuracy of any method and model, by recipes: Tables 2-5, 7 and 8"),
+    "report": ("reporting.report", "an HTML page, plots and the README's tables from the results of any runs"),
+    "peers": ("ops.peers", "the mix alone against torchvision, kornia and timm"),
+    "bandwidth": ("ops.bandwidth", "the mix on a GPU against the GPU's own copy"),
+    "host-overhead": ("ops.host_overhead", "what one call of the mix costs the host"),
+    "geometry": ("ops.geometry", "the fused crop and mix against torchvision's preprocessing"),
+    "residency": ("ops.residency", "counterparts in device memory, in host memory and on disk"),
+    "generation": ("generation.generation", "generation time and discards: Figs. 7 and 8"),
+    "store-access": ("loader.store_access", "opening, writing and reading stores"),
+    "smoke": ("ops.smoke", "whether the mix is right on this device, in seconds"),
 }
 """The module of each suite, and what it measures."""
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from diffcore_gpu.benchmarks.measure import deviation
+from diffcore_gpu.benchmarks.harness.measure import deviation
 from diffcore_gpu.benchmarks.reporting.accuracies import Reached, reached
 from diffcore_gpu.benchmarks.reporting.label_places import Box, places
 from diffcore_gpu.benchmarks.reporting.plots import (

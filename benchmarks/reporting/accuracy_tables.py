@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffcore_gpu.benchmarks.measure import within_deviation
+from diffcore_gpu.benchmarks.harness.measure import within_deviation
 from diffcore_gpu.benchmarks.paper import VANILLA
 from diffcore_gpu.benchmarks.reporting.accuracies import Reached, failures, reached
 from diffcore_gpu.benchmarks.reporting.tables import (

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
-from diffcore_gpu.benchmarks.names import nearest
+from diffcore_gpu.benchmarks.harness.result_file import read_result
 from diffcore_gpu.benchmarks.reporting.provenance import facts
-from diffcore_gpu.benchmarks.result_file import read_result
 from diffcore_gpu.benchmarks.suites import SUITES
-from diffcore_gpu.errors import clause
+from diffcore_gpu.errors import BenchmarkError, clause, nearest
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def clocks(found: Sequence[Mapping[str, Any] | None]) -> str:
     """Clocks in words; of several, from the lowest to the highest.
 
     Args:
-        found: of `diffcore_gpu.benchmarks.environment.clocks`.
+        found: of `diffcore_gpu.benchmarks.harness.environment.clocks`.
     """
     told = [one for one in found if one]
     cpu = [mhz for one in told for mhz in one.get("cpu_mhz") or ()]

@@ -14,12 +14,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
-from diffcore_gpu.benchmarks.names import nearest
 from diffcore_gpu.benchmarks.reporting.collection import Loaded, complete
 from diffcore_gpu.benchmarks.reporting.markdown import code, markdown_table, plain
 from diffcore_gpu.benchmarks.reporting.provenance import where
 from diffcore_gpu.benchmarks.reporting.suite_tables import tables_of
+from diffcore_gpu.errors import BenchmarkError, nearest
 from diffcore_gpu.store.durable import replace_file
 
 _START = re.compile(r"^<!-- results: (\S+) -->\n", re.MULTILINE)

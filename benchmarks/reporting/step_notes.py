@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diffcore_gpu.benchmarks.environment import is_busy
-from diffcore_gpu.benchmarks.intervals import CONFIDENCE, corrected
+from diffcore_gpu.benchmarks.harness.environment import is_busy
+from diffcore_gpu.benchmarks.harness.intervals import CONFIDENCE, corrected
 from diffcore_gpu.benchmarks.paper import AGAIN, VANILLA
 from diffcore_gpu.benchmarks.reporting.tables import interval
-from diffcore_gpu.benchmarks.step_results import AtBatch, Overhead
+from diffcore_gpu.benchmarks.steps.results import AtBatch, Overhead
 
 
 def overhead_notes(result: Mapping[str, Any], found: Sequence[AtBatch]) -> list[str]:

@@ -25,7 +25,7 @@ from diffcore_gpu.benchmarks.reporting.plots import (
     vertical_rules,
 )
 from diffcore_gpu.benchmarks.reporting.tables import union
-from diffcore_gpu.benchmarks.step_results import AtBatch, at_batches
+from diffcore_gpu.benchmarks.steps.results import AtBatch, at_batches
 
 _ROW = 0.235
 """Inches that a row takes."""

@@ -20,7 +20,7 @@ from diffcore_gpu.benchmarks.reporting.tables import (
     union,
     with_spread,
 )
-from diffcore_gpu.benchmarks.step_results import AtBatch, at_batches
+from diffcore_gpu.benchmarks.steps.results import AtBatch, at_batches
 
 _STAGES = ("load", "mix", "train")
 OWN, WAITED = "own stage, % of step", "waited for loader"

@@ -67,7 +67,7 @@ def with_spread(time: Mapping[str, Any], scale: float = 1.0) -> str:
     """A summary as "median (p10–p90)".
 
     Args:
-        time: of `diffcore_gpu.benchmarks.measure.summary`.
+        time: of `diffcore_gpu.benchmarks.harness.measure.summary`.
         scale: by which its milliseconds are multiplied.
     """
     median, low, high = (time[key] * scale for key in ("median_ms", "p10_ms", "p90_ms"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from diffcore_gpu.benchmarks.kernel_tiles import split
-from diffcore_gpu.benchmarks.measure import within_noise
+from diffcore_gpu.benchmarks.harness.measure import within_noise
+from diffcore_gpu.benchmarks.ops.kernel_tiles import split
 from diffcore_gpu.benchmarks.reporting.tables import (
     MISSING,
     NOISE,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diffcore_gpu.benchmarks.measure import deviation, table, within_deviation
+from diffcore_gpu.benchmarks.harness.measure import deviation, table, within_deviation
 from diffcore_gpu.benchmarks.training.loop import Epoch
 
 MISSING = "–"

@@ -13,14 +13,12 @@ from torch import nn
 
 from diffcore_gpu import Beta, CounterpartStore, DiffCoreMix
 from diffcore_gpu.baselines import Batch, make_baseline
-from diffcore_gpu.benchmarks.errors import BenchmarkError
-from diffcore_gpu.benchmarks.names import nearest
+from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.paper import OURS, VANILLA
-from diffcore_gpu.benchmarks.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.training.draws import Use, seed_of
 from diffcore_gpu.benchmarks.training.recipe import Arm
-from diffcore_gpu.benchmarks.training_steps import ToTrain
-from diffcore_gpu.errors import clause
+from diffcore_gpu.benchmarks.training.step import ToTrain
+from diffcore_gpu.errors import BenchmarkError, clause, nearest
 
 _OURS_ALONE = ("store", "mean", "std", "seed", "inplace", "geometry", "counterpart_crop", "dtype", "memory_format")
 _BASELINES_ALONE = ("num_classes", "mean", "std", "seed", "store", "extractor")

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
-from diffcore_gpu.benchmarks.training_steps import why
+from diffcore_gpu.benchmarks.training.step import why
+from diffcore_gpu.errors import BenchmarkError
 
 FORMAT = 1
 _NAME, _WEIGHTS = "checkpoint.pt", "model.pt"

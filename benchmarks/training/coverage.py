@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from diffcore_gpu import CounterpartStore
-from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.training.data import Data, Int64s
+from diffcore_gpu.errors import BenchmarkError
 from diffcore_gpu.generation.draws import choose_samples
 
 COVERAGE_SEED = 0

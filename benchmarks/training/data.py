@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffcore_gpu import IndexedDataset
-from diffcore_gpu.benchmarks.errors import BenchmarkError
+from diffcore_gpu.errors import BenchmarkError
 
 TRAIN = "train"
 SUBSET_SEED = 0

@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
-from diffcore_gpu.benchmarks.names import nearest
+from diffcore_gpu.errors import BenchmarkError, nearest
 
 Reader = Callable[[object, str], Any]
 """Takes the value and where it stands, for the message."""

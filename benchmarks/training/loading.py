@@ -15,11 +15,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diffcore_gpu import IndexedDataset
 from diffcore_gpu.baselines.own_draws import own_draws
-from diffcore_gpu.benchmarks.errors import BenchmarkError
-from diffcore_gpu.benchmarks.random_data import MEAN, STD
+from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.training.data import Int64s
 from diffcore_gpu.benchmarks.training.draws import Use, seed_of
-from diffcore_gpu.errors import clause
+from diffcore_gpu.errors import BenchmarkError, clause
 
 Key = tuple[int, int]
 """Epoch and index of a sample."""

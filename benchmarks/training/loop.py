@@ -14,7 +14,6 @@ from torch import nn
 
 from diffcore_gpu import PrefetchLoader
 from diffcore_gpu.baselines import Batch
-from diffcore_gpu.benchmarks.models import make_model
 from diffcore_gpu.benchmarks.training.arms import Method, Prepared, make_method
 from diffcore_gpu.benchmarks.training.checkpoint import Checkpoint
 from diffcore_gpu.benchmarks.training.data import Data
@@ -29,8 +28,9 @@ from diffcore_gpu.benchmarks.training.loading import (
     preprocessing,
     training_loader,
 )
+from diffcore_gpu.benchmarks.training.models import make_model
 from diffcore_gpu.benchmarks.training.recipe import Training
-from diffcore_gpu.benchmarks.training_steps import loss_of
+from diffcore_gpu.benchmarks.training.step import loss_of
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 

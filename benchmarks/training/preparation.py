@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 
 from diffcore_gpu import CounterpartStore
-from diffcore_gpu.benchmarks.errors import BenchmarkError
-from diffcore_gpu.benchmarks.models import check_model
 from diffcore_gpu.benchmarks.training.arms import Prepared, check_settings
 from diffcore_gpu.benchmarks.training.coverage import restrict
 from diffcore_gpu.benchmarks.training.data import Data
 from diffcore_gpu.benchmarks.training.loop import Execution, make_trained
+from diffcore_gpu.benchmarks.training.models import check_model
 from diffcore_gpu.benchmarks.training.real_counterparts import real_store
 from diffcore_gpu.benchmarks.training.recipe import Arm, Training
-from diffcore_gpu.benchmarks.training_steps import why
+from diffcore_gpu.benchmarks.training.step import why
+from diffcore_gpu.errors import BenchmarkError
 
 
 def check_trained(training: Training, num_classes: int) -> None:

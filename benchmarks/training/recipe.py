@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
-from diffcore_gpu.benchmarks.names import nearest
 from diffcore_gpu.benchmarks.paper import OURS
+from diffcore_gpu.errors import BenchmarkError, nearest
 
 AUGMENTATIONS = ("imagenet", "small")
 COUNTERPARTS = ("generated", "real")
@@ -24,7 +23,7 @@ class Training:
     """How a model is trained and evaluated; the defaults are the paper's, where it states one.
 
     Attributes:
-        model: a name that `diffcore_gpu.benchmarks.models.make_model` knows.
+        model: a name that `diffcore_gpu.benchmarks.training.models.make_model` knows.
         model_settings: for the model's constructor.
         pretrained: begin with ImageNet weights.
         size: height and width of the images, in pixels.

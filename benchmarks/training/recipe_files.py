@@ -5,10 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
-from diffcore_gpu.benchmarks.names import nearest
 from diffcore_gpu.benchmarks.training.recipe import Recipe
 from diffcore_gpu.benchmarks.training.recipe_parsing import parse_recipe, read_recipe
+from diffcore_gpu.errors import BenchmarkError, nearest
 
 _ENDING = ".toml"
 

@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 from diffcore_gpu.baselines import BASELINES
-from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.paper import OURS, VANILLA
 from diffcore_gpu.benchmarks.training.fields import (
     Readers,
@@ -47,7 +46,7 @@ from diffcore_gpu.benchmarks.training.fields import (
     whole,
 )
 from diffcore_gpu.benchmarks.training.recipe import AUGMENTATIONS, COUNTERPARTS, Arm, Paper, Recipe, Training, Variant
-from diffcore_gpu.errors import clause
+from diffcore_gpu.errors import BenchmarkError, clause
 
 TRAINING_FIELDS: Readers = {
     "model": a_text,

@@ -8,11 +8,11 @@ They exist so that a benchmark can put DiffCoRe-Mix beside them; `make_baseline`
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from diffcore_gpu.baselines.protocol import Baseline, Batch, Mixed, Need, cross_entropy, one_hot
+from diffcore_gpu.errors import nearest
 
 if TYPE_CHECKING:
     from diffcore_gpu.store import CounterpartStore
@@ -69,9 +69,7 @@ def make_baseline(
         ImportError: a package that the method uses is missing; the message says which.
     """
     if name not in _PLACES:
-        close = difflib.get_close_matches(name, BASELINES, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else f"known are {', '.join(BASELINES)}."
-        raise ValueError(f"there is no method {name!r}; {hint}")
+        raise ValueError(f"there is no method {name!r}; {nearest(name, BASELINES)}")
     module, class_name, own = _PLACES[name]
     maker = getattr(import_module(f"{__name__}.{module}"), class_name)
     if Need.COUNTERPARTS in maker.__dict__.get("needs", Need.NOTHING):

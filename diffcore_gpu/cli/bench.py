@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from diffcore_gpu.benchmarks.names import nearest
 from diffcore_gpu.benchmarks.suites import SUITES, run_suite
+from diffcore_gpu.errors import nearest
 
 
 def bench(

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError
 
 __all__ = ["GenerationError"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import logging
 import warnings
@@ -15,8 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcore_gpu.errors import clause
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError, clause, nearest
 from diffcore_gpu.packing.decode import pillow_ready
 from diffcore_gpu.packing.ordered_pool import default_workers, map_in_order
 
@@ -194,8 +192,7 @@ def _check_weights(open_clip: Any, model: str, pretrained: str) -> bool:
 
 
 def _unknown_model(model: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(model, known, n=4, cutoff=0.4)
-    hint = f"did you mean {', '.join(close)}?" if close else "see open_clip.list_models()."
+    hint = nearest(model, known, "see open_clip.list_models().")
     if "/" in model or model.startswith("."):
         return f"{model} is not a folder, and no model of open_clip; {hint}"
     return f"open_clip has no model {model!r}; {hint}"

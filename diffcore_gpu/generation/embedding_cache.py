@@ -13,8 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from diffcore_gpu.errors import clause
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError, clause
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.store.durable import replace_file
 

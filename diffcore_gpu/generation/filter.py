@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError
 
 _CHUNK = 1 << 16
 """Embeddings that are held in float64 at once."""

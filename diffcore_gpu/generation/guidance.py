@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.model_options import check_gamma
 
 # Known from their source: the scale multiplies (eps_c − eps_n), which is added to eps_c.

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from diffcore_gpu import __version__
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.quiet import quiet_libraries
 from diffcore_gpu.generation.recorder import JOURNAL_KEY, Filter, Recorder, draws_of
 from diffcore_gpu.generation.report.folder import ReportFolder

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from diffcore_gpu.errors import clause
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError, clause
 from diffcore_gpu.generation.guidance import denoiser_of
 from diffcore_gpu.generation.model_options import ModelOptions
 from diffcore_gpu.generation.quiet import quiet_libraries

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 

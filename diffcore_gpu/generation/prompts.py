@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffcore_gpu.errors import clause
+from diffcore_gpu.errors import GenerationError, clause
 from diffcore_gpu.generation.class_names import article, clean_label
-from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.generation.prompt_texts import TEXTS
 
 __all__ = ["BUILT_IN", "PromptSet", "clean_label", "load_prompt_set"]

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.draws import Draw, Int64s, draw
-from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.generation.report.folder import ReportFolder
 from diffcore_gpu.generation.report.records import Candidate, GenerationReport, NeverPassed
 from diffcore_gpu.generation.report.tally import ReportTally

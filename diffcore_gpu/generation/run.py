@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.embedding import load_embedder
 from diffcore_gpu.generation.embedding_cache import CACHE_NAME, real_embeddings
-from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.generation.filter import SimilarityFilter, choose_thresholds
 from diffcore_gpu.generation.loop import GenerationListener, generate
 from diffcore_gpu.generation.model_loading import check_model, load_text_to_image, resolve_device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.prompts import PromptSet
 
 MAX_ATTEMPTS = 1 << 15

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.guidance import check_negative_prompt, denoiser_of, guidance_scale
 from diffcore_gpu.generation.stage_timer import StageTimer
 

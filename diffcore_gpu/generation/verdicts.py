@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.store.durable import named_os_errors, sync_folder, write_at
 
 RECORD = np.dtype([("task", "<i8"), ("attempt", "<i2"), ("accepted", "?"), ("similarity", "<f4")])

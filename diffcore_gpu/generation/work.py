@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.draws import Int64s, choose_samples
-from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.store.format import MANIFEST_NAME

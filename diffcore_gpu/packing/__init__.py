@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffcore_gpu.packing.errors import PackError
+from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.options import Fit, Layout, PackOptions
 
 __all__ = ["Fit", "Layout", "PackError", "PackOptions"]

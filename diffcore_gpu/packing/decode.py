@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.colour import Conversion, ImageProblemError, to_rgb
-from diffcore_gpu.packing.errors import PackError
 from diffcore_gpu.packing.options import Fit
 from diffcore_gpu.packing.report import Kind
 from diffcore_gpu.packing.resize import resize

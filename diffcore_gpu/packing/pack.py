@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from diffcore_gpu import __version__
+from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.colour import ImageProblemError
 from diffcore_gpu.packing.decode import decode, pillow_ready
-from diffcore_gpu.packing.errors import PackError
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.packing.layout import Matching, match_generated
 from diffcore_gpu.packing.options import DEFAULT_MAX_PER_SAMPLE, Fit, Layout, PackOptions

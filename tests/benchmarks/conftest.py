@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from diffcore_gpu import CounterpartStore
-from diffcore_gpu.benchmarks.random_data import random_store
+from diffcore_gpu.benchmarks.harness.random_data import random_store
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
-from diffcore_gpu.benchmarks.names import nearest
-from diffcore_gpu.benchmarks.result_file import read_result
+from diffcore_gpu.benchmarks.harness.result_file import read_result
 from diffcore_gpu.benchmarks.suites import SUITES, run_suite
+from diffcore_gpu.errors import BenchmarkError, nearest
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -34,7 +33,7 @@ def test_without_a_gpu_one_plain_sentence(name: str, monkeypatch: pytest.MonkeyP
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "diffcore_gpu.benchmarks.peers", None)
+    monkeypatch.setitem(sys.modules, "diffcore_gpu.benchmarks.ops.peers", None)
     with pytest.raises(ModuleNotFoundError):  # one of our own modules: a fault, not a package to install
         run_suite("peers", [])
     monkeypatch.undo()
@@ -45,7 +44,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffcore_gpu.benchmarks.suites.import_module", missing)
     with pytest.raises(BenchmarkError, match=r"peers needs timm, which is not installed: pip install 'diffcore-gpu\[b"):
         run_suite("peers", [])
-    importlib.import_module("diffcore_gpu.benchmarks.peers")
+    importlib.import_module("diffcore_gpu.benchmarks.ops.peers")
 
 
 def test_nearest_names() -> None:

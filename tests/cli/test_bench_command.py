@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diffcore_gpu.benchmarks.result_file import read_result
+from diffcore_gpu.benchmarks.harness.result_file import read_result
 from diffcore_gpu.benchmarks.suites import SUITES
 from diffcore_gpu.cli import main
 

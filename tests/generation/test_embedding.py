@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation import embedding
 from diffcore_gpu.generation.embedding import OpenClipEmbedder, load_embedder
-from diffcore_gpu.generation.errors import GenerationError
 from tests.generation.clip_models import CONFIG, save_model
 
 open_clip = pytest.importorskip("open_clip", reason="the filter needs open_clip_torch")

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcore_gpu.errors import StoreError
+from diffcore_gpu.errors import GenerationError, StoreError
 from diffcore_gpu.generation.embedding_cache import real_embeddings
-from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 
 

@@ -13,10 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from diffcore_gpu.errors import DiffcoreError, StoreError
+from diffcore_gpu.errors import DiffcoreError, GenerationError, StoreError
 from diffcore_gpu.generation import recorder, work
 from diffcore_gpu.generation.draws import draw
-from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.generation.loop import GenerationListener, generate
 from diffcore_gpu.generation.prompts import PromptSet
 from diffcore_gpu.generation.report.folder import ReportFolder

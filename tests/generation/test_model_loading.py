@@ -9,7 +9,7 @@ import huggingface_hub
 import pytest
 import torch
 
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.model_loading import check_model, load_text_to_image
 from diffcore_gpu.generation.model_options import ModelOptions, SchedulerOptions
 from diffcore_gpu.generation.presets import PRESETS

@@ -6,8 +6,8 @@ import string
 
 import pytest
 
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.class_names import article, clean_label
-from diffcore_gpu.generation.errors import GenerationError
 from diffcore_gpu.generation.prompts import BUILT_IN, PromptSet, load_prompt_set
 
 

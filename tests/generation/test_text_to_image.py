@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import diffcore_gpu
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.guidance import check_negative_prompt, guidance_scale
 from diffcore_gpu.generation.model_loading import load_text_to_image
 from diffcore_gpu.generation.model_options import ModelOptions

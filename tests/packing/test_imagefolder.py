@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diffcore_gpu.packing.errors import PackError
+from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.imagefolder import scan_image_folder
 
 

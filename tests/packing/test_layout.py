@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.class_folders import ClassFolders
-from diffcore_gpu.packing.errors import PackError
 from diffcore_gpu.packing.imagefolder import scan_image_folder
 from diffcore_gpu.packing.layout import Matching, match_generated
 from diffcore_gpu.packing.options import Layout

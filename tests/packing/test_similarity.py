@@ -15,9 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from diffcore_gpu import CounterpartStore
-from diffcore_gpu.errors import StoreError
+from diffcore_gpu.errors import PackError, StoreError
 from diffcore_gpu.packing import rows as rows_module
-from diffcore_gpu.packing.errors import PackError
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.packing.options import PackOptions
 from diffcore_gpu.packing.pack import pack

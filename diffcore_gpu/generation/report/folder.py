@@ -19,8 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from diffcore_gpu.errors import clause
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError, clause
 from diffcore_gpu.generation.report.choice import StratifiedChoice
 from diffcore_gpu.generation.report.records import Candidate, GenerationReport
 from diffcore_gpu.generation.report.thumbnail import shrink

@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError, PackError
 from diffcore_gpu.packing.colour import ImageProblemError
 from diffcore_gpu.packing.decode import decode, pillow_ready
-from diffcore_gpu.packing.errors import PackError
 from diffcore_gpu.packing.options import Fit
 
 LONGEST_SIDE = 160

@@ -6,8 +6,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from diffcore_gpu.benchmarks.harness.result_file import new_result, write_result
 from diffcore_gpu.benchmarks.reporting.collection import Loaded
-from diffcore_gpu.benchmarks.result_file import new_result, write_result
 
 ENVIRONMENT = {
     "command": "diffcore bench something --json something.json",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
+from diffcore_gpu.benchmarks.harness.result_file import FORMAT, write_result
 from diffcore_gpu.benchmarks.reporting.collection import collect
-from diffcore_gpu.benchmarks.result_file import FORMAT, write_result
+from diffcore_gpu.errors import BenchmarkError
 from tests.benchmarks.reporting.samples import PARTS, sample, write_samples
 
 

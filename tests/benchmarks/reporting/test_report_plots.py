@@ -13,11 +13,11 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.reporting.accuracy_plots import name_points
 from diffcore_gpu.benchmarks.reporting.plots import DARK, LIGHT, new_figure, overhead_axis
 from diffcore_gpu.benchmarks.reporting.suite_plots import PLOTS, pictures_of
 from diffcore_gpu.benchmarks.reporting.trade_off import Point
+from diffcore_gpu.errors import BenchmarkError
 from tests.benchmarks.reporting.samples import loaded
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
+from diffcore_gpu.benchmarks.harness.result_file import write_result
 from diffcore_gpu.benchmarks.reporting.collection import Loaded, collect
 from diffcore_gpu.benchmarks.reporting.readme import update, with_tables
-from diffcore_gpu.benchmarks.result_file import write_result
+from diffcore_gpu.errors import BenchmarkError
 from tests.benchmarks.reporting.samples import sample, write_samples
 
 ROOT = Path(__file__).resolve().parents[3]

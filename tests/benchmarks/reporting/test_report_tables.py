@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.reporting import tables
 from diffcore_gpu.benchmarks.reporting.markdown import code, markdown_table, plain
 from diffcore_gpu.benchmarks.reporting.step_tables import batch_time_tables, overhead_tables
 from diffcore_gpu.benchmarks.reporting.suite_tables import TABLES, tables_of
 from diffcore_gpu.benchmarks.reporting.tables import Table, make_table
 from diffcore_gpu.benchmarks.suites import SUITES
+from diffcore_gpu.errors import BenchmarkError
 from tests.benchmarks.reporting.samples import PARTS, loaded
 
 

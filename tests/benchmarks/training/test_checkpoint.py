@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.training.checkpoint import Checkpoint
+from diffcore_gpu.errors import BenchmarkError
 
 CPU = torch.device("cpu")
 IDENTITY = {"lr": 0.1, "splits": ("val", "test")}

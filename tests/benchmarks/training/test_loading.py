@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch._utils import ExceptionWrapper
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
-from diffcore_gpu.benchmarks.random_data import MEAN, STD
+from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.training.data import Data, open_data
 from diffcore_gpu.benchmarks.training.draws import Use, seed_of
 from diffcore_gpu.benchmarks.training.loading import (
@@ -26,6 +25,7 @@ from diffcore_gpu.benchmarks.training.loading import (
     preprocessing,
     training_loader,
 )
+from diffcore_gpu.errors import BenchmarkError
 from tests.benchmarks.training.folders import write_images
 
 CPU = torch.device("cpu")

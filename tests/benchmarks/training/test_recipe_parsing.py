@@ -11,12 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.paper import CUB_ACCURACY, OURS
 from diffcore_gpu.benchmarks.training.fields import read_fields
 from diffcore_gpu.benchmarks.training.recipe import Training, overridden
 from diffcore_gpu.benchmarks.training.recipe_files import built_in, listing, load_recipe
 from diffcore_gpu.benchmarks.training.recipe_parsing import TRAINING_FIELDS, parse_recipe
+from diffcore_gpu.errors import BenchmarkError
 
 TEXT = """
 title = "Two arms"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diffcore_gpu.benchmarks.result_file import read_result
+from diffcore_gpu.benchmarks.harness.result_file import read_result
 from diffcore_gpu.benchmarks.suites import run_suite
 from diffcore_gpu.benchmarks.training.recipe_files import built_in, load_recipe
 from tests.benchmarks.training.folders import SIZE, arguments, write_dataset, write_store

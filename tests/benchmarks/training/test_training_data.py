@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcore_gpu.benchmarks.errors import BenchmarkError
 from diffcore_gpu.benchmarks.training.data import choose_per_class, open_data
+from diffcore_gpu.errors import BenchmarkError
 from tests.benchmarks.training.folders import CLASSES, PER_CLASS, write_images
 
 

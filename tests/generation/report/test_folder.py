@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffcore_gpu.errors import StoreError
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError, StoreError
 from diffcore_gpu.generation.report.folder import ReportFolder
 from diffcore_gpu.generation.report.records import Candidate
 from tests.generation.report.reports import make_run

@@ -12,8 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffcore_gpu.errors import StoreError
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError, StoreError
 from diffcore_gpu.generation.report.page import MAX_DISCARDS, MAX_PAIRS, write_page
 from diffcore_gpu.generation.report.page_style import STYLE
 from diffcore_gpu.generation.report.records import Candidate, ClassReport, GenerationReport

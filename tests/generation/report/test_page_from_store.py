@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffcore_gpu.errors import StoreError
-from diffcore_gpu.generation.errors import GenerationError
+from diffcore_gpu.errors import GenerationError, StoreError
 from diffcore_gpu.generation.report.folder import ReportFolder
 from diffcore_gpu.generation.report.page_from_store import write_store_page
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import diffcore_gpu as dc
-from diffcore_gpu.benchmarks import stand_in
+from diffcore_gpu.benchmarks.ops import stand_in
 from diffcore_gpu.geometry import CropMixOp
 from diffcore_gpu.ops.crop_mix.op import launch_again as launch_crop_mix_again
 from diffcore_gpu.ops.mix.op import launch_again as launch_mix_again

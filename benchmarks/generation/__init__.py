@@ -1,0 +1,1 @@
+"""Generation: its time and its discards."""

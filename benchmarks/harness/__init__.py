@@ -1,0 +1,1 @@
+"""What every suite stands on: options, turns of actions, intervals, runs that resume, the machine's description."""

@@ -1,0 +1,178 @@
+"""What access to a store costs: opening one of a million rows, writing it, and reading random rows of another.
+
+The rows are read as a transform on the CPU or a DataLoader worker reads them, from pages that the system has cached,
+and compared with plain memory copies of the same number of bytes: `clone` into fresh memory, `copy_` into a buffer.
+Needs about 4 GB under --folder, and removes it.
+
+    diffcore bench store-access --json benchmarks/results/DEVICE/store_access.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffcore_gpu.benchmarks.harness import measure
+from diffcore_gpu.benchmarks.harness.options import SuiteParser, positive
+from diffcore_gpu.benchmarks.harness.runs import Run
+from diffcore_gpu.store import CounterpartStore, CounterpartWriter
+
+OPEN = """
+import json, resource, sys, time
+import diffcore_gpu.store as store
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+before = resident()
+start = time.perf_counter()
+opened = store.CounterpartStore.open(sys.argv[1])
+seconds = time.perf_counter() - start
+print(json.dumps({"seconds": seconds, "resident_bytes": resident() - before}))
+"""
+
+
+def summary(seconds: list[float], num_bytes: int | None = None) -> dict[str, Any]:
+    """As `measure.summary`, and the rate at the median where bytes are moved."""
+    found = measure.summary(seconds)
+    return found if num_bytes is None else {**found, "gb_per_s": num_bytes / found["median_ms"] / 1e6}
+
+
+def write(path: Path, num_rows: int, size: int, num_samples: int) -> float:
+    """Make a store of `num_rows` rows of 3×size×size with a pair each; the seconds that it took."""
+    generator = np.random.default_rng(0)
+    pool = generator.integers(0, 256, (64, 3, size, size), dtype=np.uint8)
+    start = time.perf_counter()
+    with CounterpartWriter(
+        path,
+        num_samples=num_samples,
+        image_shape=(3, size, size),
+        class_names=["only"],
+        labels=np.zeros(num_samples, np.int64),
+    ) as writer:
+        for row in range(num_rows):
+            writer.add_row(pool[row % 64], label=0, prompt=f"prompt {row % 200}", seed=row)
+            writer.add_pair(row % num_samples, row, 0.5)
+    return time.perf_counter() - start
+
+
+def measure_opening(folder: Path, num_rows: int, repeats: int) -> dict[str, Any]:
+    """Write a store of many small rows, and open it in fresh processes."""
+    path = folder / "many"
+    seconds = write(path, num_rows, 32, num_rows)
+    runs = []
+    for _ in range(repeats):
+        run = subprocess.run([sys.executable, "-c", OPEN, str(path)], capture_output=True, text=True, check=True)
+        runs.append(json.loads(run.stdout))
+    start = time.perf_counter()
+    CounterpartStore.open(path).verify()
+    verify_seconds = time.perf_counter() - start
+    shutil.rmtree(path)
+    return {
+        "rows": num_rows,
+        "write_seconds": seconds,
+        "verify_seconds": verify_seconds,
+        "open": summary([run["seconds"] for run in runs]),
+        "extra_resident_mb": max(run["resident_bytes"] for run in runs) / 1e6,
+    }
+
+
+def measure_reading(folder: Path, num_rows: int, batch: int, repeats: int) -> dict[str, Any]:
+    """Random rows of 3×256×256 from a cached store, and memory copies of the same bytes, in turns."""
+    path = folder / "large"
+    write(path, num_rows, 256, num_rows)
+    store = CounterpartStore.open(path)
+    store.images(range(num_rows))  # bring every page into the system's cache, and into this process's map
+    generator = torch.Generator().manual_seed(0)
+    # Other rows in every call, so that the processor's caches hold none of them.
+    rows = itertools.cycle(torch.randint(0, num_rows, (repeats, batch), generator=generator))
+    rows_into = itertools.cycle(torch.randint(0, num_rows, (repeats, batch), generator=generator))
+    memory = torch.randint(0, 256, (num_rows, 3, 256, 256), dtype=torch.uint8)
+    starts = itertools.cycle(torch.randint(0, num_rows - batch + 1, (repeats,), generator=generator).tolist())
+    starts_into = itertools.cycle(torch.randint(0, num_rows - batch + 1, (repeats,), generator=generator).tolist())
+
+    def consecutive(start: int) -> Tensor:
+        return memory[start : start + batch]
+
+    buffer = torch.empty(batch, 3, 256, 256, dtype=torch.uint8)
+    moved = buffer.nbytes
+    actions: dict[str, Callable[[], object]] = {
+        "images": lambda: store.images(next(rows)),
+        "clone": lambda: consecutive(next(starts)).clone(),
+        "clone of the same memory": lambda: memory[:batch].clone(),
+        "images(out=)": lambda: store.images(next(rows_into), out=buffer),
+        "copy_": lambda: buffer.copy_(consecutive(next(starts_into))),
+        "copy_ of the same memory": lambda: buffer.copy_(memory[:batch]),
+    }
+    seconds = measure.interleaved(actions, device=torch.device("cpu"), repeats=repeats, warmup=max(3, repeats // 10))
+    times = {name: summary(values, moved) for name, values in seconds.items()}
+    compared = (
+        ("images", "clone"),
+        ("images", "clone of the same memory"),
+        ("images(out=)", "copy_"),
+        ("images(out=)", "copy_ of the same memory"),
+    )
+    speed = {f"{ours} / {copy}": times[copy]["median_ms"] / times[ours]["median_ms"] for ours, copy in compared}
+    shutil.rmtree(path)
+    return {"batch": batch, "shards": len(store.image_shards), "times": times, "speed": speed}
+
+
+def report(result: Mapping[str, Any]) -> str:
+    """The figures of one part."""
+    if result["what"] == "opening":
+        figures = [
+            ("write", f"{result['write_seconds']:.1f} s"),
+            ("verify", f"{result['verify_seconds']:.1f} s"),
+            ("open", f"{result['open']['median_ms']:.2f} ms"),
+            ("memory after opening", f"+{result['extra_resident_mb']:.1f} MB"),
+        ]
+        return measure.table((f"{result['rows']} rows of 3×32×32", ""), figures)
+    rows = [
+        (name, f"{of['median_ms']:.2f}", f"{of['p10_ms']:.2f}–{of['p90_ms']:.2f}", f"{of['gb_per_s']:.1f}")
+        for name, of in result["times"].items()
+    ]
+    text = measure.table((f"{result['batch']} rows of 3×256×256", "ms", "p10–p90", "GB/s"), rows)
+    ratios = [(name, f"{value:.2f}") for name, value in result["speed"].items()]
+    return text + "\n\n" + measure.table(("speed", "ratio"), ratios)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = SuiteParser("store-access", __doc__)
+    parser.add_argument("--folder", type=Path, default=None, help="where to put the stores (default: a temporary one)")
+    parser.add_argument("--rows", type=positive, default=1_000_000, help="rows of 3×32×32 in the store that is opened")
+    parser.add_argument("--opens", type=positive, default=7, help="times that it is opened (default: %(default)s)")
+    parser.add_argument("--large-rows", type=positive, default=2000, help="rows of 3×256×256 in the store that is read")
+    parser.add_argument("--batch", type=positive, default=64, help="rows read at once (default: %(default)s)")
+    parser.add_argument("--repeats", type=positive, default=200, help="of each reading (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="default: %(default)s")
+    parser.add_resumable_json()
+    return parser.parse(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and write JSON if asked."""
+    options = parse(arguments)
+    torch.set_num_threads(options.threads)
+    run = Run(
+        "store-access", options, torch.device("cpu"), ("rows", "opens", "large_rows", "batch", "repeats", "threads")
+    )
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        measures: dict[str, Callable[[], dict[str, Any]]] = {
+            "opening": lambda: measure_opening(folder, options.rows, options.opens),
+            "reading": lambda: measure_reading(folder, options.large_rows, options.batch, options.repeats),
+        }
+        run.do([{"what": what} for what in measures], lambda part: measures[part["what"]](), report)

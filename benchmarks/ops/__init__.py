@@ -1,0 +1,1 @@
+"""The ops alone: against other libraries, against a copy, on the host's side, and whether they are right."""

@@ -1,0 +1,218 @@
+"""Overhead against accuracy of every method: the paper's Fig. 4 with the overheads that were measured here.
+
+Overheads are those of a result of `overhead` at one batch size. Accuracies are those of a result of `train` on your own
+data: the mean over the seeds with its standard deviation; arms are matched with methods by name, and
+`diffcore-mix-50` and `diffcore-mix-100` both have the overhead of `diffcore-mix`. With --paper-accuracies they are
+those that the paper states for CUB with DenseNet-121, and plot, table and JSON file say so.
+
+    diffcore bench overhead-accuracy --overhead overhead.json --train cub.json --split val --out trade-off.png
+    diffcore bench overhead-accuracy --overhead overhead.json --paper-accuracies --out trade-off.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffcore_gpu.benchmarks import paper
+from diffcore_gpu.benchmarks.harness.measure import deviation, table
+from diffcore_gpu.benchmarks.harness.options import SuiteParser, positive
+from diffcore_gpu.benchmarks.harness.result_file import new_result, read_result, write_result
+from diffcore_gpu.benchmarks.paper import AGAIN, OURS, VANILLA
+from diffcore_gpu.benchmarks.reporting.accuracies import Reached, failures, reached
+from diffcore_gpu.benchmarks.reporting.accuracy_tables import trade_off_tables
+from diffcore_gpu.benchmarks.reporting.collection import complete
+from diffcore_gpu.benchmarks.reporting.trade_off import Point, to_json
+from diffcore_gpu.benchmarks.steps.results import Overhead, at_batches
+from diffcore_gpu.errors import BenchmarkError
+from diffcore_gpu.store.durable import replace_file
+
+PAPERS = "the paper's, CUB, DenseNet-121"
+MEASURED = "measured"
+OF_OURS = (f"{OURS}-50", f"{OURS}-100")
+"""Arms of this library's method by the coverage of the store: their steps cost the same."""
+
+
+NONE = Overhead(0.0, 0.0, 0.0, 1.0)
+"""Vanilla's own, by definition."""
+
+
+def overheads(result: dict[str, Any], path: Path, batch: int) -> tuple[dict[str, Overhead], dict[str, str]]:
+    """The overhead of every method at a batch size, vanilla's 0 with them, and why the others have none.
+
+    The intervals are corrected for the methods of this batch size, which are those that stand side by side.
+
+    Raises:
+        BenchmarkError: the result does not have that batch size, or no overhead there.
+    """
+    found = at_batches([part for part in result["results"] if part["batch"] == batch])
+    if not found:
+        known = ", ".join(map(str, sorted({part["batch"] for part in result["results"]}))) or "none yet"
+        raise BenchmarkError(f"{path}: has no batch size {batch}; it has {known}. --batch picks one.")
+    (at,) = found
+    if not at.overheads:
+        raise BenchmarkError(
+            f"{path}: no method has an overhead at batch size {batch}; the vanilla steps failed there."
+        )
+    of_methods = {name: one for name, one in at.overheads.items() if name not in at.again}
+    return {VANILLA: NONE, **of_methods}, {name: why for name, why in at.failed.items() if not name.startswith(AGAIN)}
+
+
+def chosen(result: dict[str, Any], path: Path, variant: str | None, split: str | None) -> list[Reached]:
+    """The accuracies of one variant on one split.
+
+    Raises:
+        BenchmarkError: there are several and none was named, or the named one is not there.
+    """
+    found = reached(result)
+    if not found:
+        raise BenchmarkError(f"{path}: no run of it has an accuracy.")
+    for option, wanted in (("variant", variant), ("split", split)):
+        there = list(dict.fromkeys(getattr(one, option) for one in found))
+        if wanted is None and len(there) > 1:
+            raise BenchmarkError(f"{path}: has the {option}s {', '.join(map(str, there))}; --{option} picks one.")
+        if wanted is not None and wanted not in there:
+            raise BenchmarkError(f"{path}: has no {option} {wanted}; it has {', '.join(map(str, there))}.")
+        found = [one for one in found if wanted is None or getattr(one, option) == wanted]
+    return found
+
+
+def measured_points(found: Sequence[Reached], overhead: Mapping[str, Overhead]) -> list[Point]:
+    """The arms whose method has an overhead."""
+    return [
+        Point(
+            name=one.arm,
+            method=method_of(one.arm),
+            **_coordinates(overhead[method_of(one.arm)]),
+            accuracy=statistics.fmean(one.top1),
+            deviation=deviation(one.top1),
+            seeds=len(one.top1),
+        )
+        for one in found
+        if method_of(one.arm) in overhead
+    ]
+
+
+def _coordinates(overhead: Overhead) -> dict[str, float]:
+    return {name: getattr(overhead, name) for name in ("percent", "low", "high")}
+
+
+def papers_points(overhead: Mapping[str, Overhead]) -> list[Point]:
+    """The methods of the paper that have an overhead, with the paper's accuracies."""
+    return [
+        Point(name=name, method=name, **_coordinates(overhead[name]), accuracy=accuracy, deviation=None, seeds=None)
+        for name, accuracy in paper.CUB_ACCURACY.items()
+        if name in overhead
+    ]
+
+
+def method_of(arm: str) -> str:
+    """The method whose overhead an arm has."""
+    return OURS if arm in OF_OURS else arm
+
+
+def left_out(overhead: Mapping[str, Overhead], arms: Sequence[str], failed: dict[str, str]) -> dict[str, str]:
+    """The methods and arms that have only one of the two figures, or failed and have none, and why.
+
+    Args:
+        overhead: of `overheads`.
+        arms: with an accuracy.
+        failed: why a method or arm has none of one of them.
+    """
+    accurate = {*arms, *map(method_of, arms)}
+    costed = {*overhead, *(arm for arm in {*arms, *failed} if method_of(arm) in overhead)}
+    found = {}
+    for name in sorted({*overhead, *arms, *failed}):
+        lacks = [f"no {what}" for what, has in (("overhead", costed), ("accuracy", accurate)) if name not in has]
+        if lacks:
+            found[name] = " and ".join(lacks) + (f", {failed[name]}" if name in failed else "")
+    return found
+
+
+def make_result(options: argparse.Namespace) -> dict[str, Any]:
+    """Read both files and put them together.
+
+    Raises:
+        BenchmarkError: one is not a result, lacks what was asked for, or the two have no method in common.
+    """
+    measured = read_result(options.overhead, "overhead")
+    trained = None if options.train is None else read_result(options.train, "train")
+    with complete(options.overhead, "overhead"):
+        overhead, failures_of_steps = overheads(measured, options.overhead, options.batch)
+        failed = {name: f"its steps failed: {why}" for name, why in failures_of_steps.items()}
+        at_end = [part.get("clocks_at_end") for part in measured["results"] if part["batch"] == options.batch]
+        environment = {**measured["environment"], "command": options.command}
+    if trained is None:
+        points, arms, source = papers_points(overhead), list(paper.CUB_ACCURACY), PAPERS
+    else:
+        with complete(options.train, "train"):
+            found = chosen(trained, options.train, options.variant, options.split)
+            points, arms, source = measured_points(found, overhead), [one.arm for one in found], MEASURED
+            for run in failures(trained):
+                if run["variant"] == found[0].variant:
+                    failed.setdefault(run["arm"], f"its training failed: {run['failed']}")
+    if not points:
+        raise BenchmarkError(
+            f"{options.overhead}: none of its methods ({', '.join(overhead)}) has an accuracy; those that have one are "
+            f"{', '.join(arms)}."
+        )
+    setting = {
+        "batch": options.batch,
+        "accuracies": source,
+        "variant": options.variant,
+        "split": options.split,
+        "overhead": _source(options.overhead, measured),
+        "train": None if trained is None else _source(options.train, trained),
+    }
+    result = new_result("overhead-accuracy", environment, setting)
+    result["left_out"] = left_out(overhead, arms, failed)
+    result["results"] = [{**entry, "clocks_at_end": at_end[-1]} for entry in to_json(points, source)]
+    return result
+
+
+def _source(path: Path, result: dict[str, Any]) -> dict[str, str]:
+    """What a result was read from, without the folders of this machine."""
+    with complete(path, result["suite"]):
+        return {"file": path.name, "command": str(result["environment"]["command"])}
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = SuiteParser("overhead-accuracy", __doc__)
+    parser.add_argument("--overhead", type=Path, required=True, metavar="FILE", help="a result of `overhead`")
+    accuracies = parser.add_mutually_exclusive_group(required=True)
+    accuracies.add_argument("--train", type=Path, default=None, metavar="FILE", help="a result of `train`")
+    accuracies.add_argument("--paper-accuracies", action="store_true", help=f"take {PAPERS}")
+    parser.add_argument("--variant", default=None, help="of the recipe, where the result of `train` has several")
+    parser.add_argument("--split", default=None, help="where it has several, such as val and test")
+    parser.add_argument("--batch", type=positive, default=16, help="batch size of the overheads (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the plot to write")
+    parser.add_json()
+    options = parser.parse(arguments)
+    if options.out.suffix.lower() != ".png" or options.out.is_dir():
+        parser.error(f"--out {options.out} is not the name of a PNG file; let it end in .png.")
+    if options.paper_accuracies and (options.variant is not None or options.split is not None):
+        parser.error("--variant and --split go with --train.")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table and write the plot, and JSON if asked."""
+    options = parse(arguments)
+    from diffcore_gpu.benchmarks.reporting.accuracy_plots import trade_off_plots
+    from diffcore_gpu.benchmarks.reporting.plots import LIGHT
+
+    result = make_result(options)
+    (plot,) = trade_off_plots(result)
+    png = plot.png(LIGHT)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(options.out, png)
+    if options.json is not None:
+        write_result(options.json, result)
+    (found,) = trade_off_tables(result)
+    print(f"{found.title}; accuracies: {result['setting']['accuracies']}; overheads: measured here")
+    print(table(found.header, found.rows))
+    print(found.note)

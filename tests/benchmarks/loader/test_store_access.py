@@ -1,0 +1,38 @@
+"""Access to stores, measured on tiny ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diffcore_gpu.benchmarks.harness.result_file import read_result
+from diffcore_gpu.benchmarks.loader import store_access
+
+
+def test_opening_and_reading(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "access.json"
+    arguments = [
+        "--rows",
+        "40",
+        "--opens",
+        "2",
+        "--large-rows",
+        "6",
+        "--batch",
+        "4",
+        "--repeats",
+        "3",
+        "--json",
+        str(path),
+    ]
+    store_access.main(arguments)
+    opening, reading = read_result(path, "store-access")["results"]
+    assert (opening["what"], opening["rows"], len(opening["open"]["samples_ms"])) == ("opening", 40, 2)
+    assert reading["what"] == "reading"
+    for name, time in reading["times"].items():
+        assert len(time["samples_ms"]) == 3, name
+        assert time["gb_per_s"] == pytest.approx(4 * 3 * 256 * 256 / time["median_ms"] / 1e6), name
+    speed = reading["speed"]["images / clone"]
+    assert speed == pytest.approx(reading["times"]["clone"]["median_ms"] / reading["times"]["images"]["median_ms"])
+    assert "images(out=)" in capsys.readouterr().out

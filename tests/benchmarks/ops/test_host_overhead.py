@@ -1,0 +1,47 @@
+"""What the host-overhead benchmark compares."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffcore_gpu.benchmarks.harness.result_file import read_result
+from diffcore_gpu.benchmarks.ops import host_overhead
+from diffcore_gpu.errors import BenchmarkError
+
+pytest.importorskip("triton", reason="Triton is not available on this platform")
+
+ARMS = {"call", "kept launch", "torch.empty_like", "bare launch", "launch of the mix through Triton", "library call"}
+
+
+def test_ratios_compare_the_calls_of_a_round() -> None:
+    seconds = {"call": [2.0, 6.0, 30.0, 4.0], "bare launch": [1.0, 2.0, 10.0, 4.0]}
+    assert host_overhead.ratios(seconds)["median"] == 2.5
+    low, high = host_overhead.ratios(seconds)["quartiles"]
+    assert 1 <= low < 2.5 < high <= 3
+
+
+def test_the_suite_runs_without_a_gpu(tmp_path: Path) -> None:
+    """By the driver that stands in for one; in a process of its own, since nothing is compiled for the interpreter."""
+    path = tmp_path / "host.json"
+    program = "from diffcore_gpu.benchmarks.ops.host_overhead import main; import sys; main(sys.argv[1:])"
+    options = ["--device", "cpu", "--batch", "2", "--size", "16", "--repeats", "3", "--json", str(path)]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *options], env={**os.environ, "TRITON_INTERPRET": "0"}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (found,) = read_result(path, "host-overhead")["results"]
+    assert (found["batch"], found["driver"], set(found["times"])) == (2, "stand-in", ARMS)
+    assert len(found["times"]["call"]["samples_ms"]) == 3
+    assert "of a bare launch" in done.stdout
+
+
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="Triton's interpreter is off")
+def test_the_interpreter_is_refused() -> None:
+    with pytest.raises(BenchmarkError, match="unset TRITON_INTERPRET"):
+        host_overhead.main(["--device", "cpu", "--batch", "2", "--size", "16", "--repeats", "1"])
