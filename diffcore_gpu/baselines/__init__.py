@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from diffcore_gpu.baselines.protocol import Baseline, Batch, Mixed, Need, cross_entropy, one_hot
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need, cross_entropy, one_hot
 from diffcore_gpu.errors import nearest
 
 if TYPE_CHECKING:

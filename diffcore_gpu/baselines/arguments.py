@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffcore_gpu.baselines.protocol import Batch
+from diffcore_gpu.baselines._base import Batch
 
 
 def check_batch(batch: Batch, method: str) -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from diffcore_gpu.baselines._base import Batch, Mixed, Need
 from diffcore_gpu.baselines.arguments import check_count
 from diffcore_gpu.baselines.features import FeatureReader, eager, evaluating
 from diffcore_gpu.baselines.pairs import (
@@ -29,7 +30,6 @@ from diffcore_gpu.baselines.pairs import (
     take,
     to_device,
 )
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
 
 
 class AttentiveCutMix:

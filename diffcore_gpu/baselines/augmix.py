@@ -21,11 +21,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from diffcore_gpu.baselines._base import Batch, Mixed, Need, one_hot
 from diffcore_gpu.baselines.arguments import check_count, check_images, check_number
-from diffcore_gpu.baselines.normalization import Normalization
+from diffcore_gpu.baselines.images import Normalization
 from diffcore_gpu.baselines.own_draws import own_draws
 from diffcore_gpu.baselines.pairs import check_number_of_classes, library, to_device
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need, one_hot
 
 
 class AugMix:

@@ -29,14 +29,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from diffcore_gpu.baselines._base import Batch, Mixed, Need, one_hot
 from diffcore_gpu.baselines.arguments import check_count, check_divisible, check_number
 from diffcore_gpu.baselines.blocks import block_shares, cut
 from diffcore_gpu.baselines.comixup_labeling import Labeling, find_labelings
 from diffcore_gpu.baselines.features import evaluating
 from diffcore_gpu.baselines.graph_cut import gco
-from diffcore_gpu.baselines.normalization import as_like
+from diffcore_gpu.baselines.images import as_like
 from diffcore_gpu.baselines.pairs import check_number_of_classes, check_pairs, to_device
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need, one_hot
 from diffcore_gpu.baselines.saliency import gradient_saliency
 
 FloatArray = npt.NDArray[np.float64]

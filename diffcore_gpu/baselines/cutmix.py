@@ -17,10 +17,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from diffcore_gpu.baselines._base import Batch, Mixed, Need
 from diffcore_gpu.baselines.arguments import check_number
 from diffcore_gpu.baselines.own_draws import own_draws
 from diffcore_gpu.baselines.pairs import check_number_of_classes, check_pairs, library
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
 
 
 class CutMix:

@@ -23,11 +23,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from diffcore_gpu.baselines._base import Batch, Mixed, Need, one_hot
 from diffcore_gpu.baselines.arguments import check_count, check_images, check_number
 from diffcore_gpu.baselines.fractals import FractalSet
-from diffcore_gpu.baselines.normalization import Normalization, as_like
+from diffcore_gpu.baselines.images import Normalization, as_like
 from diffcore_gpu.baselines.pairs import check_number_of_classes, to_device
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need, one_hot
 from diffcore_gpu.plan import draw_plan
 from diffcore_gpu.store import CounterpartStore
 from diffcore_gpu.store.residency import Residency, ResidentStore

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from diffcore_gpu.baselines._base import Batch, Mixed, Need
 from diffcore_gpu.baselines.arguments import check_number
 from diffcore_gpu.baselines.features import eager
 from diffcore_gpu.baselines.pairs import (
@@ -30,7 +31,6 @@ from diffcore_gpu.baselines.pairs import (
     take,
     to_device,
 )
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
 
 INPUT = "input"
 """The name of layer 0."""

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffcore_gpu.baselines._base import Batch, one_hot
 from diffcore_gpu.baselines.arguments import check_batch, check_count
-from diffcore_gpu.baselines.protocol import Batch, one_hot
 from diffcore_gpu.errors import clause
 
 

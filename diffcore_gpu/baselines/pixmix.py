@@ -23,12 +23,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from diffcore_gpu.baselines._base import Batch, Mixed, Need, one_hot
 from diffcore_gpu.baselines.arguments import check_count, check_images, check_number
 from diffcore_gpu.baselines.augmix import to_bytes
 from diffcore_gpu.baselines.fractals import FractalSet
-from diffcore_gpu.baselines.normalization import Normalization
+from diffcore_gpu.baselines.images import Normalization
 from diffcore_gpu.baselines.pairs import check_number_of_classes, library, to_device
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need, one_hot
 
 _TINY = 1e-37
 """Keeps a negative power of a black pixel finite."""

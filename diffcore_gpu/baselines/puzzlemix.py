@@ -36,11 +36,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from diffcore_gpu.baselines._base import Batch, Mixed, Need
 from diffcore_gpu.baselines.arguments import check_count, check_divisible, check_number
 from diffcore_gpu.baselines.blocks import block_shares, cut
 from diffcore_gpu.baselines.features import evaluating
 from diffcore_gpu.baselines.graph_cut import GridEnergy, gco, minimize_by_swaps
-from diffcore_gpu.baselines.normalization import Normalization, as_like
+from diffcore_gpu.baselines.images import Normalization, as_like
 from diffcore_gpu.baselines.pairs import (
     check_number_of_classes,
     check_pairs,
@@ -48,7 +49,6 @@ from diffcore_gpu.baselines.pairs import (
     mixed_targets,
     to_device,
 )
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
 from diffcore_gpu.baselines.saliency import gradient_saliency
 
 FloatArray = npt.NDArray[np.float64]

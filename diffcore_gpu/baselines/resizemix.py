@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from diffcore_gpu.baselines._base import Batch, Mixed, Need
 from diffcore_gpu.baselines.pairs import (
     check_number_of_classes,
     check_pairs,
@@ -23,7 +24,6 @@ from diffcore_gpu.baselines.pairs import (
     mixed_targets,
     to_device,
 )
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
 
 
 class ResizeMix:

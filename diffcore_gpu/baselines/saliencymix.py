@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from diffcore_gpu.baselines._base import Batch, Mixed, Need
 from diffcore_gpu.baselines.arguments import check_number
-from diffcore_gpu.baselines.boxes import cut_box
-from diffcore_gpu.baselines.normalization import Normalization
+from diffcore_gpu.baselines.images import Normalization
 from diffcore_gpu.baselines.pairs import (
     check_number_of_classes,
     check_pairs,
@@ -36,7 +36,7 @@ from diffcore_gpu.baselines.pairs import (
     mixed_targets,
     to_device,
 )
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
+from diffcore_gpu.baselines.regions import cut_box
 
 # By channels; ITU-R BT.601, as in OpenCV's conversion to grey.
 _LUMA = {1: (1.0,), 3: (0.299, 0.587, 0.114)}

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from diffcore_gpu.baselines._base import Batch, Mixed, Need
 from diffcore_gpu.baselines.pairs import (
     check_number_of_classes,
     check_pairs,
@@ -26,7 +27,6 @@ from diffcore_gpu.baselines.pairs import (
     take,
     to_device,
 )
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
 
 
 class SmoothMix:

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate
 
+from diffcore_gpu.baselines._base import Batch, Mixed, Need, one_hot
 from diffcore_gpu.baselines.arguments import check_number
-from diffcore_gpu.baselines.boxes import Box, draw_box
 from diffcore_gpu.baselines.features import FeatureReader
-from diffcore_gpu.baselines.normalization import as_like
+from diffcore_gpu.baselines.images import as_like
 from diffcore_gpu.baselines.pairs import (
     check_number_of_classes,
     check_pairs,
@@ -34,7 +34,7 @@ from diffcore_gpu.baselines.pairs import (
     take,
     to_device,
 )
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need, one_hot
+from diffcore_gpu.baselines.regions import Box, draw_box
 
 
 class SnapMix:

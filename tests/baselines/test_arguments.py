@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from diffcore_gpu.baselines._base import Batch
 from diffcore_gpu.baselines.arguments import check_count, check_divisible, check_images, check_number
-from diffcore_gpu.baselines.protocol import Batch
 from tests.baselines.small_models import normalized_batch
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffcore_gpu.baselines._base import Batch, Need
 from diffcore_gpu.baselines.guided_mixup import GuidedAP, GuidedMixup, GuidedSR
 from diffcore_gpu.baselines.one_cycle import greedy_cycle
-from diffcore_gpu.baselines.protocol import Batch, Need
 from diffcore_gpu.baselines.saliency import gradient_saliency
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
 

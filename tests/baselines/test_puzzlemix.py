@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from diffcore_gpu.baselines._base import Batch, Need
 from diffcore_gpu.baselines.graph_cut import minimize_by_swaps
-from diffcore_gpu.baselines.protocol import Batch, Need
 from diffcore_gpu.baselines.puzzlemix import PuzzleMix, mask_energies, mask_terms, mix_blocks, transport
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
 from tests.baselines.test_graph_cut import all_labelings, all_swaps, energy_of

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from diffcore_gpu.baselines.normalization import Normalization, as_like
+from diffcore_gpu.baselines.images import Normalization, as_like
 from tests.baselines.small_models import MEAN, STD, normalized_batch
 
 

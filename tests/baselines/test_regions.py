@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcore_gpu.baselines.boxes import Box, cut_box, draw_box
+from diffcore_gpu.baselines.regions import Box, cut_box, draw_box
 
 
 @given(

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from diffcore_gpu.baselines._base import Baseline, Batch, Need, cross_entropy
 from diffcore_gpu.baselines.attentive_cutmix import AttentiveCutMix
 from diffcore_gpu.baselines.cutmix import CutMix
 from diffcore_gpu.baselines.guided_mixup import GuidedAP, GuidedSR
 from diffcore_gpu.baselines.mixup import Mixup
-from diffcore_gpu.baselines.protocol import Baseline, Batch, Need, cross_entropy
 from diffcore_gpu.baselines.resizemix import ResizeMix
 from diffcore_gpu.baselines.saliencymix import SaliencyMix
 from diffcore_gpu.baselines.smoothmix import SmoothMix
