@@ -122,3 +122,17 @@ def as_distribution(saliency: Tensor) -> Tensor:
     usable = (total > 0) & total.isfinite()
     uniform = 1.0 / (saliency.shape[1] * saliency.shape[2])
     return torch.where(usable, saliency / total, uniform)
+
+
+def block_shares(saliency: Tensor, blocks: int) -> Tensor:
+    """The share of each block in its image's saliency.
+
+    Args:
+        saliency: float32 [B, H, W], not negative; `blocks` divides H and W.
+        blocks: per side.
+
+    Returns:
+        float32 [B, blocks, blocks], sum 1 over an image; all equal where the saliency is zero or not finite.
+    """
+    height, width = saliency.shape[-2:]
+    return as_distribution(avg_pool2d(saliency[:, None], (height // blocks, width // blocks))[:, 0])

@@ -17,34 +17,23 @@ is. Their code counts ρ_i + ρ_j twice for pairs of one class, once for each of
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate
 
-from diffcore_gpu.baselines._base import Batch, Mixed, Need, one_hot
-from diffcore_gpu.baselines.arguments import check_number
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need, check_number
 from diffcore_gpu.baselines.features import FeatureReader
-from diffcore_gpu.baselines.images import as_like
-from diffcore_gpu.baselines.pairs import (
-    check_number_of_classes,
-    check_pairs,
-    draw_permutation,
-    mixed_targets,
-    take,
-    to_device,
-)
+from diffcore_gpu.baselines.images import as_like, take, to_device
 from diffcore_gpu.baselines.regions import Box, draw_box
 
 
-class SnapMix:
+@dataclass(eq=False, kw_only=True)
+class SnapMix(Baseline):
     """SnapMix with the authors' defaults.
 
     Args:
-        num_classes: K.
-        mean: not used; part of the protocol.
-        std: not used; part of the protocol.
-        seed: of the method's own generator.
         beta: both parameters of the Beta distribution, above 0.
         per_image: draw boxes for each image, not for the batch.
 
@@ -52,39 +41,27 @@ class SnapMix:
         ValueError: a setting is outside its range.
     """
 
-    name = "snapmix"
-    needs = Need.PAIRS | Need.ACTIVATIONS
+    name, title = "snapmix", "SnapMix"
+    needs = Need.PARTNERS | Need.ACTIVATIONS
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        beta: float = 5.0,
-        per_image: bool = False,
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "SnapMix")
-        self.beta, self.per_image = check_number("beta of SnapMix", beta, 0, above=True), per_image
-        self._reader = FeatureReader("SnapMix", num_classes)
-        self._rng = np.random.default_rng(seed)
+    beta: float = 5.0
+    per_image: bool = False
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Paste a resized box of each image's partner, and weigh the labels by what the boxes mean to the model.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("beta of SnapMix", self.beta, 0, above=True)
+        self._reader = FeatureReader("SnapMix", self.num_classes)
 
-        Raises:
-            ValueError: the batch cannot be paired, or the model has no class-activation maps.
-        """
-        check_pairs(batch, self.num_classes, "SnapMix")
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Paste a resized box of each image's partner, and weigh the labels by what the boxes mean to the model."""
         images = batch.images
         size, _, height, width = images.shape
-        permutation = draw_permutation(self._rng, size)
+        permutation = self._draw_permutation(size)
         boxes = [
             (self._draw_box(height, width), self._draw_box(height, width)) for _ in range(size if self.per_image else 1)
         ]
         if not self.per_image and 0 in (boxes[0][0].area, boxes[0][1].area):
-            return Mixed(images.clone(), one_hot(batch.labels, self.num_classes))
+            return self._relabeled(images.clone(), batch.labels)
         features, classifier = self._reader.read(model, images)
         assert classifier is not None  # the reader was made with the number of classes
         maps = class_activation_maps(features, classifier, batch.labels, (height, width))
@@ -100,7 +77,7 @@ class SnapMix:
             order = to_device(permutation, images.device)
             out = _paste_box(images, order, *boxes[0])
             own, partner = _mass(maps, boxes[0][0]), _mass(maps, boxes[0][1])[order]
-        return Mixed(out, mixed_targets(batch.labels, order, 1.0 - own, partner, self.num_classes))
+        return self._mixed(out, batch.labels, order, 1.0 - own, partner)
 
     def _draw_box(self, height: int, width: int) -> Box:
         return draw_box(self._rng, height, width, float(self._rng.beta(self.beta, self.beta)))

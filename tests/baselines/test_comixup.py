@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffcore_gpu.baselines._base import Batch, Mixed
+from diffcore_gpu.baselines import Batch, Mixed
 from diffcore_gpu.baselines.comixup import CoMixup, compatibility, mosaic, most_salient_places
 from tests.baselines.small_models import MEAN, STD, normalized_batch, small_model
 

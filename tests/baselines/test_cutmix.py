@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffcore_gpu.baselines._base import Batch
+from diffcore_gpu.baselines import Batch
 from diffcore_gpu.baselines.cutmix import CutMix
 from tests.baselines.small_models import CLASSES, MEAN, STD, small_model
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffcore_gpu.baselines._base import Batch
+from diffcore_gpu.baselines import Batch
 from diffcore_gpu.baselines.manifold_mixup import ManifoldMixup
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
 

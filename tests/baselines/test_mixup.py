@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 import torch
 
-from diffcore_gpu.baselines._base import Batch
+from diffcore_gpu.baselines import Batch
 from diffcore_gpu.baselines.mixup import Mixup
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
 

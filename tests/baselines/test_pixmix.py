@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffcore_gpu.baselines._base import Batch, one_hot
+from diffcore_gpu.baselines import Batch, one_hot
 from diffcore_gpu.baselines.images import Normalization
 from diffcore_gpu.baselines.pixmix import PixMix, Round, add, multiply
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from diffcore_gpu.baselines._base import Batch, Need
+from diffcore_gpu.baselines import Batch, Need
 from diffcore_gpu.baselines.graph_cut import minimize_by_swaps
 from diffcore_gpu.baselines.puzzlemix import PuzzleMix, mask_energies, mask_terms, mix_blocks, transport
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
@@ -255,7 +255,7 @@ def test_misuse_is_named() -> None:
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             puzzlemix(**wrong)
-    assert method.needs == Need.PAIRS | Need.GRADIENTS
+    assert method.needs == Need.PARTNERS | Need.GRADIENTS
 
 
 class WithoutGradient(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from diffcore_gpu.baselines._base import Batch
+from diffcore_gpu.baselines import Batch
 from diffcore_gpu.baselines.regions import Box, draw_box
 from diffcore_gpu.baselines.snapmix import SnapMix, box_mass, class_activation_maps, paste_boxes
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
