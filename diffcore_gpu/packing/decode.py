@@ -29,8 +29,8 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.colour import Conversion, ImageProblemError, to_rgb
+from diffcore_gpu.packing.findings import Kind
 from diffcore_gpu.packing.options import Fit
-from diffcore_gpu.packing.report import Kind
 from diffcore_gpu.packing.resize import resize
 
 MIN_SIDE = 8

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from diffcore_gpu.errors import clause
-from diffcore_gpu.packing.report import Effect, Finding, Kind
+from diffcore_gpu.packing.findings import Effect, Finding, Kind
 
 
 @dataclass

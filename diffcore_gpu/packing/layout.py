@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.class_folders import ClassFolders
 from diffcore_gpu.packing.decode import GENERATED_EXTENSIONS
+from diffcore_gpu.packing.findings import Effect, Finding, Kind
 from diffcore_gpu.packing.imagefolder import FoundFile, ImageFolderScan, walk_files
 from diffcore_gpu.packing.options import Layout
-from diffcore_gpu.packing.report import Effect, Finding, Kind
 
 
 @dataclass(frozen=True)

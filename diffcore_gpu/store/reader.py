@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 
 from diffcore_gpu.errors import StoreError, clause
-from diffcore_gpu.store.arguments import integer
 from diffcore_gpu.store.binding import check_binding
+from diffcore_gpu.store.checks import integer
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, Int64Array, as_labels
 from diffcore_gpu.store.format import (
     MANIFEST_NAME,

@@ -16,8 +16,8 @@ from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing import decode as decode_module
 from diffcore_gpu.packing.colour import ImageProblemError
 from diffcore_gpu.packing.decode import Decoded, decode, pillow_ready
+from diffcore_gpu.packing.findings import Kind
 from diffcore_gpu.packing.options import Fit
-from diffcore_gpu.packing.report import Kind
 
 SIDE = 16
 
