@@ -16,16 +16,22 @@ import torch
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store import checks
-from diffcore_gpu.store.durable import named_os_errors, replace_file
+from diffcore_gpu.store.durable import WriterLock, named_os_errors, replace_file
 from diffcore_gpu.store.fingerprint import as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, FileEntry, Manifest, shard_name
-from diffcore_gpu.store.lock import WriterLock, require_locks
-from diffcore_gpu.store.publish import is_complete, publish, remove_leftovers
 from diffcore_gpu.store.reader import CounterpartStore
 from diffcore_gpu.store.shards import ShardStream
-from diffcore_gpu.store.tables import PAIR, ROW, PairTable, Table
-from diffcore_gpu.store.workspace import Workspace
-from diffcore_gpu.store.written import WrittenPairs, WrittenRows, write_pairs, written_contents
+from diffcore_gpu.store.tables import (
+    PAIR,
+    ROW,
+    PairTable,
+    Table,
+    WrittenPairs,
+    WrittenRows,
+    write_pairs,
+    written_contents,
+)
+from diffcore_gpu.store.workspace import Workspace, is_complete, publish, remove_leftovers
 
 SHARD_BYTES = 256 << 20
 """Bytes of images in a shard, about, where `rows_per_shard` is not given."""
@@ -122,7 +128,6 @@ class CounterpartWriter:
 
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path}: is a file; a store is a folder.")
-        require_locks(self.path)
         with named_os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         self._lock = WriterLock(self.path)
@@ -475,4 +480,5 @@ class CounterpartWriter:
             pairs=write_pairs(self._work.folder, self._pairs.view(), self._labels, self._name_digests),
         )
         replace_file(self._work.folder / MANIFEST_NAME, manifest.encode())
+        self._work.close()  # open files could not be moved everywhere
         publish(self.path)

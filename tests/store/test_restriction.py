@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import diffcore_gpu as dc
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.store.restriction import pairs_of
+from diffcore_gpu.store.reader import pairs_of
 from tests.stores import COUNTS, NUM_SAMPLES, SHAPE, write_store
 
 
