@@ -183,7 +183,7 @@ def _pooled(pixels: Tensor, blocks: int, neighbourhood: int) -> Tensor:
 def _border_differences(pooled: Tensor, partner: Tensor, blocks: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """φ across the border of each block and the one below, [B, b − 1, b] each.
 
-    Shown above and below the border are the images (1, 1), (1, 0), (0, 1), (0, 0) of the pair.
+    Shown above and below the border are the images (1, 1), (1, 0), (0, 1), (0, 0) of the two.
     """
     per_block = pooled.shape[2] // blocks
     above, below = pooled[:, :, per_block - 1 : -1 : per_block], pooled[:, :, per_block::per_block]

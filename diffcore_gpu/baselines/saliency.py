@@ -6,7 +6,8 @@ to 128×128 where it is larger:
     F = FFT(grey),   A = sqrt(|F|² + 10⁻¹⁰),   R = log A − box₃(log A),   s = blur(|IFFT(F/A · exp R)|)
 
 with a 3×3 box filter that repeats the border, a Gaussian blur of 7×7 and σ = 3, and the map brought back to the image's
-size. Gradient (Simonyan, Vedaldi, Zisserman, 2014, as Puzzle Mix and GuidedMixup use it), with the loss ℓ of the image
+size. Gradient (Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks: Visualising Image Classification
+Models and Saliency Maps", ICLR Workshops 2014, as Puzzle Mix and GuidedMixup use it), with the loss ℓ of the image
 under the model that is trained:
 
     s = sqrt(mean over channels of (∂ℓ/∂x)²)

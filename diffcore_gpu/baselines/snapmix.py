@@ -5,14 +5,14 @@
 
 B₁ and B₂ are CutMix boxes with λ₁, λ₂ ~ Beta(5, 5) of their own, T resizes bilinearly with aligned corners. S is the
 class-activation map of the image's own class (last features F, classifier weights w), upsampled bilinearly, its
-minimum taken off and divided by its sum; the bias cancels. ρ_i + ρ_j need not be 1; pairs of one class get the sum.
+minimum taken off and divided by its sum; the bias cancels. ρ_i + ρ_j need not be 1; partners of one class get the sum.
 Where a map is constant, the share of the box's area stands in.
 
-As in the authors' code one pair of boxes serves the whole batch, so pasting is a slice and one small resize;
-`per_image=True` draws a pair for each image. β = 5 and mixing always are the authors' settings for fine-tuning on
+As in the authors' code the same two boxes serve the whole batch, so pasting is a slice and one small resize;
+`per_image=True` draws two for each image. β = 5 and mixing always are the authors' settings for fine-tuning on
 CUB-200-2011. The extra forward pass runs without gradients in the mode in which the model is, as theirs does: in
 training mode BatchNorm counts it in its running statistics and dropout draws. If a box is empty the batch stays as it
-is. Their code counts ρ_i + ρ_j twice for pairs of one class, once for each of two equal labels; here it counts once.
+is. Their code counts ρ_i + ρ_j twice for partners of one class, once for each of two equal labels; here it counts once.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class SnapMix(Baseline):
         assert classifier is not None  # the reader was made with the number of classes
         maps = class_activation_maps(features, classifier, batch.labels, (height, width))
         if self.per_image:
-            # One pair of empty boxes would leave its image; a box of nothing has no mass, and is pasted nowhere.
-            pairs = [pair if 0 not in (pair[0].area, pair[1].area) else (Box(0, 0, 0, 0),) * 2 for pair in boxes]
-            numbers = torch.cat([permutation[:, None], torch.tensor(pairs).flatten(1)], dim=1)
+            # Where a box is empty its image stays; a box of nothing has no mass, and is pasted nowhere.
+            shown = [both if 0 not in (both[0].area, both[1].area) else (Box(0, 0, 0, 0),) * 2 for both in boxes]
+            numbers = torch.cat([permutation[:, None], torch.tensor(shown).flatten(1)], dim=1)
             numbers = to_device(numbers, images.device)
             order, target, source = numbers[:, 0], numbers[:, 1:5], numbers[:, 5:9]
             out = paste_boxes(images, order, target, source)
@@ -152,7 +152,7 @@ def _mass(maps: Tensor, box: Box) -> Tensor:
 
 
 def _paste_box(images: Tensor, order: Tensor, target: Box, source: Box) -> Tensor:
-    """`paste_boxes` with one pair of boxes for the batch, which moves the boxes' pixels alone."""
+    """`paste_boxes` with the same boxes for the batch, which moves the boxes' pixels alone."""
     cut = take(images[:, :, source.top : source.bottom, source.left : source.right], order)
     cut = interpolate(cut, (target.height, target.width), mode="bilinear", align_corners=True)
     out = images.clone()

@@ -20,7 +20,7 @@ def verify_store(store: StoreContents) -> None:
         checksum = file_checksum(path)
         if checksum != file.checksum:
             raise StoreError(
-                f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…"
+                f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…."
             )
         _verify_opens_elsewhere(path)
     # The checksums show that nothing changed since it was written; the rest shows that what was written is right.
