@@ -36,6 +36,6 @@ def batch_kernel(function: Callable) -> triton.JITFunction:
 
     Of all other arguments only the alignment of those in `ALIGNED` does.
     """
-    parameters = inspect.signature(function).parameters.items()
+    parameters = inspect.signature(function, eval_str=True).parameters.items()
     names = [name for name, given in parameters if given.annotation is not tl.constexpr and name not in ALIGNED]
     return triton.jit(do_not_specialize=names, do_not_specialize_on_alignment=names)(function)
