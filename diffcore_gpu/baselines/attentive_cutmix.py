@@ -33,9 +33,6 @@ class AttentiveCutMix(Baseline):
         cells: N, cells of the grid that are pasted, from 1.
         extractor: a trained model on the device of the batch that takes images normalized as they are; None: the model
             that is trained.
-
-    Raises:
-        ValueError: a setting is outside its range.
     """
 
     name, title = "attentive-cutmix", "Attentive CutMix"

@@ -36,10 +36,6 @@ class AugMix(TorchvisionBaseline):
         chain_depth: operations in a chain; −1: 1 to 3, drawn.
         alpha: of the Dirichlet and Beta distributions, above 0.
         all_ops: use brightness, colour, contrast and sharpness too.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: torchvision is not installed.
     """
 
     name, title = "augmix", "AugMix"

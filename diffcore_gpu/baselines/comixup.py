@@ -60,10 +60,6 @@ class CoMixup(Baseline):
         alpha: of the Dirichlet distribution, above 0.
         rounds: over all outputs.
         resolve: drive outputs that use the same inputs apart.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: gco-wrapper is not installed.
     """
 
     name, title = "comixup", "Co-Mixup"

@@ -27,10 +27,6 @@ class CutMix(TorchvisionBaseline):
 
     Args:
         alpha: of the Beta distribution, above 0.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: torchvision is not installed.
     """
 
     name, title = "cutmix", "CutMix"

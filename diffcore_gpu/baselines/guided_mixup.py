@@ -40,10 +40,6 @@ class GuidedMixup(Baseline):
         pairing: "random" or "greedy".
         kernel_size: side of the Gaussian blur, pixels, odd.
         sigma: of the Gaussian blur, pixels, above 0.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: torchvision is not installed.
     """
 
     title = "GuidedMixup"

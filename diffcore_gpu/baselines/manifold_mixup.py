@@ -44,9 +44,6 @@ class ManifoldMixup(Baseline):
         alpha: of the Beta distribution, above 0.
         layers: names of modules, as `model.get_submodule` takes them, whose outputs may be mixed, or "input"; None: the
             input and the first two stages.
-
-    Raises:
-        ValueError: a setting is outside its range.
     """
 
     name, title = "manifold-mixup", "Manifold Mixup"

@@ -23,10 +23,6 @@ class Mixup(TorchvisionBaseline):
 
     Args:
         alpha: of the Beta distribution, above 0.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: torchvision is not installed.
     """
 
     name, title = "mixup", "Mixup"

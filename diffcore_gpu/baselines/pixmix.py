@@ -63,10 +63,6 @@ class PixMix(Baseline):
         beta: of the coefficients' distributions, above 0.
         severity: of the augmentations, from 1 to 10.
         fractals: how many there are to choose from; rendered in the first call for images of a size.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: torchvision is not installed.
     """
 
     name, title = "pixmix", "PixMix"

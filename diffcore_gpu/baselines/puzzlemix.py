@@ -82,10 +82,6 @@ class PuzzleMix(Baseline):
         epsilon: ε, weight of the distance in the transport, above 0; None: nothing is moved.
         neighbourhood: side in pixels of the means in which colours are compared.
         block_counts: the values that b is drawn from, each from 2 to 32.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: gco-wrapper is not installed.
     """
 
     name, title = "puzzlemix", "PuzzleMix"

@@ -28,9 +28,6 @@ class ResizeMix(Baseline):
 
     Args:
         scale: interval of τ, of the image's side, within (0, 1].
-
-    Raises:
-        ValueError: a setting is outside its range.
     """
 
     name, title = "resizemix", "ResizeMix"

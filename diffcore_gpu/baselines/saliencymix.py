@@ -41,9 +41,6 @@ class SaliencyMix(Baseline):
     Args:
         alpha: of the Beta distribution, above 0.
         saliency_of: "pixels", the 8-bit grey image, or "normalized", the float image as the authors' code passes it.
-
-    Raises:
-        ValueError: a setting is outside its range.
         ImportError: OpenCV or its contrib part is not installed.
     """
 

@@ -30,9 +30,6 @@ class SmoothMix(Baseline):
 
     Args:
         spread: interval of s = σ/side, above 0.
-
-    Raises:
-        ValueError: a setting is outside its range.
     """
 
     name, title = "smoothmix", "SmoothMix"

@@ -36,9 +36,6 @@ class SnapMix(Baseline):
     Args:
         beta: both parameters of the Beta distribution, above 0.
         per_image: draw boxes for each image, not for the batch.
-
-    Raises:
-        ValueError: a setting is outside its range.
     """
 
     name, title = "snapmix", "SnapMix"

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from diffcore_gpu.ops.mix.cpu_numba import CompiledMix
 from diffcore_gpu.ops.runtime.arguments import DrawArguments
-from diffcore_gpu.ops.runtime.numba_code import compiled, numba_module
-from diffcore_gpu.ops.runtime.openmp import run_on_threads
+from diffcore_gpu.ops.runtime.numba_code import compiled, numba_module, run_on_threads
 from diffcore_gpu.plan import MixPlan, Pairs
 from diffcore_gpu.plan.crops import central_crop
 from diffcore_gpu.plan.fields import PLAN, PLAN_WITH_CROPS

@@ -14,8 +14,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops.runtime.numba_code import compiled, numba_module
-from diffcore_gpu.ops.runtime.openmp import run_on_threads
+from diffcore_gpu.ops.runtime.numba_code import compiled, numba_module, run_on_threads
 from diffcore_gpu.plan import MixPlan, Pairs, check_index_range, check_labels
 from diffcore_gpu.plan.fields import PLAN
 
