@@ -129,7 +129,7 @@ class Baseline(ABC):
         if self.on_pixels and channels != self._normalization.channels:
             raise ValueError(
                 f"{self.title} was made with mean and std of {self._normalization.channels} channel(s), "
-                f"and the images have {channels} channels."
+                f"and the images have {channels}; give it one number for each of their channels."
             )
         return self.mix(batch, model)
 

@@ -93,6 +93,8 @@ class GuidedSR(GuidedMixup):
     """GuidedMixup by the spectral residual; see `GuidedMixup`."""
 
     saliency: Literal["sr", "ap"] = field(default="sr", init=False)
+    kernel_size: int = field(default=7, init=False)
+    sigma: float = field(default=3.0, init=False)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -100,6 +102,8 @@ class GuidedAP(GuidedMixup):
     """GuidedMixup by the gradient of the loss; see `GuidedMixup`."""
 
     saliency: Literal["sr", "ap"] = field(default="ap", init=False)
+    kernel_size: int = field(default=7, init=False)
+    sigma: float = field(default=3.0, init=False)
 
 
 def squared_distances(maps: Tensor) -> Tensor:

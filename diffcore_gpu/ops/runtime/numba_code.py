@@ -21,6 +21,9 @@ import torch
 
 _compiling = threading.Lock()
 
+_PIECES_PER_THREAD = 4
+"""At the least: the more, the sooner all threads end."""
+
 
 @cache
 def numba_module(name: str) -> ModuleType | None:
@@ -65,6 +68,21 @@ def _gomp_parallel() -> Callable[[int, int, int, int], None] | None:
 @cache
 def _callable(function: int) -> Callable[[int], None]:
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)
+
+
+def division(images: torch.Tensor, values_per_thread: int) -> tuple[int, int]:
+    """How many threads make images [B, C, H, W], and the lines of an image that are one piece of work.
+
+    A piece is a whole image where there are enough of them: the longer a run through memory, the faster.
+
+    Args:
+        images: of which each value takes about the same time.
+        values_per_thread: how many are worth waking another thread.
+    """
+    batch, _, height, _ = images.shape
+    threads = min(torch.get_num_threads(), 1 + images.numel() // values_per_thread)
+    pieces = threads * _PIECES_PER_THREAD
+    return threads, max(1, height * batch // pieces) if threads > 1 and batch < pieces else max(1, height)
 
 
 def run_on_threads(function: int, argument: int, threads: int) -> None:
