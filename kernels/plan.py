@@ -105,7 +105,13 @@ def advance_round(round, this_round, status, ticket, THREADS: tl.constexpr):
 
 
 @triton.jit
-def pick(word, count):
+def bernoulli(word, threshold):
+    """A Bernoulli trial with probability threshold·2⁻²⁴, int1."""
+    return (word >> GRID_SHIFT).to(tl.int32) < threshold
+
+
+@triton.jit
+def randint(word, count):
     """An integer uniform on [0, count), int32: the upper half of word · count."""
     return ((word.to(tl.int64) * count.to(tl.int64)) >> 32).to(tl.int32)
 
@@ -127,10 +133,10 @@ def draw_row(
     first = tl.load(pair_ptr + number, mask=known, other=0)
     last = tl.load(pair_ptr + number + 1, mask=known, other=0)
     count = last - first
-    mixed = (count > 0) & ((word_mixed >> GRID_SHIFT).to(tl.int32) < mixed_below)
+    mixed = (count > 0) & bernoulli(word_mixed, mixed_below)
     position = first
     if not BEST_ROW:
-        position += pick(word_row, count)
+        position += randint(word_row, count)
     row = tl.load(pair_row + position, mask=mixed, other=-1)
     unknown_row = (row >= num_rows) | (mixed & (row < 0))
     return tl.where(unknown_row, -1, row), 1 - known.to(tl.int32), unknown_row.to(tl.int32)
@@ -141,15 +147,15 @@ def draw_box(
     word_area, word_y, word_x, area_low, area_span, H: tl.constexpr, W: tl.constexpr, BOX_INSIDE: tl.constexpr
 ):
     """The box of a sample as (top, left, bottom, right), int32, half-open, clipped to the image."""
-    area = area_low + pick(word_area, area_span)
+    area = area_low + randint(word_area, area_span)
     box_h = _box_side(area, H)
     box_w = _box_side(area, W)
     if BOX_INSIDE:
-        top = pick(word_y, H - box_h + 1)
-        left = pick(word_x, W - box_w + 1)
+        top = randint(word_y, H - box_h + 1)
+        left = randint(word_x, W - box_w + 1)
     else:
-        top = pick(word_y, tl.full((), H, tl.int32)) - box_h // 2
-        left = pick(word_x, tl.full((), W, tl.int32)) - box_w // 2
+        top = randint(word_y, tl.full((), H, tl.int32)) - box_h // 2
+        left = randint(word_x, tl.full((), W, tl.int32)) - box_w // 2
     return tl.maximum(top, 0), tl.maximum(left, 0), tl.minimum(top + box_h, H), tl.minimum(left + box_w, W)
 
 
@@ -185,12 +191,12 @@ def draw_mix(
         of_row = tl.load(address_in(constants, AT_ROW_LABEL, tl.int64) + row, mask=row >= 0, other=0)
         wrong_label = ((row >= 0) & (of_row != tl.load(labels + sample))).to(tl.int32)
         row = tl.where(wrong_label > 0, -1, row)
-    pixel = (word_pixel >> GRID_SHIFT).to(tl.int32) < number_in(constants, AT_PIXEL_BELOW)
-    inside_real = (word_real >> GRID_SHIFT).to(tl.int32) < number_in(constants, AT_REAL_PATCH_BELOW)
+    pixel = bernoulli(word_pixel, number_in(constants, AT_PIXEL_BELOW))
+    inside_real = bernoulli(word_real, number_in(constants, AT_REAL_PATCH_BELOW))
     if LAM_TABLE:
         lam = tl.load(address_in(constants, AT_LAM_TABLE, tl.float32) + (word_lam >> TABLE_SHIFT).to(tl.int32))
     else:
-        lam_units = number_in(constants, AT_LAM_LOW) + pick(word_lam, number_in(constants, AT_LAM_SPAN))
+        lam_units = number_in(constants, AT_LAM_LOW) + randint(word_lam, number_in(constants, AT_LAM_SPAN))
         lam = lam_units.to(tl.float32) * GRID_UNIT
     top, left, bottom, right = draw_box(
         word_area, word_y, word_x, number_in(constants, AT_AREA_LOW), number_in(constants, AT_AREA_SPAN),
@@ -269,7 +275,7 @@ def read_box(boxes, sample):
 
 
 @triton.jit
-def _to_nearest(value):
+def _rint(value):
     """A float32 below 2^22 as int32, ties to even: above 2^23 a float32 has no bits for a fraction."""
     return ((value + 12582912.0) - 12582912.0).to(tl.int32)
 
@@ -295,15 +301,15 @@ def draw_crop(index, round, constants, CENTRAL: tl.constexpr, H: tl.constexpr, W
     attempt = tl.full((), 0, tl.int32)
     while attempt < CROP_ATTEMPTS:
         word_area, word_shape, word_y, word_x = tl.philox(seed, low, high, counter, (attempt + STREAM).to(tl.uint32))
-        area = area_low + pick(word_area, area_span)
+        area = area_low + randint(word_area, area_span)
         side = (tl.sqrt_rn(area.to(tl.float32)) * HALF_GRID_UNIT) * root_area
         shape = (word_shape >> TABLE_SHIFT).to(tl.int32)
-        height = _to_nearest(side * tl.load(side_table + shape))
-        width = _to_nearest(side * tl.load(side_table + TABLE_SIZE + shape))
+        height = _rint(side * tl.load(side_table + shape))
+        width = _rint(side * tl.load(side_table + TABLE_SIZE + shape))
         attempt += 1
         if (height >= 1) & (height <= H) & (width >= 1) & (width <= W):
-            top = pick(word_y, H - height + 1)
-            left = pick(word_x, W - width + 1)
+            top = randint(word_y, H - height + 1)
+            left = randint(word_x, W - width + 1)
             bottom = top + height
             right = left + width
             attempt = tl.full((), CROP_ATTEMPTS, tl.int32)  # the first that fits is taken
@@ -315,7 +321,4 @@ def draw_mirrors(index, round, constants):
     """The mirror flags of a sample: (of the image, of its counterpart), int32."""
     word, other, _unused_2, _unused_3 = draw_words(index, round, tl.load(constants + AT_SEED), STREAM_MIRROR)
     below = number_in(constants, AT_MIRROR_BELOW)
-    return (
-        ((word >> GRID_SHIFT).to(tl.int32) < below).to(tl.int32),
-        ((other >> GRID_SHIFT).to(tl.int32) < below).to(tl.int32),
-    )
+    return bernoulli(word, below).to(tl.int32), bernoulli(other, below).to(tl.int32)

@@ -10,8 +10,8 @@ from __future__ import annotations
 STREAM_VERSION = 1
 """The version of the stream of random draws that this package draws."""
 
-# Philox4x32-10 (J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, “Parallel random numbers: as easy as 1, 2, 3”,
-# SC 2011). The key is the 64-bit seed, the counter (index low, index high, round, stream).
+# Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011). The key is the
+# 64-bit seed, the counter (index low, index high, round, stream).
 PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 PHILOX_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 PHILOX_ROUNDS = 10

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diffcore_gpu import DiffCoreMix
 from diffcore_gpu.baselines import Baseline, Batch, Mixed, Need, make_baseline, one_hot
-from diffcore_gpu.baselines.normalization import Normalization
+from diffcore_gpu.baselines.images import Normalization
 from diffcore_gpu.benchmarks.gallery.batch import GalleryBatch
 from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.paper import OURS

@@ -1,7 +1,8 @@
 """A Stable Diffusion XL pipeline with random weights: the arithmetic of the real one, at the price of no download.
 
-The sizes are those of the published configuration of SDXL base 1.0 (Podell et al., 2023); `tiny` keeps the structure
-and shrinks every width, so that a test can run it on a processor.
+The sizes are those of the published configuration of SDXL base 1.0 (Podell, English, Lacey, Blattmann, Dockhorn,
+Müller, Penna, Rombach, "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis", arXiv 2307.01952,
+2023); `tiny` keeps the structure and shrinks every width, so that a test can run it on a processor.
 """
 
 from __future__ import annotations

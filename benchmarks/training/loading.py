@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diffcore_gpu import IndexedDataset
-from diffcore_gpu.baselines.own_draws import own_draws
+from diffcore_gpu.baselines import own_draws
 from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.training.data import Int64s
 from diffcore_gpu.benchmarks.training.draws import Use, seed_of

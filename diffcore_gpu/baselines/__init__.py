@@ -1,4 +1,4 @@
-"""The comparison methods: each mixes a batch as its paper says, behind one small protocol.
+"""The comparison methods: each mixes a batch as its paper says, on one small base.
 
 Where one differs from its authors' code, its module says so. It is not promised that they are as fast as that code:
 Mixup and ResizeMix cost more than it where batch and images are small, CutMix and SaliencyMix on larger ones too.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from diffcore_gpu.baselines.protocol import Baseline, Batch, Mixed, Need, cross_entropy, one_hot
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need, cross_entropy, one_hot, own_draws
 from diffcore_gpu.errors import nearest
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _PLACES: dict[str, tuple[str, str, dict[str, Any]]] = {
 BASELINES = tuple(_PLACES)
 """The names of all methods."""
 
-__all__ = ["BASELINES", "Baseline", "Batch", "Mixed", "Need", "cross_entropy", "make_baseline", "one_hot"]
+__all__ = ["BASELINES", "Baseline", "Batch", "Mixed", "Need", "cross_entropy", "make_baseline", "one_hot", "own_draws"]
 
 
 def make_baseline(
@@ -72,7 +72,7 @@ def make_baseline(
         raise ValueError(f"there is no method {name!r}; {nearest(name, BASELINES)}")
     module, class_name, own = _PLACES[name]
     maker = getattr(import_module(f"{__name__}.{module}"), class_name)
-    if Need.COUNTERPARTS in maker.__dict__.get("needs", Need.NOTHING):
+    if Need.COUNTERPARTS in getattr(maker, "needs", Need.NOTHING):
         if store is None:
             raise ValueError(f"{name} mixes with generated counterparts; give it a store of them.")
         own = {**own, "store": store}

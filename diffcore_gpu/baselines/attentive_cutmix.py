@@ -14,74 +14,49 @@ a trained extractor does, and is put back into its modes, so BatchNorm's running
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from diffcore_gpu.baselines.arguments import check_count
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need, check_count
 from diffcore_gpu.baselines.features import FeatureReader, eager, evaluating
-from diffcore_gpu.baselines.pairs import (
-    check_number_of_classes,
-    check_pairs,
-    draw_permutation,
-    mixed_targets,
-    take,
-    to_device,
-)
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
+from diffcore_gpu.baselines.images import take
 
 
-class AttentiveCutMix:
+@dataclass(eq=False, kw_only=True)
+class AttentiveCutMix(Baseline):
     """Attentive CutMix with the paper's defaults.
 
     Args:
-        num_classes: K.
-        mean: not used; part of the protocol.
-        std: not used; part of the protocol.
-        seed: of the method's own generator.
         cells: N, cells of the grid that are pasted, from 1.
         extractor: a trained model on the device of the batch that takes images normalized as they are; None: the model
             that is trained.
-
-    Raises:
-        ValueError: a setting is outside its range.
     """
 
-    name = "attentive-cutmix"
-    needs = Need.PAIRS | Need.ACTIVATIONS
+    name, title = "attentive-cutmix", "Attentive CutMix"
+    needs = Need.PARTNERS | Need.ACTIVATIONS
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        cells: int = 6,
-        extractor: nn.Module | None = None,
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "Attentive CutMix")
-        self.cells, self.extractor = check_count("cells of Attentive CutMix", cells, 1), extractor
+    cells: int = 6
+    extractor: nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("cells of Attentive CutMix", self.cells, 1)
         self._reader = FeatureReader("Attentive CutMix")
-        self._rng = np.random.default_rng(seed)
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Paste the strongest cells of each image's partner.
-
-        Raises:
-            ValueError: the batch cannot be paired, the model has no features in a grid, or a grid of too few cells.
-        """
-        check_pairs(batch, self.num_classes, "Attentive CutMix")
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Paste the strongest cells of each image's partner."""
         images = batch.images
         extractor = eager(self.extractor or model)
         with evaluating(extractor):
             features, _ = self._reader.read(extractor, images)
-        permutation = to_device(draw_permutation(self._rng, len(images)), images.device)
+        permutation = self._draw_partner(images)
         mask = strongest_cells(features, self.cells, (images.shape[2], images.shape[3]))[permutation]
         out = torch.where(mask[:, None], take(images, permutation), images)
         lam = mask.float().mean((1, 2))
-        return Mixed(out, mixed_targets(batch.labels, permutation, 1.0 - lam, lam, self.num_classes))
+        return self._mixed(out, batch.labels, permutation, 1.0 - lam, lam)
 
 
 def strongest_cells(features: Tensor, cells: int, size: tuple[int, int]) -> Tensor:

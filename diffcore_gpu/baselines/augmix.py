@@ -17,80 +17,64 @@ Left out: the Jensen-Shannon loss between three views of a batch, which changes 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from diffcore_gpu.baselines.arguments import check_count, check_images, check_number
-from diffcore_gpu.baselines.normalization import Normalization
-from diffcore_gpu.baselines.own_draws import own_draws
-from diffcore_gpu.baselines.pairs import check_number_of_classes, library, to_device
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need, one_hot
+from diffcore_gpu.baselines._base import Batch, Mixed, Need, TorchvisionBaseline, check_count, check_number
+from diffcore_gpu.baselines.images import to_device
 
 
-class AugMix:
+@dataclass(eq=False, kw_only=True)
+class AugMix(TorchvisionBaseline):
     """AugMix by torchvision, with its magnitudes and otherwise the authors' defaults.
 
     Args:
-        num_classes: K.
-        mean: of the normalization, for images in [0, 1], one number for each channel.
-        std: of the normalization, likewise.
-        seed: of the method's own generator.
         severity: of the operations, from 1 to 10.
         mixture_width: chains.
         chain_depth: operations in a chain; −1: 1 to 3, drawn.
         alpha: of the Dirichlet and Beta distributions, above 0.
         all_ops: use brightness, colour, contrast and sharpness too.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: torchvision is not installed.
     """
 
-    name = "augmix"
+    name, title = "augmix", "AugMix"
     needs = Need.NOTHING
+    on_pixels = True
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        severity: int = 3,
-        mixture_width: int = 3,
-        chain_depth: int = -1,
-        alpha: float = 1.0,
-        all_ops: bool = False,
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "AugMix")
-        self._normalization = Normalization(mean, std)
-        self._transform = library("torchvision.transforms.v2", "AugMix").AugMix(
-            severity=check_count("severity", severity, 1, 10),
-            mixture_width=check_count("mixture_width", mixture_width, 1),
-            chain_depth=check_count("chain_depth", chain_depth, -1),
-            alpha=check_number("alpha", alpha, 0, above=True),
-            all_ops=all_ops,
+    severity: int = 3
+    mixture_width: int = 3
+    chain_depth: int = -1
+    alpha: float = 1.0
+    all_ops: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("severity", self.severity, 1, 10)
+        check_count("mixture_width", self.mixture_width, 1)
+        check_count("chain_depth", self.chain_depth, -1)
+        check_number("alpha", self.alpha, 0, above=True)
+        self._transform = self._make_transform(
+            "AugMix",
+            severity=self.severity,
+            mixture_width=self.mixture_width,
+            chain_depth=self.chain_depth,
+            alpha=self.alpha,
+            all_ops=self.all_ops,
         )
         # torchvision draws weights on the device, from a generator that is not ours.
-        self._transform._sample_dirichlet = _sample_dirichlet_on_cpu(alpha)
-        self._generator = torch.Generator().manual_seed(seed)
+        self._transform._sample_dirichlet = _sample_dirichlet_on_cpu(self.alpha)
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Change each image by itself.
-
-        Raises:
-            ValueError: the images are not float [B, C, H, W] with the channels of mean and std, C = 1 or 3.
-        """
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Change each image by itself."""
         images = batch.images
-        check_images(batch, self._normalization.channels, "AugMix")
         if images.shape[1] not in (1, 3):
             raise ValueError(f"AugMix needs images of 1 or 3 channels, not {images.shape[1]}.")
-        with torch.no_grad(), own_draws(self._generator):
+        with torch.no_grad(), self._own_draws():
             bytes_ = to_bytes(self._normalization.pixels(images))
             changed = torch.stack([self._transform(image) for image in bytes_])
             mixed = self._normalization.images(changed.float() / 255, like=images)
-        return Mixed(mixed, one_hot(batch.labels, self.num_classes))
+        return self._relabeled(mixed, batch.labels)
 
 
 def _sample_dirichlet_on_cpu(alpha: float) -> Callable[[Tensor], Tensor]:

@@ -24,20 +24,20 @@ is not mixed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from diffcore_gpu.baselines.arguments import check_count, check_divisible, check_number
-from diffcore_gpu.baselines.blocks import block_shares, cut
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need, check_count, check_number, one_hot
 from diffcore_gpu.baselines.comixup_labeling import Labeling, find_labelings
 from diffcore_gpu.baselines.features import evaluating
 from diffcore_gpu.baselines.graph_cut import gco
-from diffcore_gpu.baselines.normalization import as_like
-from diffcore_gpu.baselines.pairs import check_number_of_classes, check_pairs, to_device
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need, one_hot
-from diffcore_gpu.baselines.saliency import gradient_saliency
+from diffcore_gpu.baselines.images import as_like, to_device
+from diffcore_gpu.baselines.regions import check_divisible, cut
+from diffcore_gpu.baselines.saliency import block_shares, gradient_saliency
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -45,14 +45,11 @@ _SALIENT_SIDE = 8
 """Side in pixels of the most salient place."""
 
 
-class CoMixup:
+@dataclass(eq=False, kw_only=True)
+class CoMixup(Baseline):
     """Co-Mixup with the authors' defaults.
 
     Args:
-        num_classes: K.
-        mean: not used; part of the protocol.
-        std: not used; part of the protocol.
-        seed: of the method's own generator.
         blocks: b, per side.
         partition: inputs that are mixed with each other, at least 2.
         beta: β, weight of smoothness.
@@ -63,56 +60,38 @@ class CoMixup:
         alpha: of the Dirichlet distribution, above 0.
         rounds: over all outputs.
         resolve: drive outputs that use the same inputs apart.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: gco-wrapper is not installed.
     """
 
-    name = "comixup"
-    needs = Need.PAIRS | Need.GRADIENTS
+    name, title = "comixup", "Co-Mixup"
+    needs = Need.PARTNERS | Need.GRADIENTS
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        blocks: int = 4,
-        partition: int = 20,
-        beta: float = 0.32,
-        gamma: float = 1.0,
-        eta: float = 0.05,
-        omega: float = 0.001,
-        threshold: float = 0.83,
-        alpha: float = 2.0,
-        rounds: int = 4,
-        resolve: bool = True,
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "Co-Mixup")
-        self.blocks = check_count("blocks", blocks, 2, 32)
-        self.partition = check_count("partition", partition, 2)
-        self.beta = check_number("beta", beta, 0, 100)
-        self.gamma = check_number("gamma", gamma, 0)
-        self.eta = check_number("eta", eta, 0)
-        self.omega = check_number("omega", omega, 0, 1)
-        self.threshold = check_number("threshold", threshold, 0)
-        self.alpha = check_number("alpha", alpha, 0, above=True)
-        self.rounds = check_count("rounds", rounds, 1)
-        self.resolve = resolve
-        self._rng = np.random.default_rng(seed)
+    blocks: int = 4
+    partition: int = 20
+    beta: float = 0.32
+    gamma: float = 1.0
+    eta: float = 0.05
+    omega: float = 0.001
+    threshold: float = 0.83
+    alpha: float = 2.0
+    rounds: int = 4
+    resolve: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("blocks", self.blocks, 2, 32)
+        check_count("partition", self.partition, 2)
+        check_number("beta", self.beta, 0, 100)
+        check_number("gamma", self.gamma, 0)
+        check_number("eta", self.eta, 0)
+        check_number("omega", self.omega, 0, 1)
+        check_number("threshold", self.threshold, 0)
+        check_number("alpha", self.alpha, 0, above=True)
+        check_count("rounds", self.rounds, 1)
         gco()
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Mix each partition of the batch.
-
-        Raises:
-            ValueError: the batch cannot be paired, the images cannot be cut into blocks, or the model gives no gradient
-                at its input.
-        """
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Mix each partition of the batch."""
         images = batch.images
-        check_pairs(batch, self.num_classes, "Co-Mixup")
         check_divisible(images, self.blocks, "Co-Mixup")
         with evaluating(model):
             saliency = gradient_saliency(model, images, batch.labels)

@@ -19,6 +19,7 @@ last round, outputs that use the same inputs are driven apart by an extra cost Î
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -97,15 +98,15 @@ class Labeling:
             self._apart[one, first] = self._apart[other, second] = 1
 
     def mixtures(self, output: int, half_and_half: bool) -> FloatArray:
-        """What a block of an output may show: float64 [K, n], first the n inputs, then pairs of them half and half."""
+        """What a block of an output may show: float64 [K, n], first the n inputs, then two of them half and half."""
         single = np.eye(self.inputs)
         used = np.flatnonzero(self._counts[output])
         if not half_and_half or len(used) < 2:
             return single
         # The three that it shows most, by number.
         most = np.sort(used[np.argsort(-self._counts[output, used], kind="stable")[:3]])
-        pairs = [(a, b) for i, a in enumerate(most) for b in most[i + 1 :]]
-        return np.concatenate([single, [(single[a] + single[b]) / 2 for a, b in pairs]])
+        halves = [(single[a] + single[b]) / 2 for a, b in combinations(most, 2)]
+        return np.concatenate([single, halves])
 
     def energy(self, output: int, mixtures: FloatArray) -> GridEnergy:
         """The energy of one output's labeling, the other outputs fixed; labels count the rows of `mixtures`."""
@@ -114,9 +115,9 @@ class Labeling:
         # As in the authors' code, the threshold takes an input out of the sum, not its cost.
         penalty = 2 * self._gamma * (self._compatibility @ (charged * others))
         cost = self._cost + penalty + self._gamma * self._apart[output]
-        paired = mixtures[self.inputs :]
-        if len(paired):
-            cost = np.concatenate([cost, cost @ paired.T - _HALF_AND_HALF_GAIN], axis=-1)
+        halves = mixtures[self.inputs :]
+        if len(halves):
+            cost = np.concatenate([cost, cost @ halves.T - _HALF_AND_HALF_GAIN], axis=-1)
         unary = (_UNITS * cost).astype(np.int64)
         # The smallest is taken off, so that what is cut at the limit is never chosen.
         unary = np.minimum(unary - unary.min(-1, keepdims=True), ENERGY_LIMIT).astype(np.intc)

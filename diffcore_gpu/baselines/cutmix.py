@@ -14,54 +14,33 @@ Left out: the probability of mixing (1 for ImageNet, 0.5 for CIFAR in the paper)
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+
 from torch import nn
 
-from diffcore_gpu.baselines.arguments import check_number
-from diffcore_gpu.baselines.own_draws import own_draws
-from diffcore_gpu.baselines.pairs import check_number_of_classes, check_pairs, library
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
+from diffcore_gpu.baselines._base import Batch, Mixed, Need, TorchvisionBaseline, check_number
 
 
-class CutMix:
+@dataclass(eq=False, kw_only=True)
+class CutMix(TorchvisionBaseline):
     """CutMix by torchvision.
 
     Args:
-        num_classes: K.
-        mean: not used; part of the protocol.
-        std: not used; part of the protocol.
-        seed: of the method's own generator.
         alpha: of the Beta distribution, above 0.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: torchvision is not installed.
     """
 
-    name = "cutmix"
-    needs = Need.PAIRS
+    name, title = "cutmix", "CutMix"
+    needs = Need.PARTNERS
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        alpha: float = 1.0,
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "CutMix")
-        check_number("alpha of CutMix", alpha, 0, above=True)
-        self._mix = library("torchvision.transforms.v2", "CutMix").CutMix(alpha=alpha, num_classes=num_classes)
-        self._generator = torch.Generator().manual_seed(seed)
+    alpha: float = 1.0
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Paste a box of each image's neighbour.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("alpha of CutMix", self.alpha, 0, above=True)
+        self._transform = self._make_transform("CutMix", alpha=self.alpha, num_classes=self.num_classes)
 
-        Raises:
-            ValueError: the batch cannot be paired.
-        """
-        check_pairs(batch, self.num_classes, "CutMix")
-        with own_draws(self._generator):
-            images, targets = self._mix(batch.images, batch.labels)
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Paste a box of each image's neighbour."""
+        with self._own_draws():
+            images, targets = self._transform(batch.images, batch.labels)
         return Mixed(images, targets)

@@ -18,29 +18,26 @@ A sample without a counterpart stays as it is.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from diffcore_gpu.baselines.arguments import check_count, check_images, check_number
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need, check_count, check_number
 from diffcore_gpu.baselines.fractals import FractalSet
-from diffcore_gpu.baselines.normalization import Normalization, as_like
-from diffcore_gpu.baselines.pairs import check_number_of_classes, to_device
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need, one_hot
+from diffcore_gpu.baselines.images import as_like, to_device
 from diffcore_gpu.plan import draw_plan
 from diffcore_gpu.store import CounterpartStore
 from diffcore_gpu.store.residency import Residency, ResidentStore
 
 
-class DiffuseMix:
+@dataclass(eq=False, kw_only=True)
+class DiffuseMix(Baseline):
     """DiffuseMix as in its paper, in each batch.
 
     Args:
-        num_classes: K.
-        mean: of the normalization, for images in [0, 1], one number for each channel.
-        std: of the normalization, likewise.
-        seed: of the method's own generator, and of the fractals.
         store: the counterparts.
         residency: where they live, see `ResidentStore`; "auto": in the memory of a GPU if they fit.
         seam: of the mask, in pixels.
@@ -51,54 +48,41 @@ class DiffuseMix:
         ValueError: a setting is outside its range, or the store is of other classes or channels.
     """
 
-    name = "diffusemix"
+    name, title = "diffusemix", "DiffuseMix"
     needs = Need.COUNTERPARTS
+    on_pixels = True
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        store: CounterpartStore,
-        residency: Residency = "auto",
-        seam: int = 20,
-        fractal_weight: float = 0.2,
-        fractals: int = 64,
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "DiffuseMix")
-        self._normalization = Normalization(mean, std)
-        if len(store.class_names) != num_classes:
+    store: CounterpartStore
+    residency: Residency = "auto"
+    seam: int = 20
+    fractal_weight: float = 0.2
+    fractals: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        store, channels = self.store, self._normalization.channels
+        if len(store.class_names) != self.num_classes:
             raise ValueError(
-                f"DiffuseMix was made for {num_classes} classes, and {store.path} has {len(store.class_names)}; "
+                f"DiffuseMix was made for {self.num_classes} classes, and {store.path} has {len(store.class_names)}; "
                 "use the store of this dataset."
             )
-        if store.image_shape[0] != self._normalization.channels:
+        if store.image_shape[0] != channels:
             raise ValueError(
-                f"DiffuseMix has mean and std of {self._normalization.channels} channels, and the counterparts of "
+                f"DiffuseMix has mean and std of {channels} channels, and the counterparts of "
                 f"{store.path} have {store.image_shape[0]}; use the store of this dataset."
             )
         if not store.num_rows:
             raise ValueError(f"DiffuseMix needs counterparts, and {store.path} has none.")
-        self.store, self.residency = store, residency
-        self.seam = check_count("seam", seam, 2)
-        self.fractal_weight = check_number("fractal_weight", fractal_weight, 0, 1)
-        self._fractals = FractalSet(check_count("fractals", fractals, 1), seed)
-        self._seed, self._calls = seed, 0
-        self._rng = np.random.default_rng(seed)
+        check_count("seam", self.seam, 2)
+        check_number("fractal_weight", self.fractal_weight, 0, 1)
+        check_count("fractals", self.fractals, 1)
+        self._fractals = FractalSet(self.fractals, self.seed)
+        self._calls = 0
         self._resident: dict[torch.device, ResidentStore] = {}
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Mix each image with a counterpart of its own and a fractal.
-
-        Raises:
-            ValueError: the images are not float [B, C, H, W] with the channels of mean and std, C = 1 or 3; or (on the
-                CPU) an index is outside the store.
-            StoreError: the store does not fit where `residency` wants it.
-        """
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Mix each image with a counterpart of its own and a fractal."""
         images = batch.images
-        check_images(batch, self._normalization.channels, "DiffuseMix")
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             row, counterparts = self._counterparts(batch)
             real = real_weight(self._rng.integers(4, size=len(images)), self.seam, images)
@@ -106,7 +90,7 @@ class DiffuseMix:
             fractals = self._normalized(self._fractals.draw(self._rng, images), images)
             mixed = torch.lerp(halves, fractals, self.fractal_weight)
             mixed = torch.where((row >= 0).reshape(-1, 1, 1, 1), mixed, images.float())
-        return Mixed(as_like(mixed, images), one_hot(batch.labels, self.num_classes))
+        return self._relabeled(as_like(mixed, images), batch.labels)
 
     def _counterparts(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The row of each sample, int64 [B], −1 for none, and its image (any, where none): uint8 [B, C, h, w]."""
@@ -117,7 +101,7 @@ class DiffuseMix:
         pairs = resident.pairs
         height, width = batch.images.shape[-2:]
         index = batch.index.to(pairs.pair_ptr.device)
-        plan = draw_plan(index, pairs, height=height, width=width, seed=self._seed, round=self._calls)
+        plan = draw_plan(index, pairs, height=height, width=width, seed=self.seed, round=self._calls)
         self._calls += 1
         safe = plan.row.clamp(min=0)
         if resident.residency == "device":

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from diffcore_gpu.baselines.pairs import to_device
+from diffcore_gpu.baselines.images import to_device
 
 Floats = npt.NDArray[np.float32]
 

@@ -4,9 +4,10 @@ The energy of a labeling l of a grid with sites s and 4-neighbours (s, t) is
 
     E(l) = Σ_s unary[s, l_s] + Σ_(s,t) weight[s, t] · smooth[l_s, l_t],
 
-minimized by α-β swaps (Boykov, Veksler, Zabih, PAMI 2001) until no swap lowers it: exact for two labels, a local
-minimum over all swaps for more. The library is gco-wrapper (gco-v3.0), as in the published code of both methods. It
-works on the CPU and releases the interpreter lock, so the graphs of a batch are cut by several threads.
+minimized by α-β swaps (Boykov, Veksler, Zabih, "Fast Approximate Energy Minimization via Graph Cuts", PAMI 2001) until
+no swap lowers it: exact for two labels, a local minimum over all swaps for more. The library is gco-wrapper (gco-v3.0),
+as in the published code of both methods. It works on the CPU and releases the interpreter lock, so the graphs of a
+batch are cut by several threads.
 The terms of gco-v3.0 allow research use only, whatever the wrapper's metadata say; it is no part of this package.
 
 All energies are integers, as the library works with them. The published code hands it floats, which it scales and cuts

@@ -14,23 +14,15 @@ stages are found by name, as torchvision and timm have them; for another model, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffcore_gpu.baselines.arguments import check_number
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need, check_number
 from diffcore_gpu.baselines.features import eager
-from diffcore_gpu.baselines.pairs import (
-    check_number_of_classes,
-    check_pairs,
-    draw_permutation,
-    mixed_targets,
-    take,
-    to_device,
-)
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
+from diffcore_gpu.baselines.images import take
 
 INPUT = "input"
 """The name of layer 0."""
@@ -44,58 +36,39 @@ _FIRST_STAGES = (
 )
 
 
-class ManifoldMixup:
+@dataclass(eq=False, kw_only=True)
+class ManifoldMixup(Baseline):
     """Manifold Mixup with the authors' defaults.
 
     Args:
-        num_classes: K.
-        mean: not used; part of the protocol.
-        std: not used; part of the protocol.
-        seed: of the method's own generator.
         alpha: of the Beta distribution, above 0.
         layers: names of modules, as `model.get_submodule` takes them, whose outputs may be mixed, or "input"; None: the
             input and the first two stages.
-
-    Raises:
-        ValueError: a setting is outside its range.
     """
 
-    name = "manifold-mixup"
-    needs = Need.PAIRS
+    name, title = "manifold-mixup", "Manifold Mixup"
+    needs = Need.PARTNERS
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        alpha: float = 2.0,
-        layers: Sequence[str] | None = None,
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "Manifold Mixup")
-        self.alpha = check_number("alpha", alpha, 0, above=True)
-        if layers is not None and (isinstance(layers, str) or not layers):
-            raise ValueError(f"layers must be a list of module names, or None, not {layers!r}.")
-        self.layers = None if layers is None else tuple(layers)
-        self._rng = np.random.default_rng(seed)
+    alpha: float = 2.0
+    layers: Sequence[str] | None = None
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Choose a layer; mix there, now if it is the input, else during the forward pass.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("alpha", self.alpha, 0, above=True)
+        if self.layers is not None and (isinstance(self.layers, str) or not self.layers):
+            raise ValueError(f"layers must be a list of module names, or None, not {self.layers!r}.")
 
-        Raises:
-            ValueError: the batch cannot be paired, or the model has no layer of such a name.
-        """
-        check_pairs(batch, self.num_classes, "Manifold Mixup")
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Choose a layer; mix there, now if it is the input, else during the forward pass."""
         modules = self._modules(eager(model))
         layer = list(modules)[self._rng.integers(len(modules))]
         lam = float(self._rng.beta(self.alpha, self.alpha))
-        partner = to_device(draw_permutation(self._rng, len(batch.images)), batch.images.device)
-        targets = mixed_targets(batch.labels, partner, lam, 1 - lam, self.num_classes)
+        partner = self._draw_partner(batch.images)
+        mixed = self._mixed(batch.images, batch.labels, partner, lam, 1 - lam)
         module = modules[layer]
         if module is None:
-            return Mixed(_mixed(batch.images, partner, lam), targets, nullcontext())
-        return Mixed(batch.images, targets, _mixing_output_of(module, layer, partner, lam))
+            return replace(mixed, images=_mixed(batch.images, partner, lam))
+        return replace(mixed, during_forward=_mixing_output_of(module, layer, partner, lam))
 
     def _modules(self, model: nn.Module) -> dict[str, nn.Module | None]:
         """The modules by name; None for the input."""

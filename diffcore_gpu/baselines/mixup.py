@@ -9,59 +9,39 @@ itself, where the authors' code draws a permutation.
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+
 from torch import nn
 
-from diffcore_gpu.baselines.arguments import check_number
-from diffcore_gpu.baselines.own_draws import own_draws
-from diffcore_gpu.baselines.pairs import check_number_of_classes, check_pairs, is_channels_last, library
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
+from diffcore_gpu.baselines._base import Batch, Mixed, Need, TorchvisionBaseline, check_number
+from diffcore_gpu.baselines.images import is_channels_last
 
 
-class Mixup:
+@dataclass(eq=False, kw_only=True)
+class Mixup(TorchvisionBaseline):
     """Mixup by torchvision.
 
     Args:
-        num_classes: K.
-        mean: not used; part of the protocol.
-        std: not used; part of the protocol.
-        seed: of the method's own generator.
         alpha: of the Beta distribution, above 0.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: torchvision is not installed.
     """
 
-    name = "mixup"
-    needs = Need.PAIRS
+    name, title = "mixup", "Mixup"
+    needs = Need.PARTNERS
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        alpha: float = 1.0,
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "Mixup")
-        check_number("alpha of Mixup", alpha, 0, above=True)
-        self._mix = library("torchvision.transforms.v2", "Mixup").MixUp(alpha=alpha, num_classes=num_classes)
-        self._generator = torch.Generator().manual_seed(seed)
+    alpha: float = 1.0
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Mix each image with its neighbour.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("alpha of Mixup", self.alpha, 0, above=True)
+        self._transform = self._make_transform("MixUp", alpha=self.alpha, num_classes=self.num_classes)
 
-        Raises:
-            ValueError: the batch cannot be paired.
-        """
-        check_pairs(batch, self.num_classes, "Mixup")
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Mix each image with its neighbour."""
         images = batch.images
         channels_last = is_channels_last(images)
         if channels_last:
             # torchvision's roll gives up the memory format on a GPU; the equation does not know which axis is which.
             images = images.permute(0, 2, 3, 1)
-        with own_draws(self._generator):
-            mixed, targets = self._mix(images, batch.labels)
+        with self._own_draws():
+            mixed, targets = self._transform(images, batch.labels)
         return Mixed(mixed.permute(0, 3, 1, 2) if channels_last else mixed, targets)

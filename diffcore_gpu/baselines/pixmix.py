@@ -16,6 +16,7 @@ authors mix in feature visualizations too.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,12 +24,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from diffcore_gpu.baselines.arguments import check_count, check_images, check_number
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need, check_count, check_number, library
 from diffcore_gpu.baselines.augmix import to_bytes
 from diffcore_gpu.baselines.fractals import FractalSet
-from diffcore_gpu.baselines.normalization import Normalization
-from diffcore_gpu.baselines.pairs import check_number_of_classes, library, to_device
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need, one_hot
+from diffcore_gpu.baselines.images import to_device
 
 _TINY = 1e-37
 """Keeps a negative power of a black pixel finite."""
@@ -55,56 +54,38 @@ class Round(NamedTuple):
     b: npt.NDArray[np.float32]
 
 
-class PixMix:
+@dataclass(eq=False, kw_only=True)
+class PixMix(Baseline):
     """PixMix with the authors' defaults.
 
     Args:
-        num_classes: K.
-        mean: of the normalization, for images in [0, 1], one number for each channel.
-        std: of the normalization, likewise.
-        seed: of the method's own generator, and of the fractals.
         k: the most rounds of mixing.
         beta: of the coefficients' distributions, above 0.
         severity: of the augmentations, from 1 to 10.
         fractals: how many there are to choose from; rendered in the first call for images of a size.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: torchvision is not installed.
     """
 
-    name = "pixmix"
+    name, title = "pixmix", "PixMix"
     needs = Need.NOTHING
+    on_pixels = True
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        k: int = 4,
-        beta: float = 4.0,
-        severity: int = 1,
-        fractals: int = 64,
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "PixMix")
-        self._normalization = Normalization(mean, std)
-        self.k = check_count("k", k, 0)
-        self.beta = check_number("beta", beta, 0, above=True)
-        self.severity = check_count("severity", severity, 1, _LEVELS)
-        self._fractals = FractalSet(check_count("fractals", fractals, 1), seed, margin=256 / 224)
+    k: int = 4
+    beta: float = 4.0
+    severity: int = 1
+    fractals: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("k", self.k, 0)
+        check_number("beta", self.beta, 0, above=True)
+        check_count("severity", self.severity, 1, _LEVELS)
+        check_count("fractals", self.fractals, 1)
+        self._fractals = FractalSet(self.fractals, self.seed, margin=256 / 224)
         self._functional = library("torchvision.transforms.v2.functional", "PixMix")
-        self._rng = np.random.default_rng(seed)
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Change each image by itself.
-
-        Raises:
-            ValueError: the images are not float [B, C, H, W] with the channels of mean and std, C = 1 or 3.
-        """
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Change each image by itself."""
         images = batch.images
-        check_images(batch, self._normalization.channels, "PixMix")
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             fractals = self._fractals.draw(self._rng, images)
             mixed = self._normalization.pixels(images)
@@ -114,7 +95,7 @@ class PixMix:
                 mixed[self._numbers(starts, images)] = self._augmented(original, starts)
             for round_ in self._draw_rounds(len(images)):
                 self._mix(mixed, original, fractals, round_)
-            return Mixed(self._normalization.images(mixed, like=images), one_hot(batch.labels, self.num_classes))
+            return self._relabeled(self._normalization.images(mixed, like=images), batch.labels)
 
     def _draw_rounds(self, batch: int) -> list[Round]:
         rounds = self._rng.integers(self.k + 1, size=batch)

@@ -29,6 +29,7 @@ Left out: adversarial noise and the loss on clean images, which change the train
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -36,20 +37,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from diffcore_gpu.baselines.arguments import check_count, check_divisible, check_number
-from diffcore_gpu.baselines.blocks import block_shares, cut
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need, check_count, check_number
 from diffcore_gpu.baselines.features import evaluating
 from diffcore_gpu.baselines.graph_cut import GridEnergy, gco, minimize_by_swaps
-from diffcore_gpu.baselines.normalization import Normalization, as_like
-from diffcore_gpu.baselines.pairs import (
-    check_number_of_classes,
-    check_pairs,
-    draw_permutation,
-    mixed_targets,
-    to_device,
-)
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
-from diffcore_gpu.baselines.saliency import gradient_saliency
+from diffcore_gpu.baselines.images import as_like, to_device
+from diffcore_gpu.baselines.regions import check_divisible, cut
+from diffcore_gpu.baselines.saliency import block_shares, gradient_saliency
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -76,14 +69,11 @@ class MaskTerms(NamedTuple):
     right: Tensor
 
 
-class PuzzleMix:
+@dataclass(eq=False, kw_only=True)
+class PuzzleMix(Baseline):
     """PuzzleMix with the authors' defaults.
 
     Args:
-        num_classes: K.
-        mean: of the normalization, for images in [0, 1], one number for each channel.
-        std: of the normalization, likewise.
-        seed: of the method's own generator.
         alpha: of the Beta distribution of λ, above 0.
         beta: β, weight of the smoothness of the mask.
         gamma: γ, weight of the smoothness of the image, in [0, 1].
@@ -92,64 +82,44 @@ class PuzzleMix:
         epsilon: ε, weight of the distance in the transport, above 0; None: nothing is moved.
         neighbourhood: side in pixels of the means in which colours are compared.
         block_counts: the values that b is drawn from, each from 2 to 32.
-
-    Raises:
-        ValueError: a setting is outside its range.
-        ImportError: gco-wrapper is not installed.
     """
 
-    name = "puzzlemix"
-    needs = Need.PAIRS | Need.GRADIENTS
+    name, title = "puzzlemix", "PuzzleMix"
+    needs = Need.PARTNERS | Need.GRADIENTS
+    on_pixels = True
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        alpha: float = 1.0,
-        beta: float = 1.2,
-        gamma: float = 0.5,
-        eta: float = 0.2,
-        levels: int = 3,
-        epsilon: float | None = 0.8,
-        neighbourhood: int = 4,
-        block_counts: tuple[int, ...] = (2, 4, 8, 16),
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "PuzzleMix")
-        self._normalization = Normalization(mean, std)
-        self.alpha = check_number("alpha", alpha, 0, above=True)
-        self.beta = check_number("beta", beta, 0)
-        self.gamma = check_number("gamma", gamma, 0, 1)
-        self.eta = check_number("eta", eta, 0)
-        self.levels = check_count("levels", levels, 2, 4)
-        self.epsilon = None if epsilon is None else check_number("epsilon", epsilon, 0, 100, above=True)
-        self.neighbourhood = check_count("neighbourhood", neighbourhood, 1)
-        self.block_counts = tuple(check_count("block_counts", count, 2, 32) for count in block_counts)
+    alpha: float = 1.0
+    beta: float = 1.2
+    gamma: float = 0.5
+    eta: float = 0.2
+    levels: int = 3
+    epsilon: float | None = 0.8
+    neighbourhood: int = 4
+    block_counts: tuple[int, ...] = (2, 4, 8, 16)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("alpha", self.alpha, 0, above=True)
+        check_number("beta", self.beta, 0)
+        check_number("gamma", self.gamma, 0, 1)
+        check_number("eta", self.eta, 0)
+        check_count("levels", self.levels, 2, 4)
+        if self.epsilon is not None:
+            check_number("epsilon", self.epsilon, 0, 100, above=True)
+        check_count("neighbourhood", self.neighbourhood, 1)
+        for count in self.block_counts:
+            check_count("block_counts", count, 2, 32)
         if not self.block_counts:
             raise ValueError("block_counts must have at least one value.")
-        self._rng = np.random.default_rng(seed)
         gco()
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Mix each image with its partner in a random permutation.
-
-        Raises:
-            ValueError: the batch cannot be paired, the images have other channels than mean and std or cannot be cut
-                into blocks, or the model gives no gradient at its input.
-        """
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Mix each image with its partner in a random permutation."""
         images = batch.images
-        check_pairs(batch, self.num_classes, "PuzzleMix")
         check_divisible(images, math.lcm(*self.block_counts), "PuzzleMix")
-        if images.shape[1] != self._normalization.channels:
-            raise ValueError(
-                f"PuzzleMix has mean and std of {self._normalization.channels} channels, "
-                f"but the images have {images.shape[1]}."
-            )
         blocks = int(self._rng.choice(self.block_counts))
         lam = self._rng.beta(self.alpha, self.alpha)
-        partner = to_device(draw_permutation(self._rng, len(images)), images.device)
+        partner = self._draw_partner(images)
         with evaluating(model):
             saliency = gradient_saliency(model, images, batch.labels)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
@@ -162,7 +132,7 @@ class PuzzleMix:
             mask = to_device(torch.from_numpy((1 - labels / (self.levels - 1)).astype(np.float32)), images.device)
             mixed = mix_blocks(images, partner, mask, shares, self.epsilon)
         own = mask.mean((1, 2))
-        return Mixed(mixed, mixed_targets(batch.labels, partner, own, 1 - own, self.num_classes))
+        return self._mixed(mixed, batch.labels, partner, own, 1 - own)
 
 
 def mask_terms(
@@ -209,7 +179,7 @@ def _pooled(pixels: Tensor, blocks: int, neighbourhood: int) -> Tensor:
 def _border_differences(pooled: Tensor, partner: Tensor, blocks: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """φ across the border of each block and the one below, [B, b − 1, b] each.
 
-    Shown above and below the border are the images (1, 1), (1, 0), (0, 1), (0, 0) of the pair.
+    Shown above and below the border are the images (1, 1), (1, 0), (0, 1), (0, 0) of the two.
     """
     per_block = pooled.shape[2] // blocks
     above, below = pooled[:, :, per_block - 1 : -1 : per_block], pooled[:, :, per_block::per_block]

@@ -11,60 +11,37 @@ those of the authors' code; on a GPU all patches are pasted by one indexed write
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from diffcore_gpu.baselines.pairs import (
-    check_number_of_classes,
-    check_pairs,
-    draw_permutation,
-    mixed_targets,
-    to_device,
-)
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need
+from diffcore_gpu.baselines.images import to_device
 
 
-class ResizeMix:
+@dataclass(eq=False, kw_only=True)
+class ResizeMix(Baseline):
     """ResizeMix with the authors' defaults.
 
     Args:
-        num_classes: K.
-        mean: not used; part of the protocol.
-        std: not used; part of the protocol.
-        seed: of the method's own generator.
         scale: interval of τ, of the image's side, within (0, 1].
-
-    Raises:
-        ValueError: a setting is outside its range.
     """
 
-    name = "resizemix"
-    needs = Need.PAIRS
+    name, title = "resizemix", "ResizeMix"
+    needs = Need.PARTNERS
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        scale: tuple[float, float] = (0.1, 0.8),
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "ResizeMix")
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"ResizeMix needs scale as an interval within (0, 1], not {scale}.")
-        self.scale = scale
-        self._rng = np.random.default_rng(seed)
+    scale: tuple[float, float] = (0.1, 0.8)
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Paste a small copy of each image's partner.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"ResizeMix needs scale as an interval within (0, 1], not {self.scale}.")
 
-        Raises:
-            ValueError: the batch cannot be paired, or a shrunk image would have no pixel.
-        """
-        check_pairs(batch, self.num_classes, "ResizeMix")
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Paste a small copy of each image's partner."""
         images = batch.images
         size, _, height, width = images.shape
         if min(height, width) * self.scale[0] < 1:
@@ -74,14 +51,14 @@ class ResizeMix:
             )
         small = interpolate(images, scale_factor=float(self._rng.uniform(*self.scale)), mode="nearest")
         patch = (small.shape[2], small.shape[3])
-        permutation = draw_permutation(self._rng, size)
+        permutation = self._draw_permutation(size)
         top = _corners(self._rng, size, height, patch[0])
         left = _corners(self._rng, size, width, patch[1])
         order, top, left = to_device(torch.stack([permutation, top, left]), images.device)
         paste = paste_by_copies if images.device.type == "cpu" else paste_by_index
         out = paste(images, small, order, top, left)
         lam = patch[0] * patch[1] / (height * width)
-        return Mixed(out, mixed_targets(batch.labels, order, 1.0 - lam, lam, self.num_classes))
+        return self._mixed(out, batch.labels, order, 1.0 - lam, lam)
 
 
 def _corners(rng: np.random.Generator, size: int, full: int, part: int) -> Tensor:

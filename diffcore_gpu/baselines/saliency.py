@@ -6,7 +6,8 @@ to 128×128 where it is larger:
     F = FFT(grey),   A = sqrt(|F|² + 10⁻¹⁰),   R = log A − box₃(log A),   s = blur(|IFFT(F/A · exp R)|)
 
 with a 3×3 box filter that repeats the border, a Gaussian blur of 7×7 and σ = 3, and the map brought back to the image's
-size. Gradient (Simonyan, Vedaldi, Zisserman, 2014, as Puzzle Mix and GuidedMixup use it), with the loss ℓ of the image
+size. Gradient (Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks: Visualising Image Classification
+Models and Saliency Maps", ICLR Workshops 2014, as Puzzle Mix and GuidedMixup use it), with the loss ℓ of the image
 under the model that is trained:
 
     s = sqrt(mean over channels of (∂ℓ/∂x)²)
@@ -122,3 +123,17 @@ def as_distribution(saliency: Tensor) -> Tensor:
     usable = (total > 0) & total.isfinite()
     uniform = 1.0 / (saliency.shape[1] * saliency.shape[2])
     return torch.where(usable, saliency / total, uniform)
+
+
+def block_shares(saliency: Tensor, blocks: int) -> Tensor:
+    """The share of each block in its image's saliency.
+
+    Args:
+        saliency: float32 [B, H, W], not negative; `blocks` divides H and W.
+        blocks: per side.
+
+    Returns:
+        float32 [B, blocks, blocks], sum 1 over an image; all equal where the saliency is zero or not finite.
+    """
+    height, width = saliency.shape[-2:]
+    return as_distribution(avg_pool2d(saliency[:, None], (height // blocks, width // blocks))[:, 0])

@@ -19,93 +19,61 @@ Left out: the probability of mixing (1 for ImageNet, 0.5 for CIFAR in the paper)
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffcore_gpu.baselines.arguments import check_number
-from diffcore_gpu.baselines.boxes import cut_box
-from diffcore_gpu.baselines.normalization import Normalization
-from diffcore_gpu.baselines.pairs import (
-    check_number_of_classes,
-    check_pairs,
-    draw_permutation,
-    library,
-    mixed_targets,
-    to_device,
-)
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need, check_number, library
+from diffcore_gpu.baselines.images import to_device
+from diffcore_gpu.baselines.regions import cut_box
 
 # By channels; ITU-R BT.601, as in OpenCV's conversion to grey.
 _LUMA = {1: (1.0,), 3: (0.299, 0.587, 0.114)}
 
 
-class SaliencyMix:
+@dataclass(eq=False, kw_only=True)
+class SaliencyMix(Baseline):
     """SaliencyMix with the authors' defaults, but the saliency of the pixels.
 
     Args:
-        num_classes: K.
-        mean: of the normalization, for images in [0, 1], one number for each channel.
-        std: of the normalization, likewise.
-        seed: of the method's own generator.
         alpha: of the Beta distribution, above 0.
         saliency_of: "pixels", the 8-bit grey image, or "normalized", the float image as the authors' code passes it.
-
-    Raises:
-        ValueError: a setting is outside its range.
         ImportError: OpenCV or its contrib part is not installed.
     """
 
-    name = "saliencymix"
-    needs = Need.PAIRS
+    name, title = "saliencymix", "SaliencyMix"
+    needs = Need.PARTNERS
+    on_pixels = True
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        alpha: float = 1.0,
-        saliency_of: Literal["pixels", "normalized"] = "pixels",
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "SaliencyMix")
-        if saliency_of not in ("pixels", "normalized"):
-            raise ValueError(f'SaliencyMix needs saliency_of as "pixels" or "normalized", not {saliency_of!r}.')
-        normalization = Normalization(mean, std)
-        if normalization.channels not in _LUMA:
-            raise ValueError(f"SaliencyMix needs mean and std of 1 or 3 channels, not of {normalization.channels}.")
+    alpha: float = 1.0
+    saliency_of: Literal["pixels", "normalized"] = "pixels"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.saliency_of not in ("pixels", "normalized"):
+            raise ValueError(f'SaliencyMix needs saliency_of as "pixels" or "normalized", not {self.saliency_of!r}.')
+        if len(self.mean) not in _LUMA:
+            raise ValueError(f"SaliencyMix needs mean and std of 1 or 3 channels, not of {len(self.mean)}.")
         cv2 = library("cv2", "SaliencyMix")
         if not hasattr(cv2, "saliency"):
             raise ImportError(
                 "SaliencyMix needs OpenCV with its contrib part; install it with: pip uninstall opencv-python "
                 "opencv-python-headless, then pip install 'diffcore-gpu[bench]'."
             )
-        self.alpha = check_number("alpha of SaliencyMix", alpha, 0, above=True)
-        self.saliency_of = saliency_of
+        check_number("alpha of SaliencyMix", self.alpha, 0, above=True)
         self._detector = cv2.saliency.StaticSaliencyFineGrained_create()
-        luma = np.array(_LUMA[normalization.channels])
-        self._grey_weights = torch.from_numpy(255 * luma * normalization.std).float()
-        self._grey_offset = float(255 * luma @ normalization.mean)
-        self._rng = np.random.default_rng(seed)
+        luma = np.array(_LUMA[len(self.mean)])
+        self._grey_weights = torch.from_numpy(255 * luma * self.std).float()
+        self._grey_offset = float(255 * luma @ self.mean)
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Paste the salient box of one image's place into every image.
-
-        Raises:
-            ValueError: the batch cannot be paired, or has another number of channels than `mean`.
-        """
-        check_pairs(batch, self.num_classes, "SaliencyMix")
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Paste the salient box of one image's place into every image."""
         images = batch.images
-        size, channels, height, width = images.shape
-        if channels != len(self._grey_weights):
-            raise ValueError(
-                f"SaliencyMix was made with mean and std of {len(self._grey_weights)} channel(s), "
-                f"and the images have {channels}."
-            )
-        permutation = draw_permutation(self._rng, size)
+        size, _, height, width = images.shape
+        permutation = self._draw_permutation(size)
         lam = float(self._rng.beta(self.alpha, self.alpha))
         box = cut_box(height, width, lam, self.most_salient_pixel(images[int(permutation[0])]))
         order = to_device(permutation, images.device)
@@ -113,7 +81,7 @@ class SaliencyMix:
         window = (slice(None), slice(None), slice(box.top, box.bottom), slice(box.left, box.right))
         out[window] = images[window][order]
         lam = 1.0 - box.area / (height * width)
-        return Mixed(out, mixed_targets(batch.labels, order, lam, 1.0 - lam, self.num_classes))
+        return self._mixed(out, batch.labels, order, lam, 1.0 - lam)
 
     def most_salient_pixel(self, image: Tensor) -> tuple[int, int]:
         """(row, column) of the most salient pixel of a normalized image, float [C, H, W]. Waits for the device."""

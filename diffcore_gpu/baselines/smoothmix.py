@@ -14,62 +14,38 @@ G is the outer product of two vectors, and λ the product of their means, so tha
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import nn
 
-from diffcore_gpu.baselines.pairs import (
-    check_number_of_classes,
-    check_pairs,
-    draw_permutation,
-    mixed_targets,
-    take,
-    to_device,
-)
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need
+from diffcore_gpu.baselines.images import take, to_device
 
 
-class SmoothMix:
+@dataclass(eq=False, kw_only=True)
+class SmoothMix(Baseline):
     """SmoothMix-C with the paper's defaults.
 
     Args:
-        num_classes: K.
-        mean: not used; part of the protocol.
-        std: not used; part of the protocol.
-        seed: of the method's own generator.
         spread: interval of s = σ/side, above 0.
-
-    Raises:
-        ValueError: a setting is outside its range.
     """
 
-    name = "smoothmix"
-    needs = Need.PAIRS
+    name, title = "smoothmix", "SmoothMix"
+    needs = Need.PARTNERS
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        spread: tuple[float, float] = (0.25, 0.5),
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "SmoothMix")
-        if not 0 < spread[0] <= spread[1]:
-            raise ValueError(f"SmoothMix needs spread as an interval above 0, not {spread}.")
-        self.spread = spread
-        self._rng = np.random.default_rng(seed)
+    spread: tuple[float, float] = (0.25, 0.5)
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Blend each image with its partner under a Gaussian mask.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.spread[0] <= self.spread[1]:
+            raise ValueError(f"SmoothMix needs spread as an interval above 0, not {self.spread}.")
 
-        Raises:
-            ValueError: the batch cannot be paired.
-        """
-        check_pairs(batch, self.num_classes, "SmoothMix")
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Blend each image with its partner under a Gaussian mask."""
         images = batch.images
-        size, _, height, width = images.shape
+        height, width = images.shape[2:]
         spread = self._rng.uniform(*self.spread)
         rows, columns = (
             np.exp(-((np.arange(side) + 0.5 - self._rng.uniform(0, side)) ** 2) / (2 * (spread * side) ** 2))
@@ -78,6 +54,6 @@ class SmoothMix:
         lam = float(rows.mean() * columns.mean())
         profile = to_device(torch.from_numpy(np.concatenate([rows, columns]).astype(np.float32)), images.device)
         mask = (profile[:height, None] * profile[height:]).to(images.dtype)
-        permutation = to_device(draw_permutation(self._rng, size), images.device)
+        permutation = self._draw_partner(images)
         out = torch.lerp(images, take(images, permutation), mask)
-        return Mixed(out, mixed_targets(batch.labels, permutation, 1.0 - lam, lam, self.num_classes))
+        return self._mixed(out, batch.labels, permutation, 1.0 - lam, lam)

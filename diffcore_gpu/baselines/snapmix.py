@@ -5,93 +5,67 @@
 
 B₁ and B₂ are CutMix boxes with λ₁, λ₂ ~ Beta(5, 5) of their own, T resizes bilinearly with aligned corners. S is the
 class-activation map of the image's own class (last features F, classifier weights w), upsampled bilinearly, its
-minimum taken off and divided by its sum; the bias cancels. ρ_i + ρ_j need not be 1; pairs of one class get the sum.
+minimum taken off and divided by its sum; the bias cancels. ρ_i + ρ_j need not be 1; partners of one class get the sum.
 Where a map is constant, the share of the box's area stands in.
 
-As in the authors' code one pair of boxes serves the whole batch, so pasting is a slice and one small resize;
-`per_image=True` draws a pair for each image. β = 5 and mixing always are the authors' settings for fine-tuning on
+As in the authors' code the same two boxes serve the whole batch, so pasting is a slice and one small resize;
+`per_image=True` draws two for each image. β = 5 and mixing always are the authors' settings for fine-tuning on
 CUB-200-2011. The extra forward pass runs without gradients in the mode in which the model is, as theirs does: in
 training mode BatchNorm counts it in its running statistics and dropout draws. If a box is empty the batch stays as it
-is. Their code counts ρ_i + ρ_j twice for pairs of one class, once for each of two equal labels; here it counts once.
+is. Their code counts ρ_i + ρ_j twice for partners of one class, once for each of two equal labels; here it counts once.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate
 
-from diffcore_gpu.baselines.arguments import check_number
-from diffcore_gpu.baselines.boxes import Box, draw_box
+from diffcore_gpu.baselines._base import Baseline, Batch, Mixed, Need, check_number
 from diffcore_gpu.baselines.features import FeatureReader
-from diffcore_gpu.baselines.normalization import as_like
-from diffcore_gpu.baselines.pairs import (
-    check_number_of_classes,
-    check_pairs,
-    draw_permutation,
-    mixed_targets,
-    take,
-    to_device,
-)
-from diffcore_gpu.baselines.protocol import Batch, Mixed, Need, one_hot
+from diffcore_gpu.baselines.images import as_like, take, to_device
+from diffcore_gpu.baselines.regions import Box, draw_box
 
 
-class SnapMix:
+@dataclass(eq=False, kw_only=True)
+class SnapMix(Baseline):
     """SnapMix with the authors' defaults.
 
     Args:
-        num_classes: K.
-        mean: not used; part of the protocol.
-        std: not used; part of the protocol.
-        seed: of the method's own generator.
         beta: both parameters of the Beta distribution, above 0.
         per_image: draw boxes for each image, not for the batch.
-
-    Raises:
-        ValueError: a setting is outside its range.
     """
 
-    name = "snapmix"
-    needs = Need.PAIRS | Need.ACTIVATIONS
+    name, title = "snapmix", "SnapMix"
+    needs = Need.PARTNERS | Need.ACTIVATIONS
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int = 0,
-        beta: float = 5.0,
-        per_image: bool = False,
-    ) -> None:
-        self.num_classes = check_number_of_classes(num_classes, "SnapMix")
-        self.beta, self.per_image = check_number("beta of SnapMix", beta, 0, above=True), per_image
-        self._reader = FeatureReader("SnapMix", num_classes)
-        self._rng = np.random.default_rng(seed)
+    beta: float = 5.0
+    per_image: bool = False
 
-    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
-        """Paste a resized box of each image's partner, and weigh the labels by what the boxes mean to the model.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("beta of SnapMix", self.beta, 0, above=True)
+        self._reader = FeatureReader("SnapMix", self.num_classes)
 
-        Raises:
-            ValueError: the batch cannot be paired, or the model has no class-activation maps.
-        """
-        check_pairs(batch, self.num_classes, "SnapMix")
+    def mix(self, batch: Batch, model: nn.Module) -> Mixed:
+        """Paste a resized box of each image's partner, and weigh the labels by what the boxes mean to the model."""
         images = batch.images
         size, _, height, width = images.shape
-        permutation = draw_permutation(self._rng, size)
+        permutation = self._draw_permutation(size)
         boxes = [
             (self._draw_box(height, width), self._draw_box(height, width)) for _ in range(size if self.per_image else 1)
         ]
         if not self.per_image and 0 in (boxes[0][0].area, boxes[0][1].area):
-            return Mixed(images.clone(), one_hot(batch.labels, self.num_classes))
+            return self._relabeled(images.clone(), batch.labels)
         features, classifier = self._reader.read(model, images)
         assert classifier is not None  # the reader was made with the number of classes
         maps = class_activation_maps(features, classifier, batch.labels, (height, width))
         if self.per_image:
-            # One pair of empty boxes would leave its image; a box of nothing has no mass, and is pasted nowhere.
-            pairs = [pair if 0 not in (pair[0].area, pair[1].area) else (Box(0, 0, 0, 0),) * 2 for pair in boxes]
-            numbers = torch.cat([permutation[:, None], torch.tensor(pairs).flatten(1)], dim=1)
+            # Where a box is empty its image stays; a box of nothing has no mass, and is pasted nowhere.
+            shown = [both if 0 not in (both[0].area, both[1].area) else (Box(0, 0, 0, 0),) * 2 for both in boxes]
+            numbers = torch.cat([permutation[:, None], torch.tensor(shown).flatten(1)], dim=1)
             numbers = to_device(numbers, images.device)
             order, target, source = numbers[:, 0], numbers[:, 1:5], numbers[:, 5:9]
             out = paste_boxes(images, order, target, source)
@@ -100,7 +74,7 @@ class SnapMix:
             order = to_device(permutation, images.device)
             out = _paste_box(images, order, *boxes[0])
             own, partner = _mass(maps, boxes[0][0]), _mass(maps, boxes[0][1])[order]
-        return Mixed(out, mixed_targets(batch.labels, order, 1.0 - own, partner, self.num_classes))
+        return self._mixed(out, batch.labels, order, 1.0 - own, partner)
 
     def _draw_box(self, height: int, width: int) -> Box:
         return draw_box(self._rng, height, width, float(self._rng.beta(self.beta, self.beta)))
@@ -175,7 +149,7 @@ def _mass(maps: Tensor, box: Box) -> Tensor:
 
 
 def _paste_box(images: Tensor, order: Tensor, target: Box, source: Box) -> Tensor:
-    """`paste_boxes` with one pair of boxes for the batch, which moves the boxes' pixels alone."""
+    """`paste_boxes` with the same boxes for the batch, which moves the boxes' pixels alone."""
     cut = take(images[:, :, source.top : source.bottom, source.left : source.right], order)
     cut = interpolate(cut, (target.height, target.width), mode="bilinear", align_corners=True)
     out = images.clone()

@@ -11,8 +11,8 @@ import typer
 
 from diffcore_gpu.cli.console import print_json, print_table, printable, progress_bars, say
 from diffcore_gpu.cli.size_option import parse_size
+from diffcore_gpu.packing.findings import Effect, Finding, PackReport
 from diffcore_gpu.packing.options import Fit, Layout, PackOptions
-from diffcore_gpu.packing.report import Effect, Finding, PackReport
 
 _LISTED = 10  # findings of one kind that are printed; --json has all
 

@@ -15,8 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffcore_gpu.errors import GenerationError, clause, nearest
-from diffcore_gpu.packing.decode import pillow_ready
-from diffcore_gpu.packing.ordered_pool import default_workers, map_in_order
+from diffcore_gpu.packing.decode import default_workers, map_in_order, pillow_ready
 
 DEFAULT_WEIGHTS = "openai"
 """The weights that the paper's authors used, with ViT-B-32."""

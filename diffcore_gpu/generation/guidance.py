@@ -1,4 +1,4 @@
-"""From the guidance γ of equation 4 to what a pipeline of diffusers calls guidance_scale.
+"""From the guidance γ of eq. 4 to what a pipeline of diffusers calls guidance_scale.
 
     eps = (1 + γ) · eps(x, P_c) − γ · eps(x, P_n)
 
@@ -22,7 +22,7 @@ _MEND = "choose another model, or give --no-negative-prompt to generate without 
 
 
 def guidance_scale(pipeline: Any, gamma: float) -> float:
-    """What to pass to this pipeline as guidance_scale, so that it computes equation 4 with this γ."""
+    """What to pass to this pipeline as guidance_scale, so that it computes eq. 4 with this γ."""
     return gamma if type(pipeline).__name__.startswith(_SCALE_IS_GAMMA) else 1 + gamma
 
 

@@ -31,7 +31,7 @@ class ModelOptions:
     Attributes:
         model: a folder that diffusers saved, the id of such a model on the hub, a checkpoint in one .safetensors file,
             or such a file on the hub as `owner/name/file.safetensors`.
-        gamma: the guidance γ of equation 4; diffusers' guidance_scale w is 1 + γ.
+        gamma: the guidance γ of eq. 4; diffusers' guidance_scale w is 1 + γ.
         steps: denoising steps.
         negative: whether the negative prompt is used; without it the images follow the contextual prompt alone.
         height: of what the model generates, in pixels; None: its own.

@@ -1,4 +1,4 @@
-"""Prompt sets: the contextual prompts P_c and the negative prompt P_n of equation 4, for each type of dataset.
+"""Prompt sets: the contextual prompts P_c and the negative prompt P_n of eq. 4, for each type of dataset.
 
 A set of your own is a TOML file; `name` is optional, and `{label}` must stand in every contextual prompt::
 

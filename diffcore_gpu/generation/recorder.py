@@ -19,8 +19,8 @@ from diffcore_gpu.generation.report.tally import ReportTally
 from diffcore_gpu.generation.schedule import Batch, Bools
 from diffcore_gpu.generation.verdicts import RECORD, Journal, Records
 from diffcore_gpu.generation.work import Work
+from diffcore_gpu.packing.decode import resize
 from diffcore_gpu.packing.options import Fit
-from diffcore_gpu.packing.resize import resize
 from diffcore_gpu.store import CounterpartWriter
 
 SAVE_SECONDS = 5.0

@@ -40,13 +40,13 @@ class TextToImage(Protocol):
 
 
 class DiffusersTextToImage:
-    """A pipeline of diffusers as `TextToImage`: equation 4 with the guidance γ, and a seed of its own for each image.
+    """A pipeline of diffusers as `TextToImage`: eq. 4 with the guidance γ, and a seed of its own for each image.
 
     When memory runs out, the batch is halved, and stays so; a batch of one that does not fit is an error.
 
     Args:
         pipeline: a text-to-image pipeline, on its device. Hooks that take the time are added to it.
-        gamma: the guidance γ of equation 4.
+        gamma: the guidance γ of eq. 4.
         steps: denoising steps.
         negative: whether the negative prompts are used.
         height: of the images in pixels; None: the pipeline's own.

@@ -14,14 +14,17 @@ What is decided here, once:
 
 from __future__ import annotations
 
+import os
 import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +32,8 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.colour import Conversion, ImageProblemError, to_rgb
+from diffcore_gpu.packing.findings import Kind
 from diffcore_gpu.packing.options import Fit
-from diffcore_gpu.packing.report import Kind
-from diffcore_gpu.packing.resize import resize
 
 MIN_SIDE = 8
 """Sides in pixels below which an image smaller than the store's is skipped."""
@@ -181,3 +183,72 @@ def _is_deep(image: Image.Image) -> bool:
             if image.format == "PPM" and isinstance(argument, int) and argument > 255:
                 return True
     return False
+
+
+def resize(image: Image.Image, height: int, width: int, fit: Fit) -> Image.Image:
+    """Resize with Pillow's BICUBIC filter, which widens with the scale: antialiased, and without LANCZOS's ringing.
+
+    ``crop`` covers the target and cuts off evenly what stands over: for a square target exactly torchvision's
+    ``Resize(size, BICUBIC)`` followed by ``CenterCrop(size)`` on a PIL image. ``stretch`` ignores the aspect ratio.
+
+    Args:
+        image: mode RGB or L.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+        fit: what to do about the aspect ratio.
+
+    Returns:
+        A new image of the same mode.
+    """
+    source_width, source_height = image.size
+    if (source_height, source_width) == (height, width):
+        return image
+    box = (0.0, 0.0, float(source_width), float(source_height))
+    if fit is Fit.CROP:
+        # The covering size, cut to whole pixels as torchvision does.
+        if source_height * width >= source_width * height:
+            cover_height, cover_width = width * source_height // source_width, width
+        else:
+            cover_height, cover_width = height, height * source_width // source_height
+        top, left = round((cover_height - height) / 2), round((cover_width - width) / 2)
+        # Only the part that stays is computed; a strip of 8 × 60000 pixels would otherwise be blown up whole.
+        down, across = source_height / cover_height, source_width / cover_width
+        box = (left * across, top * down, (left + width) * across, (top + height) * down)
+        box = (box[0], box[1], min(box[2], float(source_width)), min(box[3], float(source_height)))
+    return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def default_workers() -> int:
+    """As many threads as this process has processors, and not more than 16."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, count)
+
+
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int = 4
+) -> Iterator[Result]:
+    """Yield function(item) for each item in order, computed up to `workers × ahead` items ahead.
+
+    An exception of the function is raised where its result would have come. Threads suffice where the function is
+    mostly Pillow, which lets other threads run while it decodes and resizes.
+
+    Raises:
+        ValueError: fewer than one worker.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}.")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="diffcore-pack")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= workers * ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -13,13 +13,12 @@ import numpy as np
 from diffcore_gpu import __version__
 from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.colour import ImageProblemError
-from diffcore_gpu.packing.decode import decode, pillow_ready
+from diffcore_gpu.packing.decode import decode, default_workers, map_in_order, pillow_ready
+from diffcore_gpu.packing.findings import Effect, Finding, Kind, PackReport
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.packing.layout import Matching, match_generated
 from diffcore_gpu.packing.options import DEFAULT_MAX_PER_SAMPLE, Fit, Layout, PackOptions
-from diffcore_gpu.packing.ordered_pool import default_workers, map_in_order
 from diffcore_gpu.packing.pairing import pair_up
-from diffcore_gpu.packing.report import Effect, Finding, Kind, PackReport
 from diffcore_gpu.packing.rows import add_rows, files_digest
 from diffcore_gpu.packing.similarity import Judged, PackFilter, best_pairs, judge
 from diffcore_gpu.store import CounterpartWriter

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from diffcore_gpu.packing.colour import ImageProblemError
-from diffcore_gpu.packing.decode import decode, pillow_ready
+from diffcore_gpu.packing.decode import decode, default_workers, map_in_order, pillow_ready
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.packing.layout import MatchedFile
 from diffcore_gpu.packing.options import PackOptions
-from diffcore_gpu.packing.ordered_pool import default_workers, map_in_order
 from diffcore_gpu.packing.pairing import groups, own_files
 
 Int64s = npt.NDArray[np.int64]

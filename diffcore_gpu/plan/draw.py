@@ -40,12 +40,12 @@ from diffcore_gpu.plan.spec import BoxPlacement, DrawParameters, HasPairs, LamSp
 _ROOT_OF_GRID = 2.0 ** -(GRID_BITS // 2)
 
 
-def below(word: Array, threshold: int) -> Array:
+def bernoulli(word: Array, threshold: int) -> Array:
     """A Bernoulli trial with probability threshold·2⁻²⁴."""
     return word >> (32 - GRID_BITS) < threshold
 
 
-def pick(word: Array, count: Array | int) -> Array:
+def randint(word: Array, count: Array | int) -> Array:
     """An integer uniform on [0, count): the upper half of word · count, at most 2⁻³² · count from uniform."""
     return word * count >> 32
 
@@ -89,8 +89,8 @@ def _rows(xp: Any, index: Array, words: Sequence[Array], pairs: Sequence[Any], p
     safe = xp.where(known, sample, 0)
     first = pair_ptr[safe]
     count = xp.where(known, pair_ptr[safe + 1] - first, 0)
-    mixed = (count > 0) & below(words[0], parameters.mixed_below)
-    position = first if parameters.best_row else first + pick(words[3], count)
+    mixed = (count > 0) & bernoulli(words[0], parameters.mixed_below)
+    position = first if parameters.best_row else first + randint(words[3], count)
     row = xp.where(mixed, pair_row[xp.where(mixed, position, 0)], -1)
     return xp.where(row < num_rows, row, -1)
 
@@ -103,7 +103,7 @@ def _side(xp: Any, area: Array, size: int) -> Array:
 
 def _span(xp: Any, word: Array, side: Array, size: int, inside: int) -> tuple[Array, Array]:
     """Begin and end of the box along one axis."""
-    start = pick(word, size - side + 1) if inside else pick(word, size) - side // 2
+    start = randint(word, size - side + 1) if inside else randint(word, size) - side // 2
     return xp.clip(start, 0, None), xp.clip(start + side, None, size)
 
 
@@ -119,19 +119,19 @@ def _draw_mix(
     drawn = draw_words(xp, index, round, seed, (STREAM_CHOICE, STREAM_BOX))
     choice, box_words = ([word[place] for word in drawn] for place in (0, 1))
     if lam_table is None:
-        units = parameters.lam_low + pick(choice[2], parameters.lam_span)
+        units = parameters.lam_low + randint(choice[2], parameters.lam_span)
         lam = _cast(units, "float32") * 2.0**-GRID_BITS
     else:
         lam = lam_table[choice[2] >> (32 - TABLE_BITS)]
-    area = parameters.area_low + pick(box_words[0], parameters.area_span)
+    area = parameters.area_low + randint(box_words[0], parameters.area_span)
     top, bottom = _span(xp, box_words[1], _side(xp, area, height), height, parameters.box_inside)
     left, right = _span(xp, box_words[2], _side(xp, area, width), width, parameters.box_inside)
     return (
         _rows(xp, index, choice, pairs, parameters),
-        below(choice[1], parameters.pixel_below),
+        bernoulli(choice[1], parameters.pixel_below),
         lam,
         _stacked(xp, (top, left, bottom, right)),
-        below(box_words[3], parameters.real_patch_below),
+        bernoulli(box_words[3], parameters.real_patch_below),
     )
 
 
@@ -143,19 +143,19 @@ def _draw_crops(
     stream = STREAM_COUNTERPART_CROP if counterpart else STREAM_CROP
     words = draw_words(xp, index, round, seed, range(stream, stream + CROP_ATTEMPTS))  # each [attempts, B]
     # Every operation is rounded exactly by IEEE 754, and no product meets a sum: nothing here can be contracted.
-    root = _root(xp, area[0] + pick(words[0], area[1])) * _ROOT_OF_GRID
+    root = _root(xp, area[0] + randint(words[0], area[1])) * _ROOT_OF_GRID
     side = root * float(np.sqrt(np.float32(height * width)))
     shape = words[1] >> (32 - TABLE_BITS)
     crop_height = _cast(xp.round(side * side_table[0][shape]), "int64")
     crop_width = _cast(xp.round(side * side_table[1][shape]), "int64")
     fits = (crop_height >= 1) & (crop_height <= height) & (crop_width >= 1) & (crop_width <= width)
-    top, left = pick(words[2], height - crop_height + 1), pick(words[3], width - crop_width + 1)
+    top, left = randint(words[2], height - crop_height + 1), randint(words[3], width - crop_width + 1)
     box = _stacked(xp, (top, left, top + crop_height, left + crop_width))  # [attempts, B, 4]
     chosen = _stacked(xp, [xp.full_like(index, value) for value in central])
     for attempt in reversed(range(CROP_ATTEMPTS)):  # the first that fits is taken
         chosen = xp.where(fits[attempt][:, None], box[attempt], chosen)
     (mirror_words,) = draw_words(xp, index, round, seed, (STREAM_MIRROR,))[int(counterpart)]
-    return chosen, below(mirror_words, mirror_below)
+    return chosen, bernoulli(mirror_words, mirror_below)
 
 
 def _in_numpy(index: Tensor) -> bool:

@@ -1,9 +1,8 @@
 """Philox4x32-10 on arrays of NumPy or torch: random numbers that are a function of a key and a counter.
 
-J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, “Parallel random numbers: as easy as 1, 2, 3”, SC 2011. It is the
-generator of `triton.language.philox`, so a kernel draws the same numbers. Words are held as int64 with values in
-[0, 2³²): torch has no full set of uint32 operators, and int64 products wrap modulo 2⁶⁴, which keeps all 64 bits of a
-32 × 32 bit product.
+Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011. It is the generator of
+`triton.language.philox`, so a kernel draws the same numbers. Words are held as int64 with values in [0, 2³²): torch has
+no full set of uint32 operators, and int64 products wrap modulo 2⁶⁴, which keeps all 64 bits of a 32 × 32 bit product.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence, Sized
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,8 @@ from torch.utils.data import Subset
 
 from diffcore_gpu.data import IndexedDataset
 from diffcore_gpu.errors import StoreError
+from diffcore_gpu.store.contents import StoreContents
 from diffcore_gpu.store.fingerprint import Int64Array, as_labels, fingerprint_of, name_digests
-
-if TYPE_CHECKING:
-    from diffcore_gpu.store.reader import CounterpartStore
 
 _LABEL_ATTRIBUTES = ("targets", "labels", "_labels", "y")
 _ITEM_ATTRIBUTES = ("samples", "imgs")
@@ -25,7 +23,7 @@ _LABEL_COLUMNS = ("label", "labels", "fine_label")
 
 
 def check_binding(
-    store: CounterpartStore,
+    store: StoreContents,
     dataset: object,
     labels: Sequence[int] | torch.Tensor | npt.NDArray[Any] | None,
     file_names: Sequence[str] | None,
@@ -54,7 +52,7 @@ def check_binding(
     _check_names(store, dataset, length, file_names)
 
 
-def _check_names(store: CounterpartStore, dataset: object, length: int, file_names: Sequence[str] | None) -> None:
+def _check_names(store: StoreContents, dataset: object, length: int, file_names: Sequence[str] | None) -> None:
     if store.file_name_digests is None:
         return
     names = dataset_file_names(dataset) if file_names is None else list(file_names)

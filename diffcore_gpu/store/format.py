@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 
 from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.fingerprint import DatasetFingerprint
+from diffcore_gpu.store.tensorfile import no_duplicates
 
 FORMAT_VERSION = 1
 FORMAT_NAME = "diffcore-counterparts"
@@ -224,7 +225,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}.") from error
     try:
-        content = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_no_duplicates)
+        content = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=no_duplicates)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: is not valid JSON ({clause(error)}).") from error
     if not isinstance(content, dict):
@@ -234,13 +235,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON.")
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key occurs twice.")
-    return result
 
 
 class _Fields:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import os
 import stat
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diffcore_gpu.errors import StoreError, clause
-from diffcore_gpu.store.arguments import integer
+from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.binding import check_binding
-from diffcore_gpu.store.fingerprint import DatasetFingerprint, Int64Array, as_labels
-from diffcore_gpu.store.format import (
-    MANIFEST_NAME,
-    ROW_COLUMNS,
-    FileEntry,
-    Manifest,
-    pairs_tensors,
-    read_manifest,
-    shard_tensors,
-)
-from diffcore_gpu.store.gather import ShardGather
-from diffcore_gpu.store.restriction import pairs_of
-from diffcore_gpu.store.tensorfile import TensorEntry, check_tensors, read_header
+from diffcore_gpu.store.checks import integer
+from diffcore_gpu.store.contents import Indices, StoreContents
+from diffcore_gpu.store.fingerprint import Int64Array
+from diffcore_gpu.store.format import MANIFEST_NAME, read_manifest
 from diffcore_gpu.store.verification import verify_store
 from diffcore_gpu.store.workspace import FOLDER_NAME as WORK_FOLDER
 
-Indices = int | Sequence[int] | torch.Tensor | npt.NDArray[Any]
 
-_TORCH_DTYPES = {"U8": torch.uint8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "F32": torch.float32}
-
-
-class CounterpartStore:
+class CounterpartStore(StoreContents):
     """A finished store, read-only. `CounterpartStore.open` makes it.
 
     The tensors that it hands out without a copy (`image`, `image_shards`, `labels`, `pair_ptr`, `pair_row`,
@@ -48,55 +31,8 @@ class CounterpartStore:
 
     The object may be used from several threads, survives a fork, is pickled as its path (a `DataLoader` worker opens
     the store anew, and refuses another store that was put there meanwhile), and is shared rather than copied by
-    `copy.deepcopy`.
-
-    Attributes:
-        path: the store's folder, absolute.
-        image_shape: (C, H, W) of every image.
-        class_names: the name of each class, by its number.
-        prompts: the text of each prompt, by its id.
-        fingerprint: of the dataset that the store was made for.
-        metadata: how the store was made.
-        image_shards: one uint8 tensor [n_i, C, H, W] per shard, in row order, memory-mapped.
-        labels: int64 [num_samples], the class number of each sample of the dataset, memory-mapped.
-        pair_ptr: int64 [num_samples + 1]; the pairs of sample i are [pair_ptr[i], pair_ptr[i + 1]), memory-mapped.
-        pair_row: int64 [num_pairs], memory-mapped; the rows of a sample, the most similar first.
-        pair_similarity: float32 [num_pairs], memory-mapped; NaN where it was not measured.
-        checksum: SHA-256 (hexadecimal) that identifies the store with all its content.
+    `copy.deepcopy`. Its attributes are those of `StoreContents`.
     """
-
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path = path
-        self.manifest = manifest
-        self.checksum = manifest.checksum
-        self.image_shape = manifest.image_shape
-        self.class_names = list(manifest.class_names)
-        self.prompts = list(manifest.prompts)
-        self.fingerprint: DatasetFingerprint = manifest.fingerprint
-        self.metadata: Mapping[str, Any] = manifest.metadata
-        self._lock = threading.Lock()
-        self._columns: dict[str, torch.Tensor] = {}
-        self._coverage: float | None = None
-        self._only: Int64Array | None = None
-
-        self._entries: list[dict[str, TensorEntry]] = []
-        self.image_shards: list[torch.Tensor] = []
-        for shard in manifest.shards:
-            entries = self._header(shard, shard_tensors(shard.rows, self.image_shape))
-            raw = self._map(shard)
-            self._entries.append(entries)
-            self.image_shards.append(_tensor(raw, entries["images"]))
-        self._gather = ShardGather(self.image_shards, manifest.rows_per_shard)
-        self._shard_paths = [os.fspath(self.path / shard.name) for shard in manifest.shards]
-
-        expected = pairs_tensors(self.num_samples, manifest.num_pairs, names=self.fingerprint.file_names is not None)
-        entries = self._header(manifest.pairs, expected)
-        raw = self._map(manifest.pairs)
-        self.labels = _tensor(raw, entries["label"])
-        self.pair_ptr = _tensor(raw, entries["pair_ptr"])
-        self.pair_row = _tensor(raw, entries["pair_row"])
-        self.pair_similarity = _tensor(raw, entries["pair_similarity"])
-        self.file_name_digests = _tensor(raw, entries["file_name"]) if "file_name" in entries else None
 
     @classmethod
     def open(cls, path: str | Path) -> CounterpartStore:
@@ -127,42 +63,6 @@ class CounterpartStore:
         if not intact:
             raise StoreError(f"{folder / MANIFEST_NAME}: damaged or edited: its content does not have its checksum.")
         return store
-
-    # Sizes
-
-    @property
-    def _image_bytes(self) -> int:
-        return math.prod(self.image_shape)
-
-    @property
-    def num_samples(self) -> int:
-        """Number of samples of the dataset."""
-        return self.manifest.num_samples
-
-    @property
-    def num_rows(self) -> int:
-        """Number of counterparts."""
-        return self.manifest.num_rows
-
-    @property
-    def num_pairs(self) -> int:
-        """Number of pairs."""
-        return self.pair_row.shape[0]
-
-    @property
-    def rows_per_shard(self) -> int:
-        """Rows in each shard but the last."""
-        return self.manifest.rows_per_shard
-
-    @property
-    def coverage(self) -> float:
-        """Share of the samples that have at least one counterpart, in [0, 1]."""
-        if self._coverage is None:
-            self._coverage = int((self.pair_ptr[1:] > self.pair_ptr[:-1]).sum()) / self.num_samples
-        return self._coverage
-
-    def __len__(self) -> int:
-        return self.num_rows
 
     # Pairs
 
@@ -247,60 +147,6 @@ class CounterpartStore:
         index = integer(f"{self.path}: row", row, range(self.num_rows))
         return self.image_shards[index // self.rows_per_shard][index % self.rows_per_shard]
 
-    def row_label(self, rows: Indices | None = None) -> torch.Tensor:
-        """The class number of each of `rows` (None: of all rows): int64 [n]. Raises `StoreError` as `images` does."""
-        return self._column("label", rows)
-
-    def row_seed(self, rows: Indices | None = None) -> torch.Tensor:
-        """The seed that each of `rows` (None: all) was generated from: int64 [n]. Raises as `images` does."""
-        return self._column("seed", rows)
-
-    def row_prompt(self, rows: Indices | None = None) -> torch.Tensor:
-        """The index in `prompts`, −1 for none, of each of `rows` (None: all): int32 [n]. Raises as `images` does."""
-        return self._column("prompt", rows)
-
-    def row_attempt(self, rows: Indices | None = None) -> torch.Tensor:
-        """Which attempt was kept, for each of `rows` (None: all): int16 [n]. Raises `StoreError` as `images` does."""
-        return self._column("attempt", rows)
-
-    def _column(self, name: str, rows: Indices | None) -> torch.Tensor:
-        column = self._columns.get(name)
-        if column is None:
-            with self._lock:
-                column = self._columns.get(name)
-                if column is None:
-                    column = self._columns[name] = self._read_column(name)
-        return column.clone() if rows is None else column[torch.from_numpy(self._row_index(rows))]
-
-    def _read_column(self, name: str) -> torch.Tensor:
-        column = torch.empty(self.num_rows, dtype=_TORCH_DTYPES[ROW_COLUMNS[name]])
-        start = 0
-        for shard, entries in zip(self.manifest.shards, self._entries, strict=True):
-            part = column[start : start + shard.rows].numpy().view(np.uint8).data
-            path = self.path / shard.name
-            try:
-                with path.open("rb", buffering=0) as file:
-                    file.seek(entries[name].begin)
-                    count = file.readinto(part)
-            except OSError as error:
-                raise StoreError(f"{path}: cannot be read: {error.strerror or error}.") from error
-            if count != len(part):
-                raise StoreError(f"{path}: has been cut short since the store was opened.")
-            start += shard.rows
-        return column
-
-    def _row_index(self, rows: Indices) -> Int64Array:
-        return self._numbers(rows, "row", self.num_rows)
-
-    def _numbers(self, numbers: Indices, of: str, count: int) -> Int64Array:
-        index = as_labels([numbers] if isinstance(numbers, int) else numbers, f"{self.path}: {of}s")
-        if len(index):
-            low, high = int(index.min()), int(index.max())
-            if low < 0 or high >= count:
-                wrong = low if low < 0 else high
-                raise StoreError(f"{self.path}: {of} {wrong} is outside the store's {count} {of}s.")
-        return index
-
     # Checks
 
     def verify(self) -> None:
@@ -359,45 +205,6 @@ class CounterpartStore:
     def __deepcopy__(self, memo: dict[int, object]) -> CounterpartStore:
         return self
 
-    # Files
-
-    def _header(self, file: FileEntry, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, TensorEntry]:
-        path = self.path / file.name
-        try:
-            if path.is_symlink() and not path.resolve().is_relative_to(self.path.resolve()):
-                raise StoreError(f"{path}: is a link to a file outside the store's folder; put the file itself there.")
-            status = path.stat()
-        except FileNotFoundError:
-            raise StoreError(f"{path}: missing.") from None
-        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
-            raise StoreError(f"{path}: cannot be read: {clause(error)}.") from error
-        if not stat.S_ISREG(status.st_mode):
-            raise StoreError(f"{path}: is not a file.")
-        if status.st_size != file.size:
-            raise StoreError(f"{path}: has {status.st_size} bytes where store.json calls for {file.size}.")
-        entries = read_header(path, file.size)
-        check_tensors(path, entries, expected)
-        return entries
-
-    def _map(self, file: FileEntry) -> torch.Tensor:
-        # torch's own map keeps no file descriptor, unlike Python's mmap, which keeps one: a store may have more shards
-        # than a process may have open files. It is private, hence writable to torch and read-only on disk.
-        path = self.path / file.name
-        try:
-            return torch.from_file(os.fspath(path), shared=False, size=file.size, dtype=torch.uint8)
-        except RuntimeError as error:
-            raise StoreError(f"{path}: cannot be mapped into memory: {clause(error)}.") from error
-
-    def _require_unchanged(self, shard: int) -> None:
-        file = self.manifest.shards[shard]
-        path = self._shard_paths[shard]
-        try:
-            size = os.stat(path).st_size  # noqa: PTH116  pathlib takes three times as long, and this is asked per batch
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read any more: {error.strerror or error}.") from error
-        if size != file.size:
-            raise StoreError(f"{path}: has changed since the store was opened ({size} bytes, not {file.size}).")
-
 
 def _reopen(path: str, checksum: str, only: Int64Array | None = None) -> CounterpartStore:
     store = CounterpartStore.open(path)
@@ -406,9 +213,19 @@ def _reopen(path: str, checksum: str, only: Int64Array | None = None) -> Counter
     return store if only is None else store.restricted_to(only)
 
 
-def _tensor(raw: torch.Tensor, entry: TensorEntry) -> torch.Tensor:
-    data = raw[entry.begin : entry.end]
-    dtype = _TORCH_DTYPES[entry.dtype]
-    if entry.begin % dtype.itemsize:  # never in our files, but another writer of the format need not align
-        data = data.clone()
-    return data.view(dtype).view(entry.shape)
+def pairs_of(pair_ptr: torch.Tensor, samples: Int64Array) -> tuple[torch.Tensor, torch.Tensor]:
+    """Leave out the pairs of all other samples.
+
+    Args:
+        pair_ptr: int64 [num_samples + 1].
+        samples: int64 [n], each in [0, num_samples); repeats are allowed.
+
+    Returns:
+        The new pair_ptr, int64 [num_samples + 1], and which of the old pairs remain, int64 [pairs], ascending.
+    """
+    kept = torch.zeros(pair_ptr.shape[0] - 1, dtype=torch.bool)
+    kept[torch.from_numpy(samples)] = True
+    counts = pair_ptr.diff()
+    new = torch.zeros_like(pair_ptr)
+    torch.cumsum(torch.where(kept, counts, 0), 0, out=new[1:])
+    return new, torch.repeat_interleave(kept, counts).nonzero().flatten()

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.store.durable import named_os_errors, sync_folder, write_at
+from diffcore_gpu.store.durable import file_checksum, flush_data, named_os_errors, open_to_write, sync_folder, write_at
 from diffcore_gpu.store.format import ROW_COLUMNS, shard_tensors
 from diffcore_gpu.store.tables import Table
 from diffcore_gpu.store.tensorfile import DATA_START, build_header, file_bytes
-from diffcore_gpu.store.workspace import file_checksum, part_name
+from diffcore_gpu.store.workspace import part_name
 
 _PENDING_BYTES = 4 << 20  # images gathered in memory before a write
 
@@ -89,7 +89,7 @@ class ShardStream:
         """Flush what has been written to the disk."""
         if self._part >= 0:
             with named_os_errors(self._folder / part_name(len(self.finished))):
-                os.fdatasync(self._part)
+                flush_data(self._part)
                 sync_folder(self._folder)
 
     def finish(self, rows: Table) -> None:
@@ -119,5 +119,5 @@ class ShardStream:
         path = self._folder / part_name(len(self.finished))
         if self._part < 0:
             with named_os_errors(path):
-                self._part = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                self._part = open_to_write(path)
         return path

@@ -94,7 +94,7 @@ def check_tensors(
 
 def _parse(path: Path, text: bytes, data_start: int, size: int) -> dict[str, TensorEntry]:
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_duplicates)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=no_duplicates)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: damaged: its header is not a safetensors header ({clause(error)}).") from error
     if not isinstance(header, dict):
@@ -126,7 +126,8 @@ def _entry(path: Path, name: str, value: object, data_start: int) -> TensorEntry
     return TensorEntry(dtype, tuple(shape), data_start + begin, data_start + end)
 
 
-def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object from its keys and values, for `json.loads`; ValueError if a key occurs twice."""
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("a key occurs twice.")

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from diffcore_gpu.errors import StoreError, clause
+from diffcore_gpu.store.contents import StoreContents
+from diffcore_gpu.store.durable import file_checksum
 from diffcore_gpu.store.fingerprint import fingerprint_of
-from diffcore_gpu.store.workspace import file_checksum
-
-if TYPE_CHECKING:
-    from diffcore_gpu.store.reader import CounterpartStore
 
 
-def verify_store(store: CounterpartStore) -> None:
+def verify_store(store: StoreContents) -> None:
     """Check everything about an opened store; `StoreError` names the file and the first thing that is wrong."""
     for file in (*store.manifest.shards, store.manifest.pairs):
         path = store.path / file.name
         checksum = file_checksum(path)
         if checksum != file.checksum:
             raise StoreError(
-                f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…"
+                f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…."
             )
         _verify_opens_elsewhere(path)
     # The checksums show that nothing changed since it was written; the rest shows that what was written is right.
@@ -40,7 +37,7 @@ def _verify_opens_elsewhere(path: Path) -> None:
         raise StoreError(f"{path}: wrong: the safetensors library does not open it ({clause(error)}).") from error
 
 
-def check_pair_numbers(store: CounterpartStore) -> None:
+def check_pair_numbers(store: StoreContents) -> None:
     """Check that the pairs can be followed without leaving the store; reads the pairs, not the images.
 
     Raises:
@@ -55,7 +52,7 @@ def check_pair_numbers(store: CounterpartStore) -> None:
         raise StoreError(f"{path}: wrong: pair {pair} names row {int(row[pair])} of {store.num_rows}.")
 
 
-def _verify_rows(store: CounterpartStore) -> None:
+def _verify_rows(store: StoreContents) -> None:
     limits = {
         "label": (store.row_label().long(), 0, len(store.class_names)),
         "prompt": (store.row_prompt().long(), -1, len(store.prompts)),
@@ -69,7 +66,7 @@ def _verify_rows(store: CounterpartStore) -> None:
             )
 
 
-def _verify_pairs(store: CounterpartStore) -> None:
+def _verify_pairs(store: StoreContents) -> None:
     path = store.path / store.manifest.pairs.name
     sample = _first((store.labels < 0) | (store.labels >= len(store.class_names)))
     if sample is not None:

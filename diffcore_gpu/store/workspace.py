@@ -8,9 +8,9 @@ process that wrote it, and is cut off when the next writer resumes.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
+import re
 import shutil
 import zlib
 from dataclasses import asdict, dataclass, field
@@ -21,15 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from diffcore_gpu.errors import StoreError, clause
-from diffcore_gpu.store.durable import named_os_errors, replace_file, sync_folder, write_at
+from diffcore_gpu.store.durable import flush_data, named_os_errors, open_to_write, replace_file, sync_folder, write_at
+from diffcore_gpu.store.format import MANIFEST_NAME, PAIRS_NAME, read_manifest
 from diffcore_gpu.store.tables import PAIR, ROW
 
 FOLDER_NAME = "unfinished"
 SETTINGS_NAME = "settings.json"
 PROGRESS_NAME = "progress.json"
 LOG_NAMES = {"rows": "rows.bin", "pairs": "pairs.bin", "prompts": "prompts.jsonl"}
-
-_READ_BYTES = 1 << 22
 
 
 def part_name(index: int) -> str:
@@ -114,7 +113,7 @@ class Workspace:
         for name, file_name in LOG_NAMES.items():
             path = self.folder / file_name
             with named_os_errors(path):
-                self._logs[name] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                self._logs[name] = open_to_write(path)
 
     def _cut_log(self, name: str) -> bytes:
         """Cut a log to the part that counts, and return that, checked against its CRC-32."""
@@ -154,7 +153,7 @@ class Workspace:
             if data:
                 with named_os_errors(self.folder / LOG_NAMES[name]):
                     write_at(self._logs[name], data, old.log_bytes[name])
-                    os.fdatasync(self._logs[name])
+                    flush_data(self._logs[name])
                 new.log_bytes[name] += len(data)
                 new.log_crc[name] = zlib.crc32(data, old.log_crc[name])
         self._replace_progress(new)
@@ -171,17 +170,6 @@ class Workspace:
         self._logs.clear()
 
 
-def file_checksum(path: Path) -> str:
-    """SHA-256 (hexadecimal) of a file, read in blocks; `StoreError` if it cannot be read."""
-    digest = hashlib.sha256()
-    with named_os_errors(path, "cannot be read"), path.open("rb", buffering=0) as file:
-        block = bytearray(_READ_BYTES)
-        view = memoryview(block)
-        while count := file.readinto(view):
-            digest.update(view[:count])
-    return digest.hexdigest()
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object that a writer left in its workspace; `StoreError` if it is damaged."""
     with named_os_errors(path, "cannot be read"):
@@ -193,3 +181,59 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise StoreError(f"{path}: damaged; start again with overwrite=True.")
     return content
+
+
+_SHARD_PATTERN = re.compile(r"counterparts-\d{5}-of-\d{5}\.safetensors")
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether `unfinished/` in this store's folder holds a store that only has to be moved into place."""
+    return (folder / FOLDER_NAME / MANIFEST_NAME).exists()
+
+
+def publish(folder: Path) -> None:
+    """Move a complete store from `unfinished/` into `folder`, replacing the store that was there.
+
+    Raises:
+        StoreError: if the system refuses a step; calling again continues.
+    """
+    source = folder / FOLDER_NAME
+    manifest, _ = read_manifest(source / MANIFEST_NAME)
+    with named_os_errors(folder, "the finished store cannot be moved into place"):
+        # The old store.json goes first: it must never stand beside shards of the new store.
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+        sync_folder(folder)
+        names = {shard.name for shard in manifest.shards}
+        for path in folder.iterdir():
+            if _SHARD_PATTERN.fullmatch(path.name) and path.name not in names:
+                path.unlink()
+        for index, shard in enumerate(manifest.shards):
+            _move(source / part_name(index), folder / shard.name)
+        _move(source / PAIRS_NAME, folder / PAIRS_NAME)
+        sync_folder(folder)
+        _clear(source)
+        (source / MANIFEST_NAME).replace(folder / MANIFEST_NAME)
+        sync_folder(folder)
+    remove_leftovers(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove an `unfinished/` without work in it, as a crash leaves it behind a finished store."""
+    source = folder / FOLDER_NAME
+    if source.exists() and not (source / SETTINGS_NAME).exists():
+        with named_os_errors(source, "cannot be removed"):
+            shutil.rmtree(source)
+            sync_folder(folder)
+
+
+def _move(source: Path, target: Path) -> None:
+    if source.exists():  # else an earlier call moved it
+        source.replace(target)
+
+
+def _clear(source: Path) -> None:
+    # settings.json first: without it the rest is no work to resume
+    (source / SETTINGS_NAME).unlink(missing_ok=True)
+    for path in source.iterdir():
+        if path.name != MANIFEST_NAME:
+            path.unlink()

@@ -15,17 +15,23 @@ import numpy.typing as npt
 import torch
 
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.store import arguments
-from diffcore_gpu.store.durable import named_os_errors, replace_file
+from diffcore_gpu.store import checks
+from diffcore_gpu.store.durable import WriterLock, named_os_errors, replace_file
 from diffcore_gpu.store.fingerprint import as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, FileEntry, Manifest, shard_name
-from diffcore_gpu.store.lock import WriterLock, require_locks
-from diffcore_gpu.store.publish import is_complete, publish, remove_leftovers
 from diffcore_gpu.store.reader import CounterpartStore
 from diffcore_gpu.store.shards import ShardStream
-from diffcore_gpu.store.tables import PAIR, ROW, PairTable, Table
-from diffcore_gpu.store.workspace import Workspace
-from diffcore_gpu.store.written import WrittenPairs, WrittenRows, write_pairs, written_contents
+from diffcore_gpu.store.tables import (
+    PAIR,
+    ROW,
+    PairTable,
+    Table,
+    WrittenPairs,
+    WrittenRows,
+    write_pairs,
+    written_contents,
+)
+from diffcore_gpu.store.workspace import Workspace, is_complete, publish, remove_leftovers
 
 SHARD_BYTES = 256 << 20
 """Bytes of images in a shard, about, where `rows_per_shard` is not given."""
@@ -98,15 +104,15 @@ class CounterpartWriter:
         auto_flush: bool = True,
     ) -> None:
         self.path = Path(path).absolute()
-        self.image_shape = arguments.shape("image_shape", image_shape)
-        self.class_names = arguments.texts("class_names", class_names)
-        self.num_samples = arguments.count("num_samples", num_samples)
+        self.image_shape = checks.shape("image_shape", image_shape)
+        self.class_names = checks.texts("class_names", class_names)
+        self.num_samples = checks.count("num_samples", num_samples)
         image_bytes = math.prod(self.image_shape)
         if rows_per_shard is None:
             rows_per_shard = max(1, SHARD_BYTES // image_bytes)
-        self.rows_per_shard = arguments.count("rows_per_shard", rows_per_shard)
-        self._metadata = arguments.json_object("metadata", metadata or {})
-        self._labels = arguments.dataset_labels(labels, self.num_samples, len(self.class_names))
+        self.rows_per_shard = checks.count("rows_per_shard", rows_per_shard)
+        self._metadata = checks.json_object("metadata", metadata or {})
+        self._labels = checks.dataset_labels(labels, self.num_samples, len(self.class_names))
         self._name_digests = None if file_names is None else name_digests(file_names)
         if self._name_digests is not None and len(self._name_digests) != self.num_samples:
             raise StoreError(f"file_names: {len(self._name_digests)} names for {self.num_samples} samples.")
@@ -122,7 +128,6 @@ class CounterpartWriter:
 
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path}: is a file; a store is a folder.")
-        require_locks(self.path)
         with named_os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         self._lock = WriterLock(self.path)
@@ -271,12 +276,12 @@ class CounterpartWriter:
             StoreError: if the image has another shape or dtype, a number is out of its range, or the disk is full.
         """
         self._require_open()
-        array = arguments.image(f"{self.path}: an image", image, self.image_shape)
-        label = arguments.integer(f"{self.path}: label", label, range(len(self.class_names)))
-        seed = arguments.integer(f"{self.path}: seed", seed, arguments.INT64)
-        attempt = arguments.integer(f"{self.path}: attempt", attempt, range(1 << 15))
+        array = checks.image(f"{self.path}: an image", image, self.image_shape)
+        label = checks.integer(f"{self.path}: label", label, range(len(self.class_names)))
+        seed = checks.integer(f"{self.path}: seed", seed, checks.INT64)
+        attempt = checks.integer(f"{self.path}: attempt", attempt, range(1 << 15))
         if prompt is not None:
-            arguments.text(f"{self.path}: prompt", prompt)
+            checks.text(f"{self.path}: prompt", prompt)
         row = len(self._rows)
         self._make_room()
         self._boundary = self._counts()
@@ -298,9 +303,9 @@ class CounterpartWriter:
             StoreError: if a number is out of its range, the row's label is not the sample's, or the pair is there.
         """
         self._require_open()
-        sample = arguments.integer(f"{self.path}: sample", sample, range(self.num_samples))
-        row = arguments.integer(f"{self.path}: row", row, range(len(self._rows)))
-        value = arguments.similarity(f"{self.path}: similarity", similarity)
+        sample = checks.integer(f"{self.path}: sample", sample, range(self.num_samples))
+        row = checks.integer(f"{self.path}: row", row, range(len(self._rows)))
+        value = checks.similarity(f"{self.path}: similarity", similarity)
         label, own = int(self._rows.view()["label"][row]), int(self._labels[sample])
         if label != own:
             raise StoreError(f"{self.path}: row {row} has label {label}, and sample {sample} has label {own}.")
@@ -316,7 +321,7 @@ class CounterpartWriter:
         self._require_open()
         sample = as_labels(samples, f"{self.path}: samples")
         row = as_labels(rows, f"{self.path}: rows")
-        value = arguments.similarities(f"{self.path}: similarities", similarities, len(sample))
+        value = checks.similarities(f"{self.path}: similarities", similarities, len(sample))
         if not len(sample) == len(row) == len(value):
             raise StoreError(f"{self.path}: {len(sample)} samples, {len(row)} rows and {len(value)} similarities.")
         for name, numbers, limit in (("sample", sample, self.num_samples), ("row", row, len(self._rows))):
@@ -345,7 +350,7 @@ class CounterpartWriter:
         """
         if not self.finished:
             self._require_open()
-        for key, value in arguments.json_object(f"{self.path}: metadata", values).items():
+        for key, value in checks.json_object(f"{self.path}: metadata", values).items():
             if key in self._metadata:
                 if self._metadata[key] != value:
                     raise StoreError(f"{self.path}: the metadata {key!r} was given at the start and cannot be changed.")
@@ -475,4 +480,5 @@ class CounterpartWriter:
             pairs=write_pairs(self._work.folder, self._pairs.view(), self._labels, self._name_digests),
         )
         replace_file(self._work.folder / MANIFEST_NAME, manifest.encode())
+        self._work.close()  # open files could not be moved everywhere
         publish(self.path)

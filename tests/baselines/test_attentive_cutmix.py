@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from diffcore_gpu.baselines import Batch
 from diffcore_gpu.baselines.attentive_cutmix import AttentiveCutMix, strongest_cells
-from diffcore_gpu.baselines.protocol import Batch
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
 
 

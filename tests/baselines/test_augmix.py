@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diffcore_gpu.baselines import Batch, one_hot, own_draws
 from diffcore_gpu.baselines.augmix import AugMix, to_bytes
-from diffcore_gpu.baselines.normalization import Normalization
-from diffcore_gpu.baselines.own_draws import own_draws
-from diffcore_gpu.baselines.protocol import Batch, one_hot
+from diffcore_gpu.baselines.images import Normalization
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
 
 v2 = pytest.importorskip("torchvision.transforms.v2", reason="torchvision is not installed")

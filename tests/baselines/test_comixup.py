@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from diffcore_gpu.baselines import Batch, Mixed
 from diffcore_gpu.baselines.comixup import CoMixup, compatibility, mosaic, most_salient_places
-from diffcore_gpu.baselines.protocol import Batch, Mixed
 from tests.baselines.small_models import MEAN, STD, normalized_batch, small_model
 
 pytest.importorskip("gco", reason="gco-wrapper is not installed")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diffcore_gpu.baselines import Batch
 from diffcore_gpu.baselines.cutmix import CutMix
-from diffcore_gpu.baselines.protocol import Batch
 from tests.baselines.small_models import CLASSES, MEAN, STD, small_model
 
 

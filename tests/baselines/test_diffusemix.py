@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import diffcore_gpu as dc
+from diffcore_gpu.baselines import Batch, one_hot
 from diffcore_gpu.baselines.diffusemix import DiffuseMix, real_weight
-from diffcore_gpu.baselines.protocol import Batch, one_hot
 from tests.baselines.small_models import MEAN, STD, small_model
 from tests.stores import COUNTS, NUM_SAMPLES, SHAPE, write_store
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from diffcore_gpu.baselines.guided_mixup import GuidedAP, GuidedMixup, GuidedSR
-from diffcore_gpu.baselines.one_cycle import greedy_cycle
-from diffcore_gpu.baselines.protocol import Batch, Need
+from diffcore_gpu.baselines import Batch, Need
+from diffcore_gpu.baselines.guided_mixup import GuidedAP, GuidedMixup, GuidedSR, greedy_cycle, squared_distances
 from diffcore_gpu.baselines.saliency import gradient_saliency
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
 
@@ -113,7 +116,7 @@ def test_blank_images_are_mixed_half_and_half() -> None:
 
 
 def test_names_and_needs() -> None:
-    for saliency, needs in (("sr", Need.PAIRS), ("ap", Need.PAIRS | Need.GRADIENTS)):
+    for saliency, needs in (("sr", Need.PARTNERS), ("ap", Need.PARTNERS | Need.GRADIENTS)):
         for pairing in ("random", "greedy"):
             method = GuidedMixup(CLASSES, mean=MEAN, std=STD, saliency=saliency, pairing=pairing)
             assert method.name == f"guided-{saliency}-{pairing}"
@@ -121,13 +124,81 @@ def test_names_and_needs() -> None:
 
 
 def test_bad_settings_and_images() -> None:
-    for settings, message in (
+    for wrong, message in (
         ({"saliency": "cam"}, 'saliency as "sr" or "ap"'),
         ({"pairing": "optimal"}, 'pairing as "random" or "greedy"'),
         ({"kernel_size": 6}, "must be odd"),
         ({"sigma": 0.0}, "sigma of GuidedMixup"),
     ):
         with pytest.raises(ValueError, match=message):
-            GuidedMixup(CLASSES, mean=MEAN, std=STD, **settings)
+            GuidedMixup(CLASSES, mean=MEAN, std=STD, **wrong)
     with pytest.raises(ValueError, match="larger than half its blur"):
         GuidedSR(CLASSES, mean=MEAN, std=STD)(normalized_batch(2, 3, 40), small_model())
+
+
+def walk_by_the_definition(distances: list[list[float]]) -> list[int]:
+    """Plain Python, on lists, with a set of what was visited."""
+    size = len(distances)
+    edges = [(i, j) for i in range(size) for j in range(size) if i != j]
+    start, current = max(edges, key=lambda edge: distances[edge[0]][edge[1]])  # the first of equals
+    visited, order = [start, current], [0] * size
+    order[start] = current
+    while len(visited) < size:
+        left = [i for i in range(size) if i not in visited]
+        following = max(left, key=lambda i: distances[current][i])
+        order[current] = following
+        visited.append(following)
+        current = following
+    order[current] = start
+    return order
+
+
+@given(st.integers(2, 64), st.integers(0, 2**31), st.booleans())
+@settings(deadline=None)
+def test_the_walk_is_the_definition_and_one_cycle(size: int, seed: int, ties: bool) -> None:
+    maps = torch.rand(size, 5, generator=torch.Generator().manual_seed(seed))
+    if ties:
+        maps = (maps * 2).round()
+    distances = squared_distances(maps)
+    order = greedy_cycle(distances)
+    assert order.dtype == torch.int64
+    assert order.tolist() == walk_by_the_definition(distances.tolist())
+    visited, current = [], 0
+    for _ in range(size):
+        visited.append(current)
+        current = int(order[current])
+    assert current == 0
+    assert sorted(visited) == list(range(size))
+
+
+def test_what_is_on_the_diagonal_does_not_matter_and_the_distances_are_not_changed() -> None:
+    distances = squared_distances(torch.rand(7, 9, generator=torch.Generator().manual_seed(0)))
+    other = distances.clone().fill_diagonal_(100.0)
+    before = other.clone()
+    assert torch.equal(greedy_cycle(other), greedy_cycle(distances))
+    assert torch.equal(other, before)
+
+
+def test_identical_images_still_give_one_cycle() -> None:
+    order = greedy_cycle(torch.zeros(5, 5))
+    assert sorted(order.tolist()) == list(range(5))
+    assert all(int(order[i]) != i for i in range(5))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_squared_distances_are_those_of_differences(offset: float) -> None:
+    maps = torch.rand(9, 8, 8, generator=torch.Generator().manual_seed(1)) * 1e-4 + offset
+    expected = torch.tensor(
+        [[float((a.double() - b.double()).square().sum()) for a in maps] for b in maps], dtype=torch.float64
+    )
+    ours = squared_distances(maps)
+    torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9 * float(expected.max()))
+    assert torch.equal(ours, ours.T)
+
+
+def test_the_start_is_the_farthest() -> None:
+    for seed in range(5):
+        distances = squared_distances(torch.rand(6, 4, generator=torch.Generator().manual_seed(seed)))
+        order = greedy_cycle(distances)
+        farthest = max(itertools.combinations(range(6), 2), key=lambda edge: float(distances[edge]))
+        assert int(order[farthest[0]]) == farthest[1]

@@ -6,8 +6,8 @@ import pytest
 import scipy.stats
 import torch
 
+from diffcore_gpu.baselines import Batch
 from diffcore_gpu.baselines.mixup import Mixup
-from diffcore_gpu.baselines.protocol import Batch
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
 
 

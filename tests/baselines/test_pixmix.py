@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from diffcore_gpu.baselines.normalization import Normalization
+from diffcore_gpu.baselines import Batch, one_hot
+from diffcore_gpu.baselines.images import Normalization
 from diffcore_gpu.baselines.pixmix import PixMix, Round, add, multiply
-from diffcore_gpu.baselines.protocol import Batch, one_hot
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
 
 pytest.importorskip("torchvision.transforms.v2", reason="torchvision is not installed")

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from diffcore_gpu.baselines import Batch, Need
 from diffcore_gpu.baselines.graph_cut import minimize_by_swaps
-from diffcore_gpu.baselines.protocol import Batch, Need
 from diffcore_gpu.baselines.puzzlemix import PuzzleMix, mask_energies, mask_terms, mix_blocks, transport
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
 from tests.baselines.test_graph_cut import all_labelings, all_swaps, energy_of
@@ -26,7 +26,7 @@ def puzzlemix(**settings_: object) -> PuzzleMix:
     return PuzzleMix(CLASSES, mean=MEAN, std=STD, **settings_)  # type: ignore[arg-type]
 
 
-def pair(blocks: int, side: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def two_images(blocks: int, side: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.rand(2, 3, side, side + blocks, generator=generator)
     shares = torch.rand(2, blocks, blocks, generator=generator) ** 2
@@ -34,7 +34,7 @@ def pair(blocks: int, side: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def energy_by_definition(pixels: Tensor, shares: Tensor, mask: np.ndarray, lam: float, trials: int) -> float:
-    """The module docstring for binary masks of the pair (0, 1), colours compared pixel by pixel."""
+    """The module docstring for binary masks of the images (0, 1), colours compared pixel by pixel."""
     blocks = len(mask)
     height, width = (size // blocks for size in pixels.shape[-2:])
     beta = BETA / (16 * blocks)
@@ -60,7 +60,7 @@ def energy_by_definition(pixels: Tensor, shares: Tensor, mask: np.ndarray, lam: 
 @pytest.mark.parametrize("levels", [2, 3])
 def test_the_energy_is_the_papers(levels: int) -> None:
     blocks, lam = 4, 0.3
-    pixels, shares, partner = pair(blocks, 8, seed=1)
+    pixels, shares, partner = two_images(blocks, 8, seed=1)
     terms = mask_terms(pixels, shares, partner, BETA, GAMMA, neighbourhood=1)
     grid = mask_energies(terms, lam, BETA, ETA, levels)[0]
     rng = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def test_the_energy_is_the_papers(levels: int) -> None:
 @example(2507, 0.71875)  # three levels, where another labeling is better that no swap reaches
 def test_small_masks_are_optimal(seed: int, lam: float) -> None:
     """Of all masks with two levels; with three, of those that a swap reaches, which is what swaps promise."""
-    pixels, shares, partner = pair(2, 8, seed)
+    pixels, shares, partner = two_images(2, 8, seed)
     terms = mask_terms(pixels, shares, partner, BETA, GAMMA, neighbourhood=4)
     for levels in (2, 3):
         grids = mask_energies(terms, lam, BETA, ETA, levels)
@@ -255,7 +255,7 @@ def test_misuse_is_named() -> None:
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             puzzlemix(**wrong)
-    assert method.needs == Need.PAIRS | Need.GRADIENTS
+    assert method.needs == Need.PARTNERS | Need.GRADIENTS
 
 
 class WithoutGradient(nn.Module):

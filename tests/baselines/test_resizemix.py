@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from diffcore_gpu.baselines.protocol import Batch
+from diffcore_gpu.baselines import Batch
 from diffcore_gpu.baselines.resizemix import ResizeMix, paste_by_copies, paste_by_index
 from tests.baselines.small_models import CLASSES, MEAN, STD, small_model
 

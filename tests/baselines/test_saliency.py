@@ -8,7 +8,7 @@ import scipy.ndimage
 import torch
 from torch import Tensor, nn
 
-from diffcore_gpu.baselines.saliency import as_distribution, blurred, gradient_saliency, spectral_residual
+from diffcore_gpu.baselines.saliency import as_distribution, block_shares, blurred, gradient_saliency, spectral_residual
 from tests.baselines.small_models import CLASSES, normalized_batch, small_model
 
 functional = pytest.importorskip("torchvision.transforms.v2.functional", reason="torchvision is not installed")
@@ -146,3 +146,17 @@ def test_maps_are_divided_by_their_sums_and_empty_ones_are_uniform() -> None:
     torch.testing.assert_close(shares.sum((1, 2)), torch.ones(4))
     torch.testing.assert_close(shares[0], maps[0] / maps[0].sum())
     assert bool((shares[1:] == torch.tensor(1 / 15)).all())
+
+
+def test_shares_sum_to_one_and_follow_the_saliency() -> None:
+    saliency = torch.rand(3, 8, 12)
+    shares = block_shares(saliency, 4)
+    torch.testing.assert_close(shares.sum((1, 2)), torch.ones(3))
+    torch.testing.assert_close(shares[1, 2, 3], saliency[1, 4:6, 9:12].sum() / saliency[1].sum())
+
+
+def test_maps_without_use_become_uniform() -> None:
+    saliency = torch.zeros(3, 4, 4)
+    saliency[1, 0, 0] = torch.nan
+    saliency[2, 0, 0] = torch.inf
+    torch.testing.assert_close(block_shares(saliency, 2), torch.full((3, 2, 2), 0.25))

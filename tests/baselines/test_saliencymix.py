@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffcore_gpu.baselines.boxes import cut_box
-from diffcore_gpu.baselines.protocol import Batch
+from diffcore_gpu.baselines import Batch
+from diffcore_gpu.baselines.regions import cut_box
 from diffcore_gpu.baselines.saliencymix import SaliencyMix
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffcore_gpu.baselines.protocol import Batch
+from diffcore_gpu.baselines import Batch
 from diffcore_gpu.baselines.smoothmix import SmoothMix
 from tests.baselines.small_models import CLASSES, MEAN, STD, small_model
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from diffcore_gpu.baselines.boxes import Box, draw_box
-from diffcore_gpu.baselines.protocol import Batch
+from diffcore_gpu.baselines import Batch
+from diffcore_gpu.baselines.regions import Box, draw_box
 from diffcore_gpu.baselines.snapmix import SnapMix, box_mass, class_activation_maps, paste_boxes
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
 
@@ -36,12 +36,12 @@ def test_maps_are_the_published_ones() -> None:
     torch.testing.assert_close(flat, torch.full((6, 32, 40), 1 / 1280))
 
 
-def published_mixture(batch: Batch, maps: torch.Tensor, order: np.ndarray, pairs: list[tuple[Box, Box]]) -> tuple[
+def published_mixture(batch: Batch, maps: torch.Tensor, order: np.ndarray, boxes: list[tuple[Box, Box]]) -> tuple[
     torch.Tensor, torch.Tensor
 ]:  # fmt: skip
     """Image by image, with a resize for each."""
     images, targets = batch.images.clone(), torch.zeros(len(order), CLASSES)
-    for i, (j, (target, source)) in enumerate(zip(order, pairs, strict=True)):
+    for i, (j, (target, source)) in enumerate(zip(order, boxes, strict=True)):
         cut = batch.images[j : j + 1, :, source.top : source.bottom, source.left : source.right]
         images[i, :, target.top : target.bottom, target.left : target.right] = interpolate(
             cut, (target.height, target.width), mode="bilinear", align_corners=True
@@ -60,14 +60,14 @@ def test_the_mixture_is_the_published_one(per_image: bool, seed: int) -> None:
     mixed = SnapMix(CLASSES, mean=MEAN, std=STD, seed=seed, per_image=per_image)(batch, model)
     rng = np.random.default_rng(seed)
     order = rng.permutation(6)
-    pairs = [
+    boxes = [
         (draw_box(rng, 32, 40, float(rng.beta(5, 5))), draw_box(rng, 32, 40, float(rng.beta(5, 5))))
         for _ in range(6 if per_image else 1)
     ]
-    assert all(box.area for pair in pairs for box in pair)
+    assert all(box.area for both in boxes for box in both)
     if not per_image:
-        pairs *= 6
-    images, targets = published_mixture(batch, published_maps(model, batch), order, pairs)
+        boxes *= 6
+    images, targets = published_mixture(batch, published_maps(model, batch), order, boxes)
     torch.testing.assert_close(mixed.images, images, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(mixed.targets, targets, atol=1e-5, rtol=1e-3)
 

@@ -1,4 +1,4 @@
-"""Genuine pipelines of diffusers behind `TextToImage`: equation 4, seeds, memory, and what is refused."""
+"""Genuine pipelines of diffusers behind `TextToImage`: eq. 4, seeds, memory, and what is refused."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from diffcore_gpu.plan import MixPlan
 def fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """a·b + c of float32 tensors, rounded once to float32.
 
-    The product is exact in float64. The sum is rounded to odd there (S. Boldo, G. Melquiond, “Emulation of FMA and
-    correctly rounded sums: proved algorithms using rounding to odd”, IEEE Transactions on Computers 57, 2008), so that
+    The product is exact in float64. The sum is rounded to odd there (Boldo, Melquiond, "Emulation of FMA and
+    Correctly Rounded Sums: Proved Algorithms Using Rounding to Odd", IEEE Transactions on Computers 2008), so that
     rounding it again to float32 is harmless.
     """
     product, c = a.double() * b.double(), c.double()

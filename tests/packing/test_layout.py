@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from diffcore_gpu.errors import PackError
-from diffcore_gpu.packing.class_folders import ClassFolders
+from diffcore_gpu.packing.findings import Kind
 from diffcore_gpu.packing.imagefolder import scan_image_folder
-from diffcore_gpu.packing.layout import Matching, match_generated
+from diffcore_gpu.packing.layout import ClassFolders, Matching, match_generated
 from diffcore_gpu.packing.options import Layout
-from diffcore_gpu.packing.report import Kind
 
 MakeTree = Callable[[str, Iterable[str]], Path]
 

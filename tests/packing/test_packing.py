@@ -17,9 +17,9 @@ from PIL import Image
 from diffcore_gpu import CounterpartStore
 from diffcore_gpu.errors import PackError, StoreError
 from diffcore_gpu.packing import rows as rows_module
+from diffcore_gpu.packing.findings import Effect, Kind
 from diffcore_gpu.packing.options import Layout, PackOptions
 from diffcore_gpu.packing.pack import PackListener, pack
-from diffcore_gpu.packing.report import Effect, Kind
 
 MakeTree = Callable[[str, Iterable[str]], Path]
 Picture = Callable[..., Image.Image]

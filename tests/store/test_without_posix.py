@@ -1,4 +1,9 @@
-"""A store is read and mixed without anything that only POSIX systems have; it is not written there."""
+"""A store is written, read and mixed without anything that only POSIX systems have.
+
+What is taken away are the modules and functions that Python has on POSIX systems alone; and where a store is written,
+files behave as on Windows: an open one is neither replaced nor removed, and a folder is not opened. Windows's own lock
+is not there to be tried: a lock of the process stands in for it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from diffcore_gpu.store import CounterpartWriter
+from tests.store import work
 from tests.stores import NUM_SAMPLES, SHAPE, write_store
 
 _WITHOUT_POSIX = """
@@ -15,13 +22,57 @@ import numpy, torch, torch.utils.data  # the first of them may use what is taken
 
 for name in ("fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"):
     sys.modules[name] = None  # importing it raises ImportError
-for name in ("O_CLOEXEC", "O_DIRECTORY", "fork", "getuid", "geteuid", "posix_fadvise", "pread", "preadv", "pwrite",
-             "pwritev", "register_at_fork", "sched_getaffinity", "statvfs", "sysconf"):
+for name in ("O_CLOEXEC", "O_DIRECTORY", "fdatasync", "fork", "getuid", "geteuid", "posix_fadvise", "pread", "preadv",
+             "pwrite", "pwritev", "register_at_fork", "sched_getaffinity", "statvfs", "sysconf"):
     vars(os).pop(name, None)
 """
 
+_WINDOWS_FILES = """
+import shutil
+
+import filelock
+
+real, opened, locked = {name: getattr(os, name) for name in ("open", "close", "replace", "unlink", "rmdir")}, {}, {}
+os.O_BINARY = 1 << 30
+shutil._use_fd_functions = False
+
+def open_file(path, flags, mode=0o777):
+    if os.path.isdir(path):
+        raise PermissionError(13, "Permission denied", os.fspath(path))
+    assert flags & os.O_BINARY, f"{path} is opened as text"
+    descriptor = real["open"](path, flags & ~os.O_BINARY, mode)
+    opened[descriptor] = os.path.realpath(path)
+    return descriptor
+
+def close(descriptor):
+    opened.pop(descriptor, None)
+    locked.pop(descriptor, None)
+    real["close"](descriptor)
+
+def guarded(name):
+    def call(*paths):
+        for path in paths:
+            if os.path.realpath(path) in opened.values():
+                raise PermissionError(13, "The process cannot access the file", os.fspath(path))
+        real[name](*paths)
+    return call
+
+def lock_descriptor(descriptor, *, blocking):
+    number = os.fstat(descriptor).st_ino
+    if number in locked.values():
+        return False
+    locked[descriptor] = number
+    return True
+
+os.open, os.close, filelock.lock_descriptor = open_file, close, lock_descriptor
+os.replace, os.unlink, os.rmdir = guarded("replace"), guarded("unlink"), guarded("rmdir")
+"""
+
 _READ = """
+import hashlib, os, sys
 from pathlib import Path
+
+import torch, torch.utils.data
 
 import diffcore_gpu as dc
 from diffcore_gpu.store.residency import ResidentStore
@@ -37,35 +88,58 @@ ResidentStore(store, torch.device("cpu"), "host")
 mix = dc.DiffCoreMix(store)
 dataset = torch.utils.data.TensorDataset(images, torch.tensor(labels))
 loader = torch.utils.data.DataLoader(dc.IndexedDataset(dataset), batch_size=8)
+digest = hashlib.sha256()
 for batch, label, index in dc.PrefetchLoader(loader, mix):
     mixed = mix(batch, index, labels=label)
     assert (mixed.flatten(1).amax(1) > 0).sum() > 0
+    digest.update(mixed.numpy().tobytes())
 mix(images.to(torch.bfloat16), torch.arange(num_samples))
+print(store.checksum, digest.hexdigest(), hasattr(os, "fork"))
 """
 
 _WRITE = """
-import diffcore_gpu as dc
+from pathlib import Path
 
-try:
-    dc.CounterpartWriter(sys.argv[1], num_samples=1, image_shape=(3, 8, 8), class_names=["one"], labels=[0])
-except dc.StoreError as error:
-    print(error)
+from diffcore_gpu.store import CounterpartWriter
+from tests.store import work
+
+path, crash = Path(sys.argv[1]), int(sys.argv[2])
+with CounterpartWriter(path, **work.arguments(), resume=True) as writer:
+    try:
+        CounterpartWriter(path, **work.arguments(), resume=True)
+    except Exception as error:
+        print(writer.num_rows, error)
+    for row in range(writer.num_rows, work.NUM_ROWS):
+        work.add(writer, row)
+        if row == crash:
+            writer.flush()
+            os._exit(0)
+assert not opened, opened
 """
 
 
 def _run(code: str, *arguments: str) -> str:
-    command = [sys.executable, "-c", _WITHOUT_POSIX + code, *arguments]
+    command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_a_store_is_opened_verified_bound_and_mixed(tmp_path: Path) -> None:
-    write_store(tmp_path / "store")
-    _run(_READ, str(tmp_path / "store"), str(NUM_SAMPLES), ",".join(map(str, SHAPE)))
+    store = write_store(tmp_path / "store")
+    arguments = str(tmp_path / "store"), str(NUM_SAMPLES), ",".join(map(str, SHAPE))
+    said = _run(_WITHOUT_POSIX + _READ, *arguments)
+    assert said == f"{store.checksum} {said.split()[1]} False\n"
+    assert _run(_READ, *arguments) == said.replace("False", "True")
 
 
-def test_a_writer_says_that_the_system_can_only_read(tmp_path: Path) -> None:
-    said = _run(_WRITE, str(tmp_path / "store"))
-    assert f"{tmp_path / 'store'}: a store can be read on this system, but not written" in said
-    assert not (tmp_path / "store").exists()
+def test_a_store_is_written_resumed_and_kept_from_a_second_writer(tmp_path: Path) -> None:
+    code = _WITHOUT_POSIX + _WINDOWS_FILES + _WRITE
+    refusal = f"{tmp_path / 'store'}: another writer is at work in this folder; wait until it ends."
+    assert _run(code, str(tmp_path / "store"), str(work.NUM_ROWS // 2)) == f"0 {refusal}\n"
+    assert _run(code, str(tmp_path / "store"), "-1") == f"{work.NUM_ROWS // 2 + 1} {refusal}\n"
+    with CounterpartWriter(tmp_path / "here", **work.arguments()) as writer:
+        for row in range(work.NUM_ROWS):
+            work.add(writer, row)
+    written = {path.name: path.read_bytes() for path in (tmp_path / "store").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()}

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from diffcore_gpu.ops.mix.cpu_numba import CompiledMix
 from diffcore_gpu.ops.runtime.arguments import DrawArguments
-from diffcore_gpu.ops.runtime.numba_code import compiled, numba_module
-from diffcore_gpu.ops.runtime.openmp import run_on_threads
+from diffcore_gpu.ops.runtime.numba_code import compiled, division, numba_module, run_on_threads
 from diffcore_gpu.plan import MixPlan, Pairs
 from diffcore_gpu.plan.crops import central_crop
 from diffcore_gpu.plan.fields import PLAN, PLAN_WITH_CROPS
@@ -35,9 +34,6 @@ _FUNCTIONS = {
 
 _VALUES_PER_THREAD = 1 << 14
 """A thread for each so many values of the output: below, to wake another takes longer than it saves."""
-
-_PIECES_PER_THREAD = 4
-"""At the least: the more, the sooner all threads end."""
 
 
 class CropDraw(Protocol):
@@ -155,9 +151,7 @@ def _crop(
     kernels = numba_module(_MODULE)
     assert kernels is not None
     batch, channels, height, width = out.shape
-    threads = min(torch.get_num_threads(), 1 + out.numel() // _VALUES_PER_THREAD)
-    pieces = threads * _PIECES_PER_THREAD
-    lines = max(1, height * batch // pieces) if threads > 1 and batch < pieces else height
+    threads, lines = division(out, _VALUES_PER_THREAD)
     source_height, source_width = (max(sides) for sides in zip(images.shape[-2:], counterpart_size, strict=True))
     held = [field.contiguous() for field in (crop, mirror, *mix)]  # as long as their addresses are used
     crop_at, mirror_at, *mix_at = (field.data_ptr() for field in held)

@@ -19,7 +19,7 @@ from diffcore_gpu.kernels.spec import (
     STREAM_MIRROR,
     TABLE_BITS,
 )
-from diffcore_gpu.ops.mix.numba_kernels import below, philox, pick
+from diffcore_gpu.ops.mix.numba_kernels import bernoulli, philox, randint
 from diffcore_gpu.ops.runtime.numba_primitives import pointer
 
 
@@ -65,14 +65,14 @@ def _crop_of(a: Any, side_table: Any, index: int, round: int, stream: int, image
     root = np.sqrt(np.float32(height * width))
     for attempt in range(CROP_ATTEMPTS):
         area_word, shape_word, top_word, left_word = philox(index, round, stream + attempt, a[Argument.SEED])
-        area = a[Argument.AREA_LOW] + pick(area_word, a[Argument.AREA_SPAN])
+        area = a[Argument.AREA_LOW] + randint(area_word, a[Argument.AREA_SPAN])
         share = np.float32(np.sqrt(np.float32(area)) * np.float32(2.0 ** -(GRID_BITS // 2)))
         side = np.float32(share * root)
         shape = shape_word >> (32 - TABLE_BITS)
         crop_height = int(np.rint(np.float32(side * side_table[shape])))
         crop_width = int(np.rint(np.float32(side * side_table[_SIDES + shape])))
         if 1 <= crop_height <= height and 1 <= crop_width <= width:
-            box[0], box[1] = pick(top_word, height - crop_height + 1), pick(left_word, width - crop_width + 1)
+            box[0], box[1] = randint(top_word, height - crop_height + 1), randint(left_word, width - crop_width + 1)
             box[2], box[3] = box[0] + crop_height, box[1] + crop_width
             return
     for k in range(4):
@@ -92,14 +92,14 @@ def draw_crops(arguments: Any) -> None:
     other_mirror = carray(pointer(a[Argument.COUNTERPART_MIRROR]), batch, np.uint8)
     for i in range(batch):
         word, other_word, _, _ = philox(index[i], round, STREAM_MIRROR, a[Argument.SEED])
-        mirror[i] = below(word, a[Argument.MIRROR_BELOW])
+        mirror[i] = bernoulli(word, a[Argument.MIRROR_BELOW])
         _crop_of(a, side_table, index[i], round, STREAM_CROP, Argument.HEIGHT, crop[i])
         if a[Argument.SAME]:
             other_mirror[i] = mirror[i]
             for k in range(4):
                 other_crop[i, k] = crop[i, k]
         else:
-            other_mirror[i] = below(other_word, a[Argument.MIRROR_BELOW])
+            other_mirror[i] = bernoulli(other_word, a[Argument.MIRROR_BELOW])
             _crop_of(
                 a, side_table, index[i], round, STREAM_COUNTERPART_CROP, Argument.COUNTERPART_HEIGHT, other_crop[i]
             )

@@ -14,8 +14,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops.runtime.numba_code import compiled, numba_module
-from diffcore_gpu.ops.runtime.openmp import run_on_threads
+from diffcore_gpu.ops.runtime.numba_code import compiled, division, numba_module, run_on_threads
 from diffcore_gpu.plan import MixPlan, Pairs, check_index_range, check_labels
 from diffcore_gpu.plan.fields import PLAN
 
@@ -32,9 +31,6 @@ _FUNCTIONS = {
 
 _VALUES_PER_THREAD = 1 << 16
 """A thread for each so many values: below, to wake another takes longer than it saves."""
-
-_PIECES_PER_THREAD = 4
-"""At the least: the more, the sooner all threads end."""
 
 _NUM_NEW = 17
 """Arguments that are new in every call, the first of `numba_kernels.Argument`."""
@@ -53,19 +49,8 @@ def cpu_backend(dtype: torch.dtype) -> CpuBackend:
     return "numba" if dtype in _FUNCTIONS and numba_module(_MODULE) is not None else "torch"
 
 
-def _division(images: Tensor) -> tuple[int, int]:
-    """How many threads mix these images, and the lines of an image that are one piece of work.
-
-    A piece is a whole image where there are enough of them: the longer a run through memory, the faster.
-    """
-    batch, _, height, _ = images.shape
-    threads = min(torch.get_num_threads(), 1 + images.numel() // _VALUES_PER_THREAD)
-    pieces = threads * _PIECES_PER_THREAD
-    return threads, max(1, height * batch // pieces) if threads > 1 and batch < pieces else max(1, height)
-
-
 def _of_images(images: Tensor, out: Tensor, lines: int) -> tuple[int, int, int, int]:
-    """What is new of the images in every call, in the order of `numba_kernels.Argument`; `lines` is of `_division`."""
+    """What is new of the images in every call, in the order of `numba_kernels.Argument`; `lines` is of `division`."""
     return not images.is_contiguous(), lines, images.data_ptr(), out.data_ptr()
 
 
@@ -99,7 +84,7 @@ def _run_mix(images: Tensor, arguments: int, threads: int) -> None:
 
 def mix_compiled(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tensor, plan: MixPlan) -> None:
     """`mix_cpu` in compiled code."""
-    threads, lines = _division(images)
+    threads, lines = division(images, _VALUES_PER_THREAD)
     fields = [field.contiguous() for field in (plan.row, plan.pixel, plan.lam, plan.box, plan.inside_real)]
     of_plan = [field.data_ptr() for field in fields]
     values = [*of_plan, images.shape[0], *_of_images(images, out, lines), *(0,) * 7]
@@ -178,7 +163,7 @@ class CompiledMix:
         Raises:
             ValueError: an index is outside the store, or a label is not that of its counterpart; nothing has changed.
         """
-        threads, lines = _division(images)
+        threads, lines = division(images, _VALUES_PER_THREAD)
         memory = self._draw(index, labels, round, seed, advance, plan, _of_images(images, out, lines))
         _run_mix(images, ctypes.addressof(memory), threads)
 

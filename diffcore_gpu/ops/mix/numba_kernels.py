@@ -108,15 +108,15 @@ def philox(index: int, round: int, stream: int, key: int) -> tuple[int, int, int
 
 
 @njit
-def below(word: int, threshold: int) -> bool:
-    """A Bernoulli trial, as `diffcore_gpu.plan.draw.below`."""
+def bernoulli(word: int, threshold: int) -> bool:
+    """A Bernoulli trial, as `diffcore_gpu.plan.draw.bernoulli`."""
     shift: int = 32 - GRID_BITS
     return word >> shift < threshold
 
 
 @njit
-def pick(word: int, count: int) -> int:
-    """An integer uniform on [0, count), as `diffcore_gpu.plan.draw.pick`."""
+def randint(word: int, count: int) -> int:
+    """An integer uniform on [0, count), as `diffcore_gpu.plan.draw.randint`."""
     return (word * count) >> 32
 
 
@@ -129,7 +129,7 @@ def _side(area: int, size: int) -> int:
 @njit
 def _edges(word: int, side: int, size: int, inside: bool) -> tuple[int, int]:
     """Begin and end of the box on one axis."""
-    start = pick(word, size - side + 1) if inside else pick(word, size) - side // 2
+    start = randint(word, size - side + 1) if inside else randint(word, size) - side // 2
     return max(start, 0), min(start + side, size)
 
 
@@ -160,22 +160,22 @@ def draw(arguments: Any) -> None:
         elif num_pairs > 0:
             first = pair_ptr[sample]
             count = pair_ptr[sample + 1] - first
-            if count > 0 and below(mixed_word, a[Argument.MIXED_BELOW]):
-                row = pair_row[first if a[Argument.BEST_ROW] else first + pick(row_word, count)]
+            if count > 0 and bernoulli(mixed_word, a[Argument.MIXED_BELOW]):
+                row = pair_row[first if a[Argument.BEST_ROW] else first + randint(row_word, count)]
                 if row >= a[Argument.NUM_ROWS]:
                     row = -1
         if row >= 0 and a[Argument.LABELS] and labels[i] != row_label[row]:
             a[Argument.REFUSED] = 1
         rows[i] = row
-        pixel[i] = below(pixel_word, a[Argument.PIXEL_BELOW])
+        pixel[i] = bernoulli(pixel_word, a[Argument.PIXEL_BELOW])
         if a[Argument.LAM_TABLE]:
             lam[i] = table[lam_word >> (32 - TABLE_BITS)]
         else:
-            lam[i] = np.float32(a[Argument.LAM_LOW] + pick(lam_word, a[Argument.LAM_SPAN])) * np.float32(1 / GRID)
-        area = a[Argument.AREA_LOW] + pick(area_word, a[Argument.AREA_SPAN])
+            lam[i] = np.float32(a[Argument.LAM_LOW] + randint(lam_word, a[Argument.LAM_SPAN])) * np.float32(1 / GRID)
+        area = a[Argument.AREA_LOW] + randint(area_word, a[Argument.AREA_SPAN])
         box[i, 0], box[i, 2] = _edges(top_word, _side(area, height), height, inside)
         box[i, 1], box[i, 3] = _edges(left_word, _side(area, width), width, inside)
-        inside_real[i] = below(inside_word, a[Argument.REAL_PATCH_BELOW])
+        inside_real[i] = bernoulli(inside_word, a[Argument.REAL_PATCH_BELOW])
     if a[Argument.ADVANCE] and not a[Argument.REFUSED]:
         counter[0] += 1
 

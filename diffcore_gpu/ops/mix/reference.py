@@ -1,4 +1,4 @@
-"""Equations 6–8 in plain torch: the ground truth of every kernel, written to be read."""
+"""Eqs. 6–8 in plain torch: the ground truth of every kernel, written to be read."""
 
 from __future__ import annotations
 

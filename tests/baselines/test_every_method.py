@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from diffcore_gpu.baselines import Baseline, Batch, Need, cross_entropy
 from diffcore_gpu.baselines.attentive_cutmix import AttentiveCutMix
 from diffcore_gpu.baselines.cutmix import CutMix
 from diffcore_gpu.baselines.guided_mixup import GuidedAP, GuidedSR
 from diffcore_gpu.baselines.mixup import Mixup
-from diffcore_gpu.baselines.protocol import Baseline, Batch, Need, cross_entropy
 from diffcore_gpu.baselines.resizemix import ResizeMix
 from diffcore_gpu.baselines.saliencymix import SaliencyMix
 from diffcore_gpu.baselines.smoothmix import SmoothMix
@@ -167,7 +167,7 @@ def test_a_training_step_uses_the_result(name: str) -> None:
 def test_bad_batches_get_a_sentence(name: str) -> None:
     method, model, batch = make(name), small_model(), normalized_batch()
     assert method.name
-    assert Need.PAIRS in method.needs
+    assert Need.PARTNERS in method.needs
     with pytest.raises(ValueError, match="batch of 1 is too small for that, so give batches of 2 or more"):
         method(Batch(batch.images[:1], batch.labels[:1], batch.index[:1]), model)
     with pytest.raises(ValueError, match="normalized images of a float dtype"):

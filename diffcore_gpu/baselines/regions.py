@@ -1,4 +1,7 @@
-"""Boxes of CutMix's kind: sides of sqrt(1 − λ) of the image's, around a centre, clipped at the borders."""
+"""Parts of images: boxes of CutMix's kind, and b × b equal blocks.
+
+A box has sides of sqrt(1 − λ) of the image's, around a centre, and is clipped at the borders.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 
 class Box(NamedTuple):
@@ -58,3 +62,23 @@ def cut_box(height: int, width: int, lam: float, center: tuple[int, int]) -> Box
 def draw_box(rng: np.random.Generator, height: int, width: int, lam: float) -> Box:
     """`cut_box` around a centre that is uniform over the pixels."""
     return cut_box(height, width, lam, (int(rng.integers(height)), int(rng.integers(width))))
+
+
+def cut(images: Tensor, blocks: int) -> Tensor:
+    """A view [B, C, b, h, b, w] of images [B, C, H, W], h = H/b and w = W/b; b divides H and W."""
+    view: Tensor = images.unflatten(3, (blocks, -1)).unflatten(2, (blocks, -1))
+    return view
+
+
+def check_divisible(images: Tensor, blocks: int, method: str) -> None:
+    """Refuse images [B, C, H, W] that cannot be cut into blocks × blocks equal parts.
+
+    Raises:
+        ValueError: naming the sides.
+    """
+    height, width = images.shape[-2:]
+    if height % blocks or width % blocks or not height or not width:
+        raise ValueError(
+            f"{method} cuts images into {blocks} × {blocks} equal blocks, which {height} × {width} pixels do not give; "
+            f"use an image size that is a multiple of {blocks}."
+        )

@@ -1,4 +1,4 @@
-"""Boxes of CutMix's kind, against the published rule and torchvision's boxes."""
+"""Boxes of CutMix's kind, against the published rule and torchvision's boxes; images in blocks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcore_gpu.baselines.boxes import Box, cut_box, draw_box
+from diffcore_gpu.baselines.regions import Box, check_divisible, cut, cut_box, draw_box
+from tests.baselines.small_models import normalized_batch
 
 
 @given(
@@ -45,3 +46,17 @@ def test_drawn_boxes_have_torchvisions_distribution() -> None:
     ours = np.array([draw_box(rng, 60, 90, float(rng.beta(1, 1))) for _ in range(4000)])[:, [1, 0, 3, 2]]
     for side in range(4):
         assert stats.ks_2samp(ours[:, side], theirs[:, side]).pvalue > 1e-6
+
+
+def test_cut_shows_the_blocks() -> None:
+    images = torch.arange(2 * 3 * 8 * 12.0).reshape(2, 3, 8, 12)
+    cells = cut(images, 4)
+    assert cells.shape == (2, 3, 4, 2, 4, 3)
+    torch.testing.assert_close(cells[1, 2, 3, :, 1], images[1, 2, 6:8, 3:6])
+
+
+def test_divisible() -> None:
+    images = normalized_batch(1, 32, 40).images
+    check_divisible(images, 8, "Method")
+    with pytest.raises(ValueError, match=r"32 × 40 .* multiple of 16"):
+        check_divisible(images, 16, "Method")

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from diffcore_gpu.packing.journal import Journal
-from diffcore_gpu.packing.report import Effect, Finding, Kind
+from diffcore_gpu.packing.findings import Effect, Finding, Journal, Kind
 
 
 def test_survives_json_and_stays_small() -> None:

@@ -1,4 +1,4 @@
-"""Normalized images and pixels."""
+"""Normalized images and pixels, and memory formats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from diffcore_gpu.baselines.normalization import Normalization, as_like
+from diffcore_gpu.baselines.images import Normalization, as_like, is_channels_last, take
 from tests.baselines.small_models import MEAN, STD, normalized_batch
 
 
@@ -28,3 +28,15 @@ def test_pixels_and_back() -> None:
 def test_wrong_numbers_are_refused(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="mean"):
         Normalization(mean, std)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_take_keeps_the_memory_format(channels_last: bool) -> None:
+    images = normalized_batch().images
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    assert is_channels_last(images) == channels_last
+    permutation = torch.tensor([3, 1, 0, 2, 5, 4])
+    taken = take(images, permutation)
+    assert torch.equal(taken, images[permutation])
+    assert taken.stride() == images.stride()

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcore_gpu.packing.assignment import assign
+from diffcore_gpu.packing.pairing import assign
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 20))

@@ -1,4 +1,4 @@
-"""From normalized images to pixels in [0, 1] and back, for methods whose equations are about pixels."""
+"""Batches of images as tensors: pixels in [0, 1] and normalized ones, memory formats, and the way to the device."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-from diffcore_gpu.baselines.pairs import is_channels_last, to_device
 
 
 class Normalization:
@@ -59,3 +57,20 @@ def as_like(images: Tensor, like: Tensor) -> Tensor:
     """The same images in the dtype and memory format of `like`, both [B, C, H, W]."""
     memory_format = torch.channels_last if is_channels_last(like) else torch.contiguous_format
     return images.to(like.dtype, memory_format=memory_format)
+
+
+def take(images: Tensor, index: Tensor) -> Tensor:
+    """images[index], in the memory format of `images`, which indexing would give up."""
+    if is_channels_last(images):
+        return images.permute(0, 2, 3, 1)[index].permute(0, 3, 1, 2)
+    return images[index]
+
+
+def is_channels_last(images: Tensor) -> bool:
+    """Whether [B, C, H, W] images lie in memory as [B, H, W, C], and not as [B, C, H, W] too."""
+    return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+
+
+def to_device(numbers: Tensor, device: torch.device) -> Tensor:
+    """Send a few numbers without waiting for what the device still has to do."""
+    return numbers.to(device, non_blocking=True)
