@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 for _name, _function in _COMMANDS.items():
     app.command(_name)(_function)
-app.command("bench", context_settings=bench.SETTINGS, epilog=bench.EPILOG)(bench.bench)
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:
