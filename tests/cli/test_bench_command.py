@@ -22,7 +22,25 @@ def test_the_suites_are_listed(arguments: list[str], capsys: pytest.CaptureFixtu
 
 def test_an_unknown_suite_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "overheat"]) == 2
-    assert "there is no suite 'overheat'; did you mean overhead" in capsys.readouterr().err
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "there is no suite 'overheat'; did you mean overhead" in error
+    assert main(["bench", "--nonsense"]) == 2
+    assert "No such option: --nonsense" in capsys.readouterr().err
+
+
+def test_a_suite_without_its_packages_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'timm'", name="timm")
+
+    monkeypatch.setattr("diffcore_gpu.benchmarks.suites.import_module", missing)
+    assert main(["bench", "peers", "--help"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == (
+        "diffcore: peers needs timm, which is not installed: pip install 'diffcore-gpu[bench,demo]' installs it.\n"
+    )
 
 
 def test_arguments_are_the_suites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
