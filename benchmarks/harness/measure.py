@@ -98,10 +98,15 @@ def summary(seconds: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def within_noise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two summaries differ by no more than their spread: each median lies within the other's p10 to p90."""
-    pairs = (one, other), (other, one)
-    return all(bool(a["p10_ms"] <= b["median_ms"] <= a["p90_ms"]) for a, b in pairs)
+def within_noise(one: Mapping[str, Any], other: Mapping[str, Any], unit: str = "ms") -> bool:
+    """Whether two summaries differ by no more than their spread: each median lies within the other's p10 to p90.
+
+    Args:
+        one, other: with "median", "p10" and "p90", each followed by an underscore and the unit.
+        unit: of what is compared.
+    """
+    median, low, high = (f"{name}_{unit}" for name in ("median", "p10", "p90"))
+    return all(bool(a[low] <= b[median] <= a[high]) for a, b in ((one, other), (other, one)))
 
 
 def deviation(values: Sequence[float]) -> float | None:

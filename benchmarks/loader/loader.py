@@ -41,7 +41,7 @@ import typer
 
 from diffcore_gpu.benchmarks.harness import options
 from diffcore_gpu.benchmarks.harness.command import output_of
-from diffcore_gpu.benchmarks.harness.measure import table
+from diffcore_gpu.benchmarks.harness.measure import table, within_noise
 from diffcore_gpu.benchmarks.harness.runs import Run
 from diffcore_gpu.benchmarks.loader.arms import FLOOR, Pass, make_arms, one_pass
 from diffcore_gpu.benchmarks.loader.data import LoaderData, prepare
@@ -117,7 +117,7 @@ def report(result: Mapping[str, Any]) -> str:
             f"{arm['p10_images_per_second']:.1f}–{arm['p90_images_per_second']:.1f}",
             f"{1e3 * arm['median_cpu_seconds_per_image']:.2f}",
             f"{arm['median_images_per_second'] / floor['median_images_per_second']:.2f}"
-            + (" (noise)" if name != FLOOR and _within_noise(arm, floor) else ""),
+            + (" (noise)" if name != FLOOR and within_noise(arm, floor, "images_per_second") else ""),
         )
         for name, arm in result["arms"].items()
     ]
@@ -132,14 +132,6 @@ def report(result: Mapping[str, Any]) -> str:
             + ", ".join(f"{form} {sizes[key] / 1e6:.1f} MB" for form, key in _FORMS.items())
             + ".",
         ]
-    )
-
-
-def _within_noise(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    """Whether each median lies within the other's p10 to p90."""
-    pairs = (one, other), (other, one)
-    return all(
-        a["p10_images_per_second"] <= b["median_images_per_second"] <= a["p90_images_per_second"] for a, b in pairs
     )
 
 
@@ -175,7 +167,5 @@ def main(
         data = prepare(real, generated, Path(folder), images=images, size=size, png_size=png_size)
         how = {"size": size, "batch": batch, "batches": batches, "repeats": repeats}
         run.do(
-            [{"workers": number} for number in workers],
-            lambda part: measure(run, data, part["workers"], **how),
-            report,
+            [{"workers": number} for number in workers], lambda part: measure(run, data, part["workers"], **how), report
         )

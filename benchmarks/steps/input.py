@@ -8,14 +8,7 @@ from typing import NamedTuple
 import torch
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix, IndexedDataset
-from diffcore_gpu.benchmarks.harness.random_data import (
-    CLASSES,
-    FORMATS,
-    MEAN,
-    STD,
-    random_store,
-    random_store_for,
-)
+from diffcore_gpu.benchmarks.harness.random_data import CLASSES, FORMATS, MEAN, STD, random_store, random_store_for
 from diffcore_gpu.benchmarks.steps.batches import Feed, folder_feed, random_feed
 from diffcore_gpu.errors import BenchmarkError
 from diffcore_gpu.store.residency import Residency
@@ -85,14 +78,7 @@ def _image_folder(real: Path, size: int) -> IndexedDataset:
 
 
 def make_feed(
-    made: Input,
-    batch_size: int,
-    device: torch.device,
-    *,
-    size: int,
-    memory_format: str,
-    workers: int,
-    prefetch: bool,
+    made: Input, batch_size: int, device: torch.device, *, size: int, memory_format: str, workers: int, prefetch: bool
 ) -> Feed:
     """Batches of one size: of the images that `made` holds, or of random numbers.
 

@@ -196,8 +196,7 @@ def main(
     train: Annotated[Path | None, options.file("--train", "A result of `train`.")] = None,
     paper_accuracies: Annotated[bool, options.flag("--paper-accuracies", f"Take {PAPERS}.")] = False,
     variant: Annotated[
-        str | None,
-        options.option("--variant", "Of the recipe, where the result of `train` has several.", "NAME"),
+        str | None, options.option("--variant", "Of the recipe, where the result of `train` has several.", "NAME")
     ] = None,
     split: Annotated[
         str | None, options.option("--split", "Where it has several, such as val and test.", "NAME")

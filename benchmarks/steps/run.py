@@ -108,9 +108,7 @@ def step_suite(suite: str, methods: list[str], report: Callable[[Mapping[str, An
         with tempfile.TemporaryDirectory() as folder:
             made = make_input(real, store, size, Path(folder))
             run.do(
-                parts(methods, batch),
-                lambda part: measure_steps(run, how, made, part),
-                lambda _: report(run.result),
+                parts(methods, batch), lambda part: measure_steps(run, how, made, part), lambda _: report(run.result)
             )
 
     return main
@@ -154,13 +152,7 @@ def measure_steps(run: Run, how: StepOptions, made: Input, part: Part) -> dict[s
             turns.fail(OURS, error)
     where = {} if ours is None else {"residency": ours.residency}
     feed = make_feed(
-        made,
-        part["batch"],
-        device,
-        size=how.size,
-        memory_format=how.format,
-        workers=how.workers,
-        prefetch=prefetch,
+        made, part["batch"], device, size=how.size, memory_format=how.format, workers=how.workers, prefetch=prefetch
     )
     try:
         model = make_model(how.model, made.num_classes).to(device).to(memory_format=FORMATS[how.format])

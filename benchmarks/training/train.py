@@ -147,24 +147,17 @@ def main(
     real: Annotated[Path, options.folder("--real", "Folder with train/ and what the recipe evaluates on.")],
     list_: Annotated[
         bool,
-        typer.Option(
-            "--list",
-            callback=_list_recipes,
-            is_eager=True,
-            help="Show the package's recipes with their variants, and stop.",
-        ),
+        typer.Option("--list", callback=_list_recipes, is_eager=True, help="Show the package's recipes, and stop."),
     ] = False,
     store: Annotated[Path | None, options.folder("--store", "Counterparts of train/, at the training size.")] = None,
     variant: Annotated[
         str | None, options.option("--variant", "Of the recipe; needed where it has several.", "NAME")
     ] = None,
     arms: Annotated[
-        list[str] | None,
-        options.option("--arms", "Only these; the first is what others are compared with.", "ARM"),
+        list[str] | None, options.option("--arms", "Only these; the first is what others are compared with.", "ARM")
     ] = None,
     out: Annotated[
-        Path | None,
-        options.folder("--out", "Folder of checkpoints. Default: beside --json, else train-runs."),
+        Path | None, options.folder("--out", "Folder of checkpoints. Default: beside --json, else train-runs.")
     ] = None,
     model: Annotated[
         str | None, _field("model", "of torchvision, timm, or preact_resnet18 and 34.", metavar="NAME")
@@ -174,8 +167,7 @@ def main(
     ] = None,
     size: Annotated[int | None, _field("size", "height and width of the images.", int)] = None,
     augmentation: Annotated[
-        str | None,
-        options.choice("--augmentation", _INSTEAD, "augmentation", AUGMENTATIONS),
+        str | None, options.choice("--augmentation", _INSTEAD, "augmentation", AUGMENTATIONS)
     ] = None,
     epochs: Annotated[
         int | None, _field("epochs", "their number; the steps of the learning rate move in proportion.", int)
