@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
-from diffcore_gpu.errors import BenchmarkError
+from diffcore_gpu.benchmarks.harness.command import SuiteCommand, needed_by, suite_command
 
 SUITES = {
     "overhead": ("steps.overhead", "what every method adds to a training step: Table 6 of the paper"),
@@ -24,11 +24,25 @@ SUITES = {
     "store-access": ("loader.store_access", "opening, writing and reading stores"),
     "smoke": ("ops.smoke", "whether the mix is right on this device, in seconds"),
 }
-"""The module of each suite, and what it measures."""
+"""The module of each suite, whose `main` is the suite, and what it measures."""
+
+
+def load_suite(name: str) -> SuiteCommand:
+    """The command of a suite, imported when it is asked for.
+
+    Args:
+        name: one of `SUITES`.
+
+    Raises:
+        BenchmarkError: a package that the suite needs is not installed.
+    """
+    with needed_by(name):
+        module = import_module(f"diffcore_gpu.benchmarks.{SUITES[name][0]}")
+    return suite_command(name, module.main, module.__doc__)
 
 
 def run_suite(name: str, arguments: Sequence[str]) -> None:
-    """Run a suite with its command line.
+    """Run a suite with its command line, as `diffcore bench` does.
 
     Args:
         name: one of `SUITES`.
@@ -36,14 +50,10 @@ def run_suite(name: str, arguments: Sequence[str]) -> None:
 
     Raises:
         BenchmarkError: a package that the suite needs is not installed; and what the suite raises.
-        SystemExit: the suite refuses its command line, or has shown its help.
+        SystemExit: the suite refuses its command line, with the code 2.
     """
     try:
-        module = import_module(f"diffcore_gpu.benchmarks.{SUITES[name][0]}")
-        module.main(arguments)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("diffcore_gpu"):
+        load_suite(name).main(list(arguments), prog_name=f"diffcore bench {name}")
+    except SystemExit as stop:
+        if stop.code:
             raise
-        raise BenchmarkError(
-            f"{name} needs {error.name}, which is not installed: pip install 'diffcore-gpu[bench,demo]' installs it."
-        ) from error

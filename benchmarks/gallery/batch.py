@@ -65,7 +65,7 @@ def load_batch(data: Path, store: CounterpartStore | None, *, batch: int, size: 
         StoreError: the store was not made for this folder.
     """
     if not data.is_dir():
-        raise BenchmarkError(f"--data {data}: there is no such folder.")
+        raise BenchmarkError(f"--real {data}: there is no such folder.")
     scan = scan_image_folder(data)
     shape, fit = (size or DEFAULT_SIZE, size or DEFAULT_SIZE), Fit.CROP
     if store is not None:
@@ -79,7 +79,7 @@ def load_batch(data: Path, store: CounterpartStore | None, *, batch: int, size: 
         shape = (held[0], held[1])
         fit = Fit.STRETCH if store.metadata.get("resize") == "stretch" else Fit.CROP
     if len(scan) < batch:
-        raise BenchmarkError(f"--data {data}: holds {len(scan)} images, too few for --batch {batch}.")
+        raise BenchmarkError(f"--real {data}: holds {len(scan)} images, too few for --batch {batch}.")
     covered = None if store is None else (store.pair_ptr[1:] > store.pair_ptr[:-1]).numpy()
     chosen = choose(np.asarray(scan.labels), covered, batch, seed)
     return GalleryBatch(

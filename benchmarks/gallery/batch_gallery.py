@@ -7,140 +7,116 @@ images are shown whole: resized and cut to the middle, as `diffcore pack` does. 
 that says why.
 
     diffcore bench batch-gallery --out gallery.png
-    diffcore bench batch-gallery --data birds --store stores/birds --weights resnet18.pt --out gallery.png
+    diffcore bench batch-gallery --real birds --store stores/birds --weights resnet18.pt --out gallery.png
 
-Without --data the images are real handwritten digits, with other real digits in place of generated counterparts.
+Without --real the images are real handwritten digits, with other real digits in place of generated counterparts.
 Methods that look at a model's gradients or activations show a trained model's saliency only with --weights or
 --pretrained. The same command makes the same picture.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 
 from diffcore_gpu import CounterpartStore
-from diffcore_gpu.baselines import BASELINES
 from diffcore_gpu.benchmarks.gallery.batch import DIGITS, GalleryBatch, load_batch, write_digits
 from diffcore_gpu.benchmarks.gallery.model import load_model
 from diffcore_gpu.benchmarks.gallery.picture import draw_gallery
-from diffcore_gpu.benchmarks.gallery.rows import GalleryRow, given_rows, method_row
+from diffcore_gpu.benchmarks.gallery.rows import given_rows, method_row
+from diffcore_gpu.benchmarks.harness import options
+from diffcore_gpu.benchmarks.harness.command import output_of
 from diffcore_gpu.benchmarks.harness.environment import environment
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, not_negative, one_of, positive
 from diffcore_gpu.benchmarks.harness.result_file import new_result, write_result
 from diffcore_gpu.benchmarks.paper import OURS
 from diffcore_gpu.demo.digits import SIZE
 from diffcore_gpu.errors import BenchmarkError
 
-METHODS = ("mixup", "cutmix", "saliencymix", "puzzlemix", "guided-ap-greedy", OURS)
+METHODS = ["mixup", "cutmix", "saliencymix", "puzzlemix", "guided-ap-greedy", OURS]
 """Those of Figs. 10-15."""
 PACKAGES = ("torchvision", "timm", "kornia", "opencv-contrib-python-headless", "gco-wrapper", "pillow")
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = SuiteParser("batch-gallery", __doc__)
-    parser.add_argument("--data", type=Path, default=None, help="ImageFolder of real images (default: digits)")
-    parser.add_argument("--store", type=Path, default=None, help="its counterparts")
-    parser.add_argument(
-        "--methods",
-        type=one_of("method", (OURS, *BASELINES)),
-        nargs="+",
-        default=list(METHODS),
-        metavar="NAME",
-        help=f"default: {' '.join(METHODS)}",
-    )
-    parser.add_argument("--batch", type=positive, default=8, help="images (default: %(default)s)")
-    parser.add_argument(
-        "--size", type=positive, default=None, help="height and width (default: those of the store, or 224)"
-    )
-    parser.add_argument("--model", default="resnet18", help="of torchvision or timm (default: %(default)s)")
-    parser.add_argument("--weights", type=Path, default=None, help="of the model: a state dict, .safetensors or .pt")
-    parser.add_argument("--pretrained", action="store_true", help="the model has its ImageNet weights")
-    parser.add_argument("--seed", type=not_negative, default=0, help="of the images and mixes (default: %(default)s)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("batch-gallery.png"), help="the picture (default: %(default)s)"
-    )
-    parser.add_json()
-    return parser.parse(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    real: options.Real = None,
+    store: options.Store = None,
+    methods: options.Methods = METHODS,
+    batch: options.Batch = 8,
+    size: Annotated[
+        int | None, options.number("--size", "Height and width. Default: those of the store, or 224.")
+    ] = None,
+    model: options.Model = "resnet18",
+    weights: Annotated[
+        Path | None, options.file("--weights", "Of the model: a state dict, .safetensors or .pt.")
+    ] = None,
+    pretrained: Annotated[bool, options.flag("--pretrained", "The model has its ImageNet weights.")] = False,
+    seed: Annotated[int, options.number("--seed", "Of the images and mixes.", options.not_negative)] = 0,
+    out: Annotated[Path, options.option("--out", "The picture.", "FILE.png")] = Path("batch-gallery.png"),
+    json: options.Json = None,
+) -> None:
     """Draw the picture, and write JSON if asked."""
-    options = parse(arguments)
-    if options.out.suffix.lower() != ".png":
-        raise BenchmarkError(f"--out {options.out}: does not end in .png.")
-    if options.out.is_dir() or not options.out.absolute().parent.is_dir():
-        raise BenchmarkError(
-            f"--out {options.out}: is a folder or lies in none; name a file in a folder that is there."
-        )
+    if out.suffix.lower() != ".png":
+        raise BenchmarkError(f"--out {out}: does not end in .png.")
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise BenchmarkError(f"--out {out}: is a folder or lies in none; name a file in a folder that is there.")
     with tempfile.TemporaryDirectory() as folder:
-        batch, shown = _batch(options, Path(folder))
-        rows, model_is = _rows(options, batch)
-    height, width = batch.images.shape[2:]
-    subtitle = f"{shown}; batch of {len(batch.images)}, {height} x {width} pixels, seed {options.seed}"
+        shown_batch, shown = _batch(real, store, batch, size, seed, Path(folder))
+        classes = len(shown_batch.class_names)
+        net, model_is = load_model(model, classes, weights=weights, pretrained=pretrained, seed=seed)
+        # A copy for each, since a pass in training mode changes the running means of a model.
+        rows = given_rows(shown_batch, seed) + [
+            method_row(name, shown_batch, copy.deepcopy(net), model_is, seed) for name in dict.fromkeys(methods)
+        ]
+    height, width = shown_batch.images.shape[2:]
+    subtitle = f"{shown}; batch of {len(shown_batch.images)}, {height} x {width} pixels, seed {seed}"
     picture = draw_gallery("One batch under every method", subtitle, rows)
     try:
-        picture.save(options.out)
+        picture.save(out)
     except OSError as error:
-        raise BenchmarkError(f"--out {options.out}: cannot be written: {error.strerror or error}.") from error
+        raise BenchmarkError(f"--out {out}: cannot be written: {error.strerror or error}.") from error
     drawn = sum(row.failed is None for row in rows) - sum(not row.figures for row in rows)
-    print(f"{options.out}: a batch of {len(batch.images)} under {drawn} methods")
+    print(f"{out}: a batch of {len(shown_batch.images)} under {drawn} methods")
     for row in rows:
         if row.failed:
             print(f"{row.name} is not shown: {row.failed}")
-    if options.json is not None:
+    if json is not None:
         setting = {
-            "data": "digits" if options.data is None else options.data.name,
-            "store": None if options.store is None else options.store.name,
-            "batch": len(batch.images),
+            "data": "digits" if real is None else real.name,
+            "store": None if store is None else store.name,
+            "batch": len(shown_batch.images),
             "size": [height, width],
-            "seed": options.seed,
+            "seed": seed,
             "model": model_is,
-            "files": batch.file_names,
-            "labels": [batch.class_names[label] for label in batch.labels.tolist()],
+            "files": shown_batch.file_names,
+            "labels": [shown_batch.class_names[label] for label in shown_batch.labels.tolist()],
         }
-        measured_on = environment(torch.device("cpu"), PACKAGES, command=options.command)
+        measured_on = environment(torch.device("cpu"), PACKAGES, command=output_of(context, json).command)
         result = new_result("batch-gallery", measured_on, setting)
         result["results"] = [row.figures for row in rows if row.figures]
-        write_result(options.json, result)
+        write_result(json, result)
 
 
-def _batch(options: argparse.Namespace, folder: Path) -> tuple[GalleryBatch, str]:
+def _batch(
+    real: Path | None, store: Path | None, batch: int, size: int | None, seed: int, folder: Path
+) -> tuple[GalleryBatch, str]:
     """The batch, and where it is from; what is written goes to `folder`, which must stay while the store is in use."""
-    data, store = options.data, None
-    if data is None:
-        if options.store is not None:
-            raise BenchmarkError("--store needs --data, the images that it was made for.")
-        if options.batch > DIGITS or options.size not in (None, SIZE):
-            raise BenchmarkError(
-                f"without --data there are {DIGITS} digits of {SIZE}×{SIZE}: give a smaller --batch and no --size, or "
-                "images with --data."
-            )
-        data, store = write_digits(folder, options.seed)
-        shown = "real digits, with other real digits in place of generated ones"
-    else:
-        shown = data.resolve().name.encode("ascii", "replace").decode()
-        if options.store is not None:
-            store = CounterpartStore.open(options.store)
-    return load_batch(data, store, batch=options.batch, size=options.size, seed=options.seed), shown
-
-
-def _rows(options: argparse.Namespace, batch: GalleryBatch) -> tuple[list[GalleryRow], str]:
-    model, model_is = load_model(
-        options.model,
-        len(batch.class_names),
-        weights=options.weights,
-        pretrained=options.pretrained,
-        seed=options.seed,
-    )
-    rows = given_rows(batch, options.seed)
-    for name in dict.fromkeys(options.methods):
-        # A copy for each, since a pass in training mode changes the running means of a model.
-        rows.append(method_row(name, batch, copy.deepcopy(model), model_is, options.seed))
-    return rows, model_is
+    if real is not None:
+        shown = real.resolve().name.encode("ascii", "replace").decode()
+        counterparts = None if store is None else CounterpartStore.open(store)
+        return load_batch(real, counterparts, batch=batch, size=size, seed=seed), shown
+    if store is not None:
+        raise BenchmarkError("--store needs --real, the images that it was made for.")
+    if batch > DIGITS or size not in (None, SIZE):
+        raise BenchmarkError(
+            f"without --real there are {DIGITS} digits of {SIZE}×{SIZE}: give a smaller --batch and no --size, or "
+            "images with --real."
+        )
+    digits, counterparts = write_digits(folder, seed)
+    shown = "real digits, with other real digits in place of generated ones"
+    return load_batch(digits, counterparts, batch=batch, size=size, seed=seed), shown

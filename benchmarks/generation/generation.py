@@ -11,17 +11,19 @@ random weights as the filter); discards then mean nothing and are not shown.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
 from diffcore_gpu.benchmarks.generation.sdxl import random_sdxl
+from diffcore_gpu.benchmarks.harness import options
+from diffcore_gpu.benchmarks.harness.command import Output, output_of
 from diffcore_gpu.benchmarks.harness.measure import table
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, device_of, positive
 from diffcore_gpu.benchmarks.harness.runs import Run
 from diffcore_gpu.demo import digits
 from diffcore_gpu.demo.model_checks import GAMMA, MODELS, STEPS, text_to_image_options
@@ -39,6 +41,19 @@ from diffcore_gpu.generation.text_to_image import DiffusersTextToImage
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 
 STAGES = ("denoiser", "vae", "other", "filter", "write", "wait")
+PERCENT = list(range(10, 101, 10))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the samples of a run depend on, as its options name it."""
+
+    model: str
+    per_class: int
+    batch: int
+    steps: int
+    size: int
+    tiny: bool
 
 
 def real_digits(folder: Path, per_class: int) -> ImageFolderScan:
@@ -50,20 +65,20 @@ def real_digits(folder: Path, per_class: int) -> ImageFolderScan:
 
 
 def models(
-    options: argparse.Namespace, scan: ImageFolderScan, device: torch.device
+    wanted: Settings, scan: ImageFolderScan, work: Path, device: torch.device
 ) -> tuple[DiffusersTextToImage, SimilarityFilter]:
-    """What generates and what judges."""
+    """What generates and what judges; models that must be saved first go to the folder `work`."""
     labels = torch.tensor(scan.labels)
     count = len(scan.class_names)
-    if options.model == "digits":
+    if wanted.model == "digits":
         embedder = load_embedder(str(MODELS / "digits-clip"), device=str(device))
         real = real_embeddings(embedder, scan, None, lambda done, total: None)
         text_to_image = load_text_to_image(text_to_image_options())
         return text_to_image, SimilarityFilter(embedder, real, labels, class_thresholds(real, labels, count))
     half = torch.float16 if device.type == "cuda" else torch.float32
-    pipeline = random_sdxl(tiny=options.tiny, dtype=half, device=device)
-    text_to_image = DiffusersTextToImage(pipeline, gamma=GAMMA, steps=options.steps)
-    embedder = _random_vit(options.work, device, tiny=options.tiny)
+    pipeline = random_sdxl(tiny=wanted.tiny, dtype=half, device=device)
+    text_to_image = DiffusersTextToImage(pipeline, gamma=GAMMA, steps=wanted.steps)
+    embedder = _random_vit(work, device, tiny=wanted.tiny)
     real = real_embeddings(embedder, scan, None, lambda done, total: None)
     return text_to_image, SimilarityFilter(embedder, real, labels, torch.full((count,), -1.0, dtype=torch.float64))
 
@@ -93,14 +108,19 @@ def _random_vit(work: Path, device: torch.device, *, tiny: bool) -> Any:
 
 
 def measure(
-    options: argparse.Namespace, scan: ImageFolderScan, percent: int, text_to_image: Any, similarity: SimilarityFilter
+    wanted: Settings,
+    scan: ImageFolderScan,
+    work: Path,
+    percent: int,
+    text_to_image: DiffusersTextToImage,
+    similarity: SimilarityFilter,
 ) -> GenerationReport:
-    """One run over that share of the samples."""
-    size = digits.SIZE if options.model == "digits" else options.size
+    """One run over that share of the samples; its store lies in the folder `work`."""
+    size = digits.SIZE if wanted.model == "digits" else wanted.size
     settings = GenerationSettings(
-        BUILT_IN["digit"], size, size, fraction=percent / 100, batch_size=options.batch, max_attempts=20, seed=percent
+        BUILT_IN["digit"], size, size, fraction=percent / 100, batch_size=wanted.batch, max_attempts=20, seed=percent
     )
-    return generate(scan, options.work / f"store-{percent}", settings, text_to_image, similarity)
+    return generate(scan, work / f"store-{percent}", settings, text_to_image, similarity)
 
 
 def figures(report: GenerationReport) -> dict[str, Any]:
@@ -129,52 +149,43 @@ def tell(run: Mapping[str, Any], real_filter: bool) -> str:
     return table(("augmented", "generated", "discarded", "seconds", "images/s", *STAGES), [row])
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = SuiteParser("generation", __doc__)
-    parser.add_argument("--model", choices=("digits", "sdxl"), default="digits", help="default: %(default)s")
-    parser.add_device("cpu")
-    parser.add_argument(
-        "--percent", type=positive, nargs="+", default=list(range(10, 101, 10)), help="default: 10 20 … 100"
-    )
-    parser.add_argument(
-        "--per-class", type=positive, default=20, help="real images of each digit (default: %(default)s)"
-    )
-    parser.add_argument("--batch", type=positive, default=20, help="images generated together (default: %(default)s)")
-    parser.add_argument(
-        "--steps", type=positive, default=STEPS, help="denoising steps with sdxl (default: %(default)s)"
-    )
-    parser.add_argument("--size", type=positive, default=256, help="of the store's images with sdxl (default: 256)")
-    parser.add_argument("--tiny", action="store_true", help="with sdxl: a tiny one, to see that everything runs")
-    parser.add_resumable_json()
-    return parser.parse(arguments)
-
-
-def run(options: argparse.Namespace) -> dict[str, Any]:
+def run(wanted: Settings, percent: list[int], device: torch.device, output: Output) -> dict[str, Any]:
     """All shares in the order given, after one unmeasured batch."""
-    device = device_of(options)
-    names = ("model", "per_class", "batch", "steps", "size", "tiny")
-    weights = "trained" if options.model == "digits" else "random, in the sizes of SDXL"
-    setting = {**{name: getattr(options, name) for name in names}, "weights": weights}
-    run = Run("generation", options, device, setting, ("diffusers", "transformers", "open_clip_torch"))
+    weights = "trained" if wanted.model == "digits" else "random, in the sizes of SDXL"
+    setting = {**asdict(wanted), "weights": weights}
+    run = Run("generation", output, device, setting, ("diffusers", "transformers", "open_clip_torch"))
     with tempfile.TemporaryDirectory() as folder:
-        options.work = Path(folder)
-        scan = real_digits(options.work / "real", options.per_class)
-        text_to_image, similarity = models(options, scan, device)
+        work = Path(folder)
+        scan = real_digits(work / "real", wanted.per_class)
+        text_to_image, similarity = models(wanted, scan, work, device)
         with quiet_libraries():
-            text_to_image.generate(["a 1"] * options.batch, [""] * options.batch, range(options.batch))
+            text_to_image.generate(["a 1"] * wanted.batch, [""] * wanted.batch, range(wanted.batch))
         return run.do(
-            [{"percent": percent} for percent in options.percent],
-            lambda part: figures(measure(options, scan, part["percent"], text_to_image, similarity)),
-            lambda measured: tell(measured, options.model == "digits"),
+            [{"percent": share} for share in percent],
+            lambda part: figures(measure(wanted, scan, work, part["percent"], text_to_image, similarity)),
+            lambda measured: tell(measured, wanted.model == "digits"),
         )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    model: Annotated[str, options.choice("--model", "That generate", "model", ("digits", "sdxl"))] = "digits",
+    device: options.Device = "cpu",
+    percent: Annotated[
+        list[int], options.number("--percent", "Of the samples that get counterparts; one or more.")
+    ] = PERCENT,
+    per_class: Annotated[int, options.number("--per-class", "Real images of each digit.")] = 20,
+    batch: Annotated[int, options.number("--batch", "Images generated together.")] = 20,
+    steps: Annotated[int, options.number("--steps", "Denoising steps with sdxl.")] = STEPS,
+    size: Annotated[int, options.number("--size", "Of the store's images with sdxl.")] = 256,
+    tiny: Annotated[bool, options.flag("--tiny", "With sdxl: a tiny one, to see that everything runs.")] = False,
+    json: options.ResumableJson = None,
+    budget_minutes: options.BudgetMinutes = None,
+) -> None:
     """Measure, print, and write JSON if asked."""
-    options = parse(arguments)
-    if options.model == "sdxl":
+    if model == "sdxl":
         print(
             "SDXL's architecture with random weights: the same arithmetic; the images are noise, all of them accepted."
         )
-    run(options)
+    wanted = Settings(model, per_class, batch, steps, size, tiny)
+    run(wanted, percent, options.device_of(device), output_of(context, json, budget_minutes))

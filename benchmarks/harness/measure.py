@@ -27,8 +27,9 @@ def interleaved(
     warmup: int = 5,
     prepare: Callable[[], object] | None = None,
     head_start: bool = False,
+    shuffle: bool = True,
 ) -> dict[str, list[float]]:
-    """Seconds of each of `repeats` calls of every action, taking turns in an order that is drawn anew for every round.
+    """Seconds of each of `repeats` calls of every action, by turns, in an order that is drawn anew for every round.
 
     An action finds the caches as the one before it leaves them, and in a fixed order that would always be the same one.
 
@@ -42,13 +43,15 @@ def interleaved(
         head_start: on a GPU, keep the device busy until the host has queued the whole action: what is measured then is
             the time of the device alone, without gaps in which it waits for the host. The actions must not wait for
             the device themselves.
+        shuffle: draw the order; otherwise it is always the given one.
     """
     measure = _gpu_seconds if device.type == "cuda" else _cpu_seconds
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     order = list(actions.items())
     shuffled = random.Random(0)
     for repeat in range(-warmup, repeats):
-        shuffled.shuffle(order)
+        if shuffle:
+            shuffled.shuffle(order)
         for name, action in order:
             if prepare is not None:
                 prepare()
@@ -95,10 +98,15 @@ def summary(seconds: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def within_noise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two summaries differ by no more than their spread: each median lies within the other's p10 to p90."""
-    pairs = (one, other), (other, one)
-    return all(bool(a["p10_ms"] <= b["median_ms"] <= a["p90_ms"]) for a, b in pairs)
+def within_noise(one: Mapping[str, Any], other: Mapping[str, Any], unit: str = "ms") -> bool:
+    """Whether two summaries differ by no more than their spread: each median lies within the other's p10 to p90.
+
+    Args:
+        one, other: with "median", "p10" and "p90", each followed by an underscore and the unit.
+        unit: of what is compared.
+    """
+    median, low, high = (f"{name}_{unit}" for name in ("median", "p10", "p90"))
+    return all(bool(a[low] <= b[median] <= a[high]) for a, b in ((one, other), (other, one)))
 
 
 def deviation(values: Sequence[float]) -> float | None:

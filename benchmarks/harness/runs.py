@@ -6,15 +6,16 @@ unfinished, and goes on from there when the run does, however that was cut off.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from diffcore_gpu.benchmarks.harness.command import Output
 from diffcore_gpu.benchmarks.harness.environment import BUSY, clocks, environment, is_busy
 from diffcore_gpu.benchmarks.harness.result_file import new_result, read_result, write_result
 from diffcore_gpu.errors import BenchmarkError
@@ -28,13 +29,14 @@ class Run:
 
     Args:
         suite: its name.
-        options: with `command`, `json` and `budget_minutes` of `SuiteParser`.
+        output: where the result goes, and when nothing more is begun.
         device: that is measured.
-        setting: names of the options that every part depends on, or a mapping.
+        setting: the options that every part depends on, by name.
         packages: whose versions the result names.
         timed: the samples are times, so that a busy machine is warned of.
 
     Attributes:
+        device: that is measured.
         result: what the file holds, or will hold.
 
     Raises:
@@ -44,27 +46,25 @@ class Run:
     def __init__(
         self,
         suite: str,
-        options: argparse.Namespace,
+        output: Output,
         device: torch.device,
-        setting: Sequence[str] | Mapping[str, Any],
+        setting: Mapping[str, Any],
         packages: Sequence[str] = (),
         *,
         timed: bool = True,
     ) -> None:
-        if not isinstance(setting, Mapping):
-            setting = {name: getattr(options, name) for name in setting}
         self._setting = json.loads(json.dumps(setting, default=str))
-        self._path, self._device = options.json, device
-        budget = options.budget_minutes
+        self.device = device
+        self._path, budget = output.json, output.budget_minutes
         self._end = None if budget is None else time.monotonic() + 60 * budget
-        self.result = new_result(suite, environment(device, packages, command=options.command), self._setting)
+        self.result = new_result(suite, environment(device, packages, command=output.command), self._setting)
         if timed:
             _warn_of_load(self.result["environment"])
         if self._path is not None and self._path.exists():
-            self._resume(suite)
+            self._resume(suite, self._path)
 
-    def _resume(self, suite: str) -> None:
-        before = read_result(self._path, suite)
+    def _resume(self, suite: str, path: Path) -> None:
+        before = read_result(path, suite)
         differs = [
             f"{name} is {self._setting.get(name)!r} here and {before['setting'].get(name)!r} there"
             for name in sorted({*self._setting, *before["setting"]})
@@ -78,7 +78,7 @@ class Run:
         ]
         if differs:
             raise BenchmarkError(
-                f"{self._path}: holds another run ({'; '.join(differs)}); remove it or write to another file."
+                f"{path}: holds another run ({'; '.join(differs)}); remove it or write to another file."
             )
         before["environment"].setdefault("load_when_resumed", []).append(self.result["environment"]["load_at_start"])
         self.result = before
@@ -147,7 +147,7 @@ class Run:
                     print(report(so_far), end="\n\n")
                 print(f"The budget is spent before the end of {what}; run the same command again to go on.")
                 break
-            measured = {**part, **figures, "clocks_at_end": clocks(self._device)}
+            measured = {**part, **figures, "clocks_at_end": clocks(self.device)}
             self._put(part, measured)
             if report is not None:
                 print(report(measured), end="\n\n", flush=True)

@@ -74,12 +74,12 @@ def prepare(
     """
     if data is None:
         if generated is not None:
-            raise BenchmarkError("--generated needs --data, the real images of the same classes.")
+            raise BenchmarkError("--generated needs --real, the real images of the same classes.")
         data = folder / "real"
         write_photographs(data, images)
         generated = folder / "png"
         write_generated(generated, images, png_size)
-    real = _choose(_scan(data, "--data"), images)
+    real = _choose(_scan(data, "--real"), images)
     if generated is None:
         _check(real.paths, size)
         png = _write_from_real(real, folder / "png", png_size)
@@ -115,7 +115,7 @@ def paired(real: Chosen, generated: ImageFolderScan) -> list[Path]:
         name = real.class_names[label]
         if name not in files:
             raise BenchmarkError(
-                f"--generated {generated.root}: holds no folder {name!r} with images; every class of --data needs one."
+                f"--generated {generated.root}: holds no folder {name!r} with images; every class of --real needs one."
             )
         found.append(files[name][turn[name] % len(files[name])])
         turn[name] += 1

@@ -20,35 +20,34 @@ the system's cache after a pass that is not measured: what is compared is work, 
 differ by no more than their spread, the table says "noise".
 
     diffcore bench loader --workers 0 2 --json benchmarks/results/DEVICE/loader.json
-    diffcore bench loader --data birds --generated birds-generated --size 224 --batch 16
+    diffcore bench loader --real birds --generated birds-generated --size 224 --batch 16
 
-Without --data the real images are synthetic JPEG files of 375×500 and the counterparts synthetic PNG files, both with
-the spectrum of photographs. With --data alone, its own images, mirrored and cut to squares of --png-size, take the
-place of generated ones. --data is only read; what is made goes to a temporary folder.
+Without --real the real images are synthetic JPEG files of 375×500 and the counterparts synthetic PNG files, both with
+the spectrum of photographs. With --real alone, its own images, mirrored and cut to squares of --png-size, take the
+place of generated ones. --real is only read; what is made goes to a temporary folder.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import torch
+import typer
 
-from diffcore_gpu.benchmarks.harness.measure import table
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, device_of, not_negative, positive
+from diffcore_gpu.benchmarks.harness import options
+from diffcore_gpu.benchmarks.harness.command import output_of
+from diffcore_gpu.benchmarks.harness.measure import table, within_noise
 from diffcore_gpu.benchmarks.harness.runs import Run
 from diffcore_gpu.benchmarks.loader.arms import FLOOR, Pass, make_arms, one_pass
 from diffcore_gpu.benchmarks.loader.data import LoaderData, prepare
-from diffcore_gpu.errors import BenchmarkError
 
 PACKAGES = ("torchvision", "pillow")
-SETTING = ("batch", "batches", "images", "size", "png_size", "repeats", "threads", "device")
+WORKERS = [0, 2]
 _FORMS = {"PNG files": "png", "PNG files, resized": "png_resized", "store": "store"}
 
 
@@ -85,20 +84,20 @@ def figures(passes: Mapping[str, Sequence[Pass]], startup: Sequence[Pass], image
 
 
 def measure(
-    options: argparse.Namespace, data: LoaderData, workers: int, device: torch.device, run: Run
+    run: Run, data: LoaderData, workers: int, *, size: int, batch: int, batches: int, repeats: int
 ) -> dict[str, Any] | None:
     """Passes of every arm with one number of workers; None: the budget was spent before the last turn."""
-    arms = make_arms(data, options.size, device)
-    samples, count = range(len(data.real.paths)), options.batches * options.batch
+    arms = make_arms(data, size, run.device)
+    samples, count = range(len(data.real.paths)), batches * batch
     passes: dict[str, list[Pass]] = {name: [] for name in arms}
     startup: list[Pass] = []
-    for turn in range(-1, options.repeats):
+    for turn in range(-1, repeats):
         if run.spent:
             return None
         generator = random.Random(turn)
         rounds = -(-count // len(samples))
         order = [sample for _ in range(rounds) for sample in generator.sample(samples, len(samples))][:count]
-        load = partial(one_pass, batch=options.batch, workers=workers, device=device, seed=turn + 1)
+        load = partial(one_pass, batch=batch, workers=workers, device=run.device, seed=turn + 1)
         taken = {name: load(arms[name], order) for name in generator.sample(list(arms), len(arms))}
         idle = load(arms[FLOOR], [])
         if turn >= 0:
@@ -118,7 +117,7 @@ def report(result: Mapping[str, Any]) -> str:
             f"{arm['p10_images_per_second']:.1f}–{arm['p90_images_per_second']:.1f}",
             f"{1e3 * arm['median_cpu_seconds_per_image']:.2f}",
             f"{arm['median_images_per_second'] / floor['median_images_per_second']:.2f}"
-            + (" (noise)" if name != FLOOR and _within_noise(arm, floor) else ""),
+            + (" (noise)" if name != FLOOR and within_noise(arm, floor, "images_per_second") else ""),
         )
         for name, arm in result["arms"].items()
     ]
@@ -136,60 +135,37 @@ def report(result: Mapping[str, Any]) -> str:
     )
 
 
-def _within_noise(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    """Whether each median lies within the other's p10 to p90."""
-    pairs = (one, other), (other, one)
-    return all(
-        a["p10_images_per_second"] <= b["median_images_per_second"] <= a["p90_images_per_second"] for a, b in pairs
-    )
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = SuiteParser("loader", __doc__)
-    parser.add_device("cpu")
-    parser.add_argument("--data", type=Path, default=None, help="ImageFolder of real images (default: synthetic ones)")
-    parser.add_argument("--generated", type=Path, default=None, help="PNG files in the class folders of --data")
-    parser.add_argument(
-        "--images", type=positive, default=256, help="how many, spread evenly over --data (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--size", type=positive, default=224, help="of training images and store (default: %(default)s)"
-    )
-    parser.add_argument("--png-size", type=positive, default=512, help="of PNG files made here (default: %(default)s)")
-    parser.add_argument("--batch", type=positive, default=32, help="default: %(default)s")
-    parser.add_argument("--batches", type=positive, default=32, help="of a pass (default: %(default)s)")
-    parser.add_argument("--workers", type=not_negative, nargs="+", default=[0, 2], help="default: 0 2")
-    parser.add_argument("--repeats", type=positive, default=5, help="measured turns (default: %(default)s)")
-    parser.add_argument(
-        "--threads", type=positive, default=torch.get_num_threads(), help="of this process (default: %(default)s)"
-    )
-    parser.add_resumable_json()
-    return parser.parse(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    device: options.Device = "cpu",
+    real: options.Real = None,
+    generated: Annotated[
+        Path | None, options.folder("--generated", "PNG files in the class folders of --real.")
+    ] = None,
+    images: Annotated[int, options.number("--images", "How many, spread evenly over --real.")] = 256,
+    size: options.Size = 224,
+    png_size: Annotated[int, options.number("--png-size", "Of PNG files made here.")] = 512,
+    batch: options.Batch = 32,
+    batches: Annotated[int, options.number("--batches", "Of a pass.")] = 32,
+    workers: Annotated[
+        list[int], options.number("--workers", "Of the loader; one or more.", options.not_negative)
+    ] = WORKERS,
+    repeats: options.Spread = 5,
+    threads: options.Threads = None,
+    json: options.ResumableJson = None,
+    budget_minutes: options.BudgetMinutes = None,
+) -> None:
     """Measure what is not in the JSON file yet; the result is written after each number of workers."""
-    options = parse(arguments)
-    if options.repeats < 2:
-        raise BenchmarkError("--repeats must be 2 or more, so that there is a spread.")
-    torch.set_num_threads(options.threads)
-    device = device_of(options)
-    setting = {name: getattr(options, name) for name in SETTING}
-    for name in ("data", "generated"):  # folders by their names alone
-        setting[name] = None if getattr(options, name) is None else getattr(options, name).name
-    run = Run("loader", options, device, setting, PACKAGES)
+    threads, where = options.use_threads(threads), options.device_of(device)
+    setting = {
+        "batch": batch, "batches": batches, "images": images, "size": size, "png_size": png_size, "repeats": repeats,
+        "threads": threads, "device": device,
+        "data": None if real is None else real.name, "generated": None if generated is None else generated.name,
+    }  # fmt: skip
+    run = Run("loader", output_of(context, json, budget_minutes), where, setting, PACKAGES)
     with tempfile.TemporaryDirectory() as folder:
-        data = prepare(
-            options.data,
-            options.generated,
-            Path(folder),
-            images=options.images,
-            size=options.size,
-            png_size=options.png_size,
-        )
+        data = prepare(real, generated, Path(folder), images=images, size=size, png_size=png_size)
+        how = {"size": size, "batch": batch, "batches": batches, "repeats": repeats}
         run.do(
-            [{"workers": workers} for workers in options.workers],
-            lambda part: measure(options, data, part["workers"], device, run),
-            report,
+            [{"workers": number} for number in workers], lambda part: measure(run, data, part["workers"], **how), report
         )

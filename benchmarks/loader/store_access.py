@@ -9,24 +9,24 @@ Needs about 4 GB under --folder, and removes it.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from json import loads
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 from torch import Tensor
 
-from diffcore_gpu.benchmarks.harness import measure
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, positive
+from diffcore_gpu.benchmarks.harness import measure, options
+from diffcore_gpu.benchmarks.harness.command import output_of
 from diffcore_gpu.benchmarks.harness.runs import Run
 from diffcore_gpu.store import CounterpartStore, CounterpartWriter
 
@@ -75,7 +75,7 @@ def measure_opening(folder: Path, num_rows: int, repeats: int) -> dict[str, Any]
     runs = []
     for _ in range(repeats):
         run = subprocess.run([sys.executable, "-c", OPEN, str(path)], capture_output=True, text=True, check=True)
-        runs.append(json.loads(run.stdout))
+        runs.append(loads(run.stdout))
     start = time.perf_counter()
     CounterpartStore.open(path).verify()
     verify_seconds = time.perf_counter() - start
@@ -148,31 +148,29 @@ def report(result: Mapping[str, Any]) -> str:
     return text + "\n\n" + measure.table(("speed", "ratio"), ratios)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = SuiteParser("store-access", __doc__)
-    parser.add_argument("--folder", type=Path, default=None, help="where to put the stores (default: a temporary one)")
-    parser.add_argument("--rows", type=positive, default=1_000_000, help="rows of 3×32×32 in the store that is opened")
-    parser.add_argument("--opens", type=positive, default=7, help="times that it is opened (default: %(default)s)")
-    parser.add_argument("--large-rows", type=positive, default=2000, help="rows of 3×256×256 in the store that is read")
-    parser.add_argument("--batch", type=positive, default=64, help="rows read at once (default: %(default)s)")
-    parser.add_argument("--repeats", type=positive, default=200, help="of each reading (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="default: %(default)s")
-    parser.add_resumable_json()
-    return parser.parse(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None, options.folder("--folder", "Where to put the stores. Default: a temporary one.")
+    ] = None,
+    rows: Annotated[int, options.number("--rows", "Rows of 3×32×32 in the store that is opened.")] = 1_000_000,
+    opens: Annotated[int, options.number("--opens", "Times that it is opened.")] = 7,
+    large_rows: Annotated[int, options.number("--large-rows", "Rows of 3×256×256 in the store that is read.")] = 2000,
+    batch: Annotated[int, options.number("--batch", "Rows read at once.")] = 64,
+    repeats: options.Repeats = 200,
+    threads: options.Threads = None,
+    json: options.ResumableJson = None,
+    budget_minutes: options.BudgetMinutes = None,
+) -> None:
     """Measure, print, and write JSON if asked."""
-    options = parse(arguments)
-    torch.set_num_threads(options.threads)
-    run = Run(
-        "store-access", options, torch.device("cpu"), ("rows", "opens", "large_rows", "batch", "repeats", "threads")
-    )
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
+    setting = {
+        "rows": rows, "opens": opens, "large_rows": large_rows, "batch": batch, "repeats": repeats,
+        "threads": options.use_threads(threads),
+    }  # fmt: skip
+    run = Run("store-access", output_of(context, json, budget_minutes), torch.device("cpu"), setting)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
         measures: dict[str, Callable[[], dict[str, Any]]] = {
-            "opening": lambda: measure_opening(folder, options.rows, options.opens),
-            "reading": lambda: measure_reading(folder, options.large_rows, options.batch, options.repeats),
+            "opening": lambda: measure_opening(Path(name), rows, opens),
+            "reading": lambda: measure_reading(Path(name), large_rows, batch, repeats),
         }
         run.do([{"what": what} for what in measures], lambda part: measures[part["what"]](), report)

@@ -15,28 +15,34 @@ With --tiles the mix is also launched with so many pixels and warps for each pro
 
 from __future__ import annotations
 
-import argparse
 import copy
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
+import typer
 from torch import Tensor
 
-from diffcore_gpu import CounterpartStore, DiffCoreMix, draw_plan
-from diffcore_gpu.benchmarks.harness.measure import interleaved, summary, table
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, device_of, positive
+from diffcore_gpu import DiffCoreMix, draw_plan
+from diffcore_gpu.benchmarks.harness import options
+from diffcore_gpu.benchmarks.harness.command import output_of
+from diffcore_gpu.benchmarks.harness.measure import table
 from diffcore_gpu.benchmarks.harness.processes import shared
-from diffcore_gpu.benchmarks.harness.random_data import DTYPES, FORMATS, MEAN, ROWS, STD, random_images, random_store
+from diffcore_gpu.benchmarks.harness.random_data import MEAN, ROWS, STD, random_images, random_store
 from diffcore_gpu.benchmarks.harness.rotation import Rotation, index_sets, of_the_calls, sets_for
 from diffcore_gpu.benchmarks.harness.runs import Run
 from diffcore_gpu.benchmarks.ops.kernel_tiles import Tile, own, relative_rates, split, tile, using
 from diffcore_gpu.benchmarks.ops.peaks import peak_of
+from diffcore_gpu.benchmarks.ops.registry import BANDWIDTH
+from diffcore_gpu.benchmarks.ops.runner import Case, run_op, summaries
+from diffcore_gpu.benchmarks.reporting.tables import shape_of
 from diffcore_gpu.errors import BenchmarkError
 from diffcore_gpu.profiling import bytes_to_move
 
@@ -89,45 +95,35 @@ class LargeCopy:
         self._to.copy_(self._from)
 
 
-class Setup(NamedTuple):
-    """What all cases of one size share."""
-
-    store: CounterpartStore
-    large: LargeCopy
-    device: torch.device
-    repeats: int
-    tiles: Sequence[Tile]
-
-
-def measure_case(setup: Setup, *, size: int, dtype: str, memory_format: str, batch: int) -> dict[str, Any]:
+def measure(case: Case, large: LargeCopy, tiles: Sequence[Tile]) -> dict[str, Any]:
     """All kinds of mix, with every tile, and both copies, each over the same sets of images and rows."""
-    device, repeats = setup.device, setup.repeats
-    first = random_images(batch, size, dtype, memory_format, device)
+    device, store, size = case.device, case.store, case.size
+    first = case.images()
     sets = sets_for(first.nbytes, device)
     images = [first, *(shuffled(first, by) for by in range(1, sets))]
     targets = [torch.empty_like(first) for _ in range(sets)]
-    on_host = index_sets(batch, sets)
+    on_host = index_sets(case.batch, sets)
     index = [chosen.to(device) for chosen in on_host]
     actions: dict[str, Callable[[], object]] = {
         "copy": Rotation(lambda which: targets[which].copy_(images[which]), sets),
-        "large copy": setup.large,
+        "large copy": large,
     }
-    moved = {"copy": [2 * first.nbytes] * sets, "large copy": [2 * setup.large.size]}
+    moved = {"copy": [2 * first.nbytes] * sets, "large copy": [2 * large.size]}
     for kind, pixel_prob in KINDS.items():
-        mix = DiffCoreMix(setup.store, pixel_prob=pixel_prob, mean=MEAN, std=STD).to(device)
+        mix = DiffCoreMix(store, pixel_prob=pixel_prob, mean=MEAN, std=STD).to(device)
         mix.set_epoch(0)  # the same plan of a set in every turn
-        plans = [draw_plan(chosen, setup.store, height=size, width=size, pixel_prob=pixel_prob) for chosen in on_host]
-        counts = [bytes_to_move(plan, setup.store.image_shape, first.element_size()) for plan in plans]
+        plans = [draw_plan(chosen, store, height=size, width=size, pixel_prob=pixel_prob) for chosen in on_host]
+        counts = [bytes_to_move(plan, store.image_shape, first.element_size()) for plan in plans]
         # A mix keeps the launch of its first call: each tile has one of its own.
-        mixes = {chosen: copy.deepcopy(mix) for chosen in setup.tiles or (None,)}
+        mixes = {chosen: copy.deepcopy(mix) for chosen in tiles or (None,)}
         check_tiles(mixes, images, index)
         for chosen_tile, own_mix in mixes.items():
             name = kind if chosen_tile is None else f"{kind} {chosen_tile}"
             actions[name] = Rotation(partial(mixed, own_mix, images, index, chosen_tile), sets)
             moved[name] = counts
     warmup = max(5, sets + 2)  # until every set has its output
-    seconds = interleaved(actions, device=device, repeats=repeats, warmup=warmup, head_start=True)
-    by_call = {name: of_the_calls(counts, warmup, repeats) for name, counts in moved.items()}
+    seconds = case.seconds(actions, warmup=warmup)
+    by_call = {name: of_the_calls(counts, warmup, case.op.repeats) for name, counts in moved.items()}
     peak = peak_of(torch.cuda.get_device_properties(device)) if device.type == "cuda" else None
     return {
         "sets": sets,
@@ -135,13 +131,8 @@ def measure_case(setup: Setup, *, size: int, dtype: str, memory_format: str, bat
         "peak_from": peak and peak[1],
         "bytes_of_calls": by_call,
         "cold_rates": rates_of(seconds, by_call, peak and peak[0]),
-        "times": {name: summary(values) for name, values in seconds.items()},
+        "times": summaries(seconds),
     }
-
-
-def measure_part(setup: Setup, part: Mapping[str, Any]) -> dict[str, Any]:
-    """`measure_case` of what tells it from the others."""
-    return measure_case(setup, **part)
 
 
 def shuffled(images: Tensor, by: int) -> Tensor:
@@ -196,11 +187,6 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def shape_of(case: Mapping[str, Any]) -> str:
-    """What tells a case from the others."""
-    return f"{case['batch']}×3×{case['size']}×{case['size']} {case['dtype']} {case['memory_format']}"
-
-
 def overview(result: Mapping[str, Any]) -> str:
     """A line for each case: the share of the large copy (of the peak) of each kind, at its fastest tile if several."""
     rows = []
@@ -234,73 +220,52 @@ def compile_case(part: tuple[int, str, str, Tile | None, str]) -> float:
     return time.perf_counter() - start
 
 
-def compile_ahead(options: argparse.Namespace, device: torch.device) -> None:
+def compile_ahead(cases: Sequence[tuple[int, str, str, Tile | None]], device: torch.device, processes: int) -> None:
     """Compile what will be launched in several processes, which share Triton's cache on disk with this one.
 
     On the CPU nothing is compiled, but the same is done, to rehearse it.
+
+    Args:
+        cases: sizes, dtypes, memory formats and tiles.
+        device: that launches.
+        processes: 1: nothing is compiled ahead.
     """
-    if options.compile_in == 1:
+    if processes == 1:
         return
-    parts = [
-        (size, dtype, memory_format, chosen, device.type)
-        for size in options.size
-        for dtype in options.dtype
-        for memory_format in options.format
-        for chosen in options.tiles or (None,)
-    ]
     start = time.perf_counter()
-    each = shared(compile_case, parts, options.compile_in)
-    taken = f"{time.perf_counter() - start:.1f} s ({sum(each):.1f} s of work in {options.compile_in} processes)"
-    print(f"{len(parts)} kernels compiled in {taken}\n")
+    each = shared(compile_case, [(*case, device.type) for case in cases], processes)
+    taken = f"{time.perf_counter() - start:.1f} s ({sum(each):.1f} s of work in {processes} processes)"
+    print(f"{len(cases)} kernels compiled in {taken}\n")
 
 
-def cases(options: argparse.Namespace, size: int) -> Iterator[dict[str, Any]]:
-    """The cases of one size."""
-    for dtype in options.dtype:
-        for memory_format in options.format:
-            for batch in options.batch:
-                yield {"size": size, "dtype": dtype, "memory_format": memory_format, "batch": batch}
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = SuiteParser("bandwidth", __doc__)
-    parser.add_device("cuda")
-    parser.add_argument("--batch", type=positive, nargs="+", default=[16, 64, 256, 512], help="default: 16 64 256 512")
-    parser.add_argument("--size", type=positive, nargs="+", default=[224, 256], help="default: 224 256")
-    parser.add_argument("--dtype", choices=DTYPES, nargs="+", default=list(DTYPES), help="default: all")
-    parser.add_argument("--format", choices=FORMATS, nargs="+", default=list(FORMATS), help="default: both")
-    parser.add_argument("--repeats", type=positive, default=30, help="measured rounds (default: %(default)s)")
-    parser.add_argument("--tiles", type=tile, nargs="+", default=[], metavar="PIXELS:WARPS", help="compare these")
-    parser.add_argument("--compile-in", type=positive, default=1, help="processes that compile (default: %(default)s)")
-    parser.add_resumable_json()
-    options = parser.parse(arguments)
-    if max(options.batch) > ROWS:
-        parser.error(f"--batch may be {ROWS} at most, the number of samples in the store.")
-    if options.repeats < 2:
-        parser.error("--repeats must be 2 or more, so that there is a spread.")
-    if options.tiles:
-        options.tiles = list(dict.fromkeys([own(), *options.tiles]))
-    return options
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    device: options.Device = BANDWIDTH.device,
+    batch: options.BatchSizes = BANDWIDTH.batch,
+    size: options.Sizes = BANDWIDTH.size,
+    dtype: options.Dtypes = BANDWIDTH.dtype,
+    format: options.Formats = BANDWIDTH.memory_format,
+    repeats: options.Spread = BANDWIDTH.repeats,
+    tiles: Annotated[list[Tile] | None, options.option("--tiles", "Compare these.", "PIXELS:WARPS", tile)] = None,
+    compile_in: Annotated[int, options.number("--compile-in", "Processes that compile.")] = 1,
+    json: options.ResumableJson = None,
+    budget_minutes: options.BudgetMinutes = None,
+) -> None:
     """Measure, print, and write JSON if asked."""
-    options = parse(arguments)
-    device = device_of(options)
-    tiles = [str(chosen) for chosen in options.tiles]
-    run = Run("bandwidth", options, device, {"repeats": options.repeats, "caches": "cold", "tiles": tiles})
-    compile_ahead(options, device)
-    large = LargeCopy(device)
-    for size in options.size:
-        with tempfile.TemporaryDirectory() as folder:
-            store = random_store(Path(folder) / "store", size)
-            setup = Setup(store, large, device, options.repeats, options.tiles)
-            run.do(list(cases(options, size)), partial(measure_part, setup), report)
-    print(overview(run.result))
-    if tiles:
-        ratios = relative_rates(run.result, tiles[0])
+    if max(batch) > ROWS:
+        raise typer.BadParameter(f"--batch may be {ROWS} at most, the number of samples in the store.")
+    where = options.device_of(device)
+    compared = list(dict.fromkeys([own(), *tiles])) if tiles else []
+    names = [str(chosen) for chosen in compared]
+    setting = {"repeats": repeats, "caches": "cold", "tiles": names}
+    run = Run("bandwidth", output_of(context, json, budget_minutes), where, setting)
+    compile_ahead(list(product(size, dtype, format, compared or (None,))), where, compile_in)
+    measured = partial(measure, large=LargeCopy(where), tiles=compared)
+    op = replace(BANDWIDTH, batch=batch, size=size, dtype=dtype, memory_format=format, repeats=repeats)
+    print(overview(run_op(run, op, measured, report)))
+    if names:
+        ratios = relative_rates(run.result, names[0])
         print(
-            f"\nRate over that of {tiles[0]}, the kernels' own: "
+            f"\nRate over that of {names[0]}, the kernels' own: "
             + ", ".join(f"{k} ×{v:.3f}" for k, v in ratios.items())
         )

@@ -13,21 +13,23 @@ torchvision neither converts nor normalizes, and no training step follows.
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from torch import Tensor, nn
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix, RandomResizedCropMirror
-from diffcore_gpu.benchmarks.harness.measure import interleaved, summary, table, within_noise
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, device_of, positive
-from diffcore_gpu.benchmarks.harness.random_data import DTYPES, FORMATS, MEAN, ROWS, STD, random_images, random_store
+from diffcore_gpu.benchmarks.harness import options
+from diffcore_gpu.benchmarks.harness.command import output_of
+from diffcore_gpu.benchmarks.harness.measure import table, within_noise
+from diffcore_gpu.benchmarks.harness.random_data import DTYPES, FORMATS, MEAN, STD, random_images
 from diffcore_gpu.benchmarks.harness.runs import Run
+from diffcore_gpu.benchmarks.ops.registry import GEOMETRY
+from diffcore_gpu.benchmarks.ops.runner import Case, run_op
 from diffcore_gpu.benchmarks.training.models import check_model, make_model, paper_sgd
 
 VANILLA = "torchvision, one crop a batch"
@@ -81,24 +83,22 @@ def training_step(
     return step
 
 
-def measure(
-    options: argparse.Namespace, store: CounterpartStore, batch: int, dtype: str, device: torch.device
-) -> dict[str, Any]:
-    """Every preprocessor alone and, for floats if asked, followed by a training step, by turns."""
-    images = random_images(batch, options.raw, "uint8", "contiguous", device)
-    index = torch.arange(batch, device=device) % ROWS
-    prepare = preprocessors(store, options.size, dtype, options.format, device)
-    common = {"device": device, "repeats": options.repeats, "warmup": 3}
-    alone = {name: partial(run, images, index) for name, run in prepare.items()}
-    times = {"alone": {name: summary(seconds) for name, seconds in interleaved(alone, **common).items()}}
-    if not options.alone and dtype != "uint8":
+def measure(case: Case, model: str | None) -> dict[str, Any]:
+    """Every preprocessor alone and, for floats, followed by a training step of a model (None: not), by turns."""
+    raw = case.store.image_shape[1]
+    images, index = random_images(case.batch, raw, "uint8", "contiguous", case.device), case.index()
+    prepare = preprocessors(case.store, case.size, case.dtype, case.memory_format, case.device)
+    times = {"alone": case.times({name: partial(run, images, index) for name, run in prepare.items()})}
+    if model is not None and case.dtype != "uint8":
         labels = index % 200
-        model = make_model(options.model, 200).to(device)
-        step = training_step(model, options.format, None if dtype == "float32" else DTYPES[dtype])
-        trained = {name: (lambda run=run: step(run(images, index), labels)) for name, run in prepare.items()}
-        times["in a training step"] = {
-            name: summary(seconds) for name, seconds in interleaved(trained, **common).items()
-        }
+        trained = make_model(model, 200).to(case.device)
+        autocast = None if case.dtype == "float32" else DTYPES[case.dtype]
+        step = training_step(trained, case.memory_format, autocast)
+
+        def trains(run: Callable[[Tensor, Tensor], Tensor]) -> None:
+            step(run(images, index), labels)
+
+        times["in a training step"] = case.times({name: partial(trains, run) for name, run in prepare.items()})
     return {"times": times}
 
 
@@ -119,33 +119,30 @@ def report(result: dict[str, Any]) -> str:
     return table([*header, *(["step, ms", "overhead"] if steps else [])], rows)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = SuiteParser("geometry", __doc__)
-    parser.add_device("cuda")
-    parser.add_argument("--model", default="resnet50", help="of torchvision or timm (default: %(default)s)")
-    parser.add_argument("--batch", type=positive, nargs="+", default=[16, 64, 256], help="default: 16 64 256")
-    parser.add_argument("--raw", type=positive, default=256, help="side of the raw images (default: %(default)s)")
-    parser.add_argument("--size", type=positive, default=224, help="side of the crops (default: %(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, nargs="+", default=["bfloat16"], help="default: bfloat16")
-    parser.add_argument("--format", choices=FORMATS, default="channels_last", help="default: %(default)s")
-    parser.add_argument("--repeats", type=positive, default=30, help="measured rounds (default: %(default)s)")
-    parser.add_argument("--alone", action="store_true", help="without training steps")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="default: %(default)s")
-    parser.add_resumable_json()
-    return parser.parse(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    device: options.Device = GEOMETRY.device,
+    model: options.Model = "resnet50",
+    batch: options.BatchSizes = GEOMETRY.batch,
+    raw: Annotated[int, options.number("--raw", "Side of the raw images.")] = 256,
+    size: options.Size = GEOMETRY.size[0],
+    dtype: options.Dtypes = GEOMETRY.dtype,
+    format: options.Format = GEOMETRY.memory_format[0],
+    repeats: options.Repeats = GEOMETRY.repeats,
+    alone: Annotated[bool, options.flag("--alone", "Without training steps.")] = False,
+    threads: options.Threads = None,
+    json: options.ResumableJson = None,
+    budget_minutes: options.BudgetMinutes = None,
+) -> None:
     """Measure, print, and write JSON if asked."""
-    options = parse(arguments)
-    device = device_of(options)
-    torch.set_num_threads(options.threads)
-    if not options.alone:
-        check_model(make_model(options.model, 2), options.model, 2, options.size)
-    setting = ("model", "raw", "size", "format", "repeats", "alone", "threads")
-    run = Run("geometry", options, device, setting, ("torchvision", "timm"))
-    with tempfile.TemporaryDirectory() as folder:
-        store = random_store(Path(folder) / "store", options.raw)
-        parts = [{"batch": batch, "dtype": dtype} for dtype in options.dtype for batch in options.batch]
-        run.do(parts, lambda part: measure(options, store, part["batch"], part["dtype"], device), report)
+    where, threads = options.device_of(device), options.use_threads(threads)
+    if not alone:
+        check_model(make_model(model, 2), model, 2, size)
+    setting = {
+        "model": model, "raw": raw, "size": size, "format": format, "repeats": repeats, "alone": alone,
+        "threads": threads,
+    }  # fmt: skip
+    run = Run("geometry", output_of(context, json, budget_minutes), where, setting, GEOMETRY.packages)
+    measured = partial(measure, model=None if alone else model)
+    op = replace(GEOMETRY, batch=batch, size=[size], dtype=dtype, memory_format=[format], repeats=repeats)
+    run_op(run, op, measured, report, store_size=raw)

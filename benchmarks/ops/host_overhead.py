@@ -11,25 +11,27 @@ mix through the dispatcher and Triton, as the first call of every kind takes it.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import statistics
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
+import typer
 from torch import Tensor
 
 from diffcore_gpu import DiffCoreMix
-from diffcore_gpu.benchmarks.harness.measure import interleaved, summary, table
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, device_of, positive
-from diffcore_gpu.benchmarks.harness.random_data import DTYPES, FORMATS, MEAN, ROWS, STD, random_images, random_store
+from diffcore_gpu.benchmarks.harness import options
+from diffcore_gpu.benchmarks.harness.command import output_of
+from diffcore_gpu.benchmarks.harness.measure import table
+from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.harness.runs import Run
+from diffcore_gpu.benchmarks.ops.registry import HOST_OVERHEAD
+from diffcore_gpu.benchmarks.ops.runner import Case, run_op, summaries
 from diffcore_gpu.benchmarks.ops.stand_in import launch_on_stand_in, stand_in_driver
 from diffcore_gpu.kernels import launch_mix_store
 
@@ -94,27 +96,18 @@ def _repeated(action: Callable[[], object]) -> Callable[[], object]:
     return repeat
 
 
-def measure(options: argparse.Namespace, device: torch.device, batch: int) -> dict[str, Any]:
+def measure(case: Case) -> dict[str, Any]:
     """The actions at one batch size."""
-    stand_in = device.type == "cpu"
-    with tempfile.TemporaryDirectory() as folder, stand_in_driver() if stand_in else contextlib.nullcontext():
-        store = random_store(Path(folder) / "store", options.size)
+    stand_in = case.device.type == "cpu"
+    with stand_in_driver() if stand_in else contextlib.nullcontext():
         # On the CPU the rows lie in one piece, as on a GPU.
-        mix = DiffCoreMix(store, mean=MEAN, std=STD, residency="device").to(device)
-        images = random_images(batch, options.size, options.dtype, options.format, device)
-        index = torch.arange(batch, device=device) % ROWS
-        seconds = interleaved(
-            {name: _repeated(action) for name, action in actions(mix, images, index, stand_in=stand_in).items()},
-            device=torch.device("cpu"),  # the host's clock, also on a GPU
-            repeats=options.repeats,
-            warmup=20,
-            prepare=torch.cuda.synchronize if device.type == "cuda" else None,
-        )
-    per_call = {name: [value / CALLS for value in values] for name, values in seconds.items()}
+        mix = DiffCoreMix(case.store, mean=MEAN, std=STD, residency="device").to(case.device)
+        found = actions(mix, case.images(), case.index(), stand_in=stand_in)
+        seconds = case.seconds({name: _repeated(action) for name, action in found.items()})
     return {
         "driver": "stand-in" if stand_in else "real",
-        "times": {name: summary(values) for name, values in per_call.items()},
-        "call_over_bare_launch": ratios(per_call),
+        "times": summaries(seconds, CALLS),
+        "call_over_bare_launch": ratios(seconds),
     }
 
 
@@ -133,23 +126,20 @@ def report(result: Mapping[str, Any]) -> str:
     )
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = SuiteParser("host-overhead", __doc__)
-    parser.add_device("cuda")
-    parser.add_argument("--batch", type=positive, nargs="+", default=[16], help="default: 16")
-    parser.add_argument("--size", type=positive, default=224, help="height and width (default: %(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="default: %(default)s")
-    parser.add_argument("--format", choices=FORMATS, default="contiguous", help="default: %(default)s")
-    parser.add_argument("--repeats", type=positive, default=200, help="measured rounds (default: %(default)s)")
-    parser.add_resumable_json()
-    return parser.parse(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    device: options.Device = HOST_OVERHEAD.device,
+    batch: options.BatchSizes = HOST_OVERHEAD.batch,
+    size: options.Size = HOST_OVERHEAD.size[0],
+    dtype: options.Dtype = HOST_OVERHEAD.dtype[0],
+    format: options.Format = HOST_OVERHEAD.memory_format[0],
+    repeats: options.Repeats = HOST_OVERHEAD.repeats,
+    json: options.ResumableJson = None,
+    budget_minutes: options.BudgetMinutes = None,
+) -> None:
     """Measure, print, and write JSON if asked."""
-    options = parse(arguments)
-    device = device_of(options)
-    run = Run("host-overhead", options, device, ("size", "dtype", "format", "repeats"), ("triton",))
-    batches = [{"batch": batch} for batch in options.batch]
-    run.do(batches, lambda part: measure(options, device, part["batch"]), report)
+    setting = {"size": size, "dtype": dtype, "format": format, "repeats": repeats}
+    output = output_of(context, json, budget_minutes)
+    run = Run("host-overhead", output, options.device_of(device), setting, HOST_OVERHEAD.packages)
+    op = replace(HOST_OVERHEAD, batch=batch, size=[size], dtype=[dtype], memory_format=[format], repeats=repeats)
+    run_op(run, op, measure, report)

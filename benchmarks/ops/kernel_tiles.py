@@ -11,17 +11,19 @@ tells which of them was the fastest, and runs any suite with one.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import typer
+
+from diffcore_gpu.benchmarks.harness import options
 from diffcore_gpu.benchmarks.harness.result_file import read_result
-from diffcore_gpu.benchmarks.suites import run_suite
+from diffcore_gpu.benchmarks.suites import SUITES, run_suite
 from diffcore_gpu.errors import BenchmarkError
 
 WORTH = 1.02
@@ -45,15 +47,15 @@ class Tile(NamedTuple):
         return f"{self.pixels}:{self.warps}"
 
 
-def tile(text: str) -> Tile:
-    """A type for `add_argument`: PIXELS:WARPS, powers of two, from 2 to 32 warps with 256 pixels or more for each."""
-    pixels, _, warps = text.partition(":")
+def tile(text: Any) -> Tile:
+    """A parser of an option: PIXELS:WARPS, powers of two, from 2 to 32 warps with 256 pixels or more for each."""
+    pixels, _, warps = str(text).partition(":")
     if pixels.isdecimal() and warps.isdecimal():
         found = Tile(int(pixels), int(warps))
         powers = all(value > 0 and value & (value - 1) == 0 for value in found)
         if powers and 2 <= found.warps <= 32 and found.pixels >= PIXELS_OF_WARP * found.warps:
             return found
-    raise argparse.ArgumentTypeError(f"{text!r} is not PIXELS:WARPS, powers of two such as 4096:2.")
+    raise typer.BadParameter(f"{str(text)!r} is not PIXELS:WARPS, powers of two such as 4096:2.")
 
 
 def _kernels() -> Any:
@@ -114,22 +116,30 @@ def best(result: Mapping[str, Any]) -> str:
     return fastest if rates[fastest] >= WORTH else mine
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """``best FILE`` or ``run TILE SUITE …``."""
-    parser = argparse.ArgumentParser(prog="kernel_tiles", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("best").add_argument("file", type=Path)
-    run = commands.add_parser("run")
-    run.add_argument("tile", type=tile)
-    run.add_argument("suite")
-    run.add_argument("rest", nargs=argparse.REMAINDER)
-    options = parser.parse_args(arguments)
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command("best")
+def print_best(file: Annotated[Path, typer.Argument(help="A result of `bandwidth --tiles`.")]) -> None:
+    """Print the fastest tile of a result."""
+    print(best(read_result(file, "bandwidth")))
+
+
+@app.command("run", context_settings={"allow_extra_args": True, "allow_interspersed_args": False})
+def run_with(
+    context: typer.Context,
+    chosen: Annotated[Tile, typer.Argument(parser=tile, metavar="PIXELS:WARPS")],
+    suite: Annotated[str, typer.Argument(parser=options.one_of("suite", SUITES), metavar="SUITE")],
+) -> None:
+    """Run a suite, with what follows its name, by kernels with a tile."""
+    with using(chosen):
+        run_suite(suite, context.args)
+
+
+def main() -> None:
+    """The command line; what is wrong is one sentence."""
     try:
-        if options.command == "best":
-            print(best(read_result(options.file, "bandwidth")))
-        else:
-            with using(options.tile):
-                run_suite(options.suite, options.rest)
+        app(prog_name="kernel_tiles")
     except BenchmarkError as error:
         sys.exit(f"Error: {error}")
 

@@ -12,32 +12,24 @@ before the next, as in a training loop; on the CPU diffcore-gpu keeps that memor
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
+import typer
 from torch import Tensor
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix
-from diffcore_gpu.benchmarks.harness.measure import interleaved, summary, table, within_noise
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, device_of, positive
-from diffcore_gpu.benchmarks.harness.random_data import (
-    CLASSES,
-    DTYPES,
-    FORMATS,
-    MEAN,
-    ROWS,
-    STD,
-    random_images,
-    random_store,
-)
+from diffcore_gpu.benchmarks.harness import options
+from diffcore_gpu.benchmarks.harness.command import output_of
+from diffcore_gpu.benchmarks.harness.measure import table, within_noise
+from diffcore_gpu.benchmarks.harness.random_data import CLASSES, MEAN, STD
 from diffcore_gpu.benchmarks.harness.runs import Run
-
-PACKAGES = ("torchvision", "kornia", "timm")
+from diffcore_gpu.benchmarks.ops.registry import PEERS
+from diffcore_gpu.benchmarks.ops.runner import Case, run_op
+from diffcore_gpu.benchmarks.reporting.tables import shape_of
 
 
 def peer_actions(batch: Tensor, labels: Tensor) -> dict[str, Callable[[], object]]:
@@ -107,26 +99,16 @@ def comparisons(times: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def measure_batch(
-    store: CounterpartStore,
-    size: int,
-    *,
-    batch: int,
-    dtype: str,
-    memory_format: str,
-    device: torch.device,
-    repeats: int,
-) -> dict[str, Any]:
+def measure(case: Case) -> dict[str, Any]:
     """All actions on one batch."""
-    generator = torch.Generator().manual_seed(batch)
-    pristine = random_images(batch, size, dtype, memory_format, device)
+    generator = torch.Generator().manual_seed(case.batch)
+    pristine = case.images()
     images = pristine.clone()
-    labels = torch.randint(0, CLASSES, (batch,), generator=generator).to(device)
-    index = torch.randperm(ROWS, generator=generator)[:batch].to(device)
-    actions = our_actions(store, images, index) | peer_actions(images, labels)
-    seconds = interleaved(actions, device=device, repeats=repeats, prepare=lambda: images.copy_(pristine))
-    times = {name: summary(values) for name, values in seconds.items()}
-    return {"size": size, "times": times, "comparisons": comparisons(times)}
+    labels = torch.randint(0, CLASSES, (case.batch,), generator=generator).to(case.device)
+    index = torch.randperm(case.store.num_samples, generator=generator)[: case.batch].to(case.device)
+    actions = our_actions(case.store, images, index) | peer_actions(images, labels)
+    times = case.times(actions, prepare=lambda: images.copy_(pristine))
+    return {"size": case.size, "times": times, "comparisons": comparisons(times)}
 
 
 def report(result: dict[str, Any]) -> str:
@@ -139,45 +121,29 @@ def report(result: dict[str, Any]) -> str:
         (row["ours"], row["against"], row["fastest"], "noise" if row["within_noise"] else f"{row['ratio']:.2f}")
         for row in result["comparisons"]
     ]
-    title = f"{result['batch']}×3×{result['size']}×{result['size']} {result['dtype']} {result['memory_format']}"
     return "\n\n".join(
         [
-            title,
+            shape_of(result),
             table(("ms", "median", "p10", "p90"), rows),
             table(("ours", "against", "the fastest is", "ours / fastest"), compared),
         ]
     )
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = SuiteParser("peers", __doc__)
-    parser.add_device("cpu")
-    parser.add_argument("--batch", type=positive, nargs="+", default=[16, 32, 64, 128], help="default: 16 32 64 128")
-    parser.add_argument("--size", type=positive, default=224, help="height and width (default: %(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, nargs="+", default=["float32"], help="default: float32")
-    parser.add_argument("--format", choices=FORMATS, nargs="+", default=["contiguous"], help="default: contiguous")
-    parser.add_argument("--repeats", type=positive, default=50, help="measured rounds (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="default: %(default)s")
-    parser.add_resumable_json()
-    return parser.parse(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    device: options.Device = PEERS.device,
+    batch: options.BatchSizes = PEERS.batch,
+    size: options.Size = PEERS.size[0],
+    dtype: options.Dtypes = PEERS.dtype,
+    format: options.Formats = PEERS.memory_format,
+    repeats: options.Repeats = PEERS.repeats,
+    threads: options.Threads = None,
+    json: options.ResumableJson = None,
+    budget_minutes: options.BudgetMinutes = None,
+) -> None:
     """Measure, print, and write JSON if asked."""
-    options = parse(arguments)
-    torch.set_num_threads(options.threads)
-    device = device_of(options)
-    run = Run("peers", options, device, ("size", "repeats", "threads"), PACKAGES)
-    with tempfile.TemporaryDirectory() as folder:
-        store = random_store(Path(folder) / "store", options.size)
-        run.do(
-            [
-                {"dtype": dtype, "memory_format": memory_format, "batch": batch}
-                for dtype in options.dtype
-                for memory_format in options.format
-                for batch in options.batch
-            ],
-            lambda part: measure_batch(store, options.size, **part, device=device, repeats=options.repeats),
-            report,
-        )
+    setting = {"size": size, "repeats": repeats, "threads": options.use_threads(threads)}
+    run = Run("peers", output_of(context, json, budget_minutes), options.device_of(device), setting, PEERS.packages)
+    op = replace(PEERS, batch=batch, size=[size], dtype=dtype, memory_format=format, repeats=repeats)
+    run_op(run, op, measure, report)

@@ -10,23 +10,25 @@ side stream (what `residency="host"` does), and a kernel that reads page-locked 
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any
 
 import torch
+import typer
 from torch import Tensor
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix, PrefetchLoader
-from diffcore_gpu.benchmarks.harness.measure import summary, table, within_noise
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, device_of, positive
-from diffcore_gpu.benchmarks.harness.random_data import FORMATS, MEAN, ROWS, STD, random_store
+from diffcore_gpu.benchmarks.harness import options
+from diffcore_gpu.benchmarks.harness.command import output_of
+from diffcore_gpu.benchmarks.harness.measure import table, within_noise
+from diffcore_gpu.benchmarks.harness.random_data import FORMATS, MEAN, ROWS, STD
 from diffcore_gpu.benchmarks.harness.runs import Run
 from diffcore_gpu.benchmarks.ops.geometry import training_step
+from diffcore_gpu.benchmarks.ops.registry import RESIDENCY
+from diffcore_gpu.benchmarks.ops.runner import Case, run_op, summaries
 from diffcore_gpu.benchmarks.training.models import check_model, make_model
 from diffcore_gpu.store.residency import Residency
 
@@ -84,26 +86,21 @@ def arms(store: CounterpartStore, batches: Batches, device: torch.device) -> dic
     return found
 
 
-def measure(options: argparse.Namespace, store: CounterpartStore, batch: int, device: torch.device) -> dict[str, Any]:
-    """Seconds per step of every arm, one figure for each round of `--steps` steps, the arms taking turns."""
-    on_gpu = device.type == "cuda"
-    batches = Batches(options.steps, batch, options.size, pin=on_gpu)
-    model = make_model(options.model, 200).to(device)
-    step = training_step(model, options.format, torch.bfloat16 if on_gpu else None)
-    found = arms(store, batches, device)
-    seconds: dict[str, list[float]] = {name: [] for name in found}
-    for round in range(-1, options.rounds):
-        for name, run in found.items():
-            if on_gpu:
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            for images, labels in run():
-                step(images.contiguous(memory_format=FORMATS[options.format]), labels)
-            if on_gpu:
-                torch.cuda.synchronize()
-            if round >= 0:
-                seconds[name].append((time.perf_counter() - start) / len(batches))
-    return {"times": {name: summary(values) for name, values in seconds.items()}}
+def measure(case: Case, model: str, steps: int) -> dict[str, Any]:
+    """Seconds per step of every arm, one figure for each round of `steps` steps, the arms taking turns."""
+    on_gpu = case.device.type == "cuda"
+    batches = Batches(steps, case.batch, case.size, pin=on_gpu)
+    step = training_step(make_model(model, 200).to(case.device), case.memory_format, torch.bfloat16 if on_gpu else None)
+
+    def block(run: Callable[[], Iterator[Any]]) -> None:
+        for images, labels in run():
+            step(images.contiguous(memory_format=FORMATS[case.memory_format]), labels)
+        if on_gpu:
+            torch.cuda.synchronize()
+
+    found = arms(case.store, batches, case.device)
+    seconds = case.seconds({name: partial(block, run) for name, run in found.items()})
+    return {"times": summaries(seconds, steps)}
 
 
 def report(result: dict[str, Any]) -> str:
@@ -118,28 +115,22 @@ def report(result: dict[str, Any]) -> str:
     return table((f"batch {result['batch']}", "step, ms", "overhead"), rows)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = SuiteParser("residency", __doc__)
-    parser.add_device("cuda")
-    parser.add_argument("--model", default="resnet50", help="of torchvision or timm (default: %(default)s)")
-    parser.add_argument("--batch", type=positive, nargs="+", default=[64, 256], help="default: 64 256")
-    parser.add_argument("--size", type=positive, default=224, help="height and width (default: %(default)s)")
-    parser.add_argument("--format", choices=FORMATS, default="channels_last", help="default: %(default)s")
-    parser.add_argument("--steps", type=positive, default=20, help="steps of one block (default: %(default)s)")
-    parser.add_argument("--rounds", type=positive, default=8, help="measured blocks of each arm (default: %(default)s)")
-    parser.add_resumable_json()
-    return parser.parse(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    device: options.Device = RESIDENCY.device,
+    model: options.Model = "resnet50",
+    batch: options.BatchSizes = RESIDENCY.batch,
+    size: options.Size = RESIDENCY.size[0],
+    format: options.Format = RESIDENCY.memory_format[0],
+    steps: Annotated[int, options.number("--steps", "Steps of one block.")] = 20,
+    rounds: Annotated[int, options.number("--rounds", "Measured blocks of each arm.")] = RESIDENCY.repeats,
+    json: options.ResumableJson = None,
+    budget_minutes: options.BudgetMinutes = None,
+) -> None:
     """Measure, print, and write JSON if asked."""
-    options = parse(arguments)
-    device = device_of(options)
-    check_model(make_model(options.model, 2), options.model, 2, options.size)
-    setting = ("model", "size", "format", "steps", "rounds")
-    run = Run("residency", options, device, setting, ("torchvision", "timm"))
-    with tempfile.TemporaryDirectory() as folder:
-        store = random_store(Path(folder) / "store", options.size)
-        batches = [{"batch": batch} for batch in options.batch]
-        run.do(batches, lambda part: measure(options, store, part["batch"], device), report)
+    where = options.device_of(device)
+    check_model(make_model(model, 2), model, 2, size)
+    setting = {"model": model, "size": size, "format": format, "steps": steps, "rounds": rounds}
+    run = Run("residency", output_of(context, json, budget_minutes), where, setting, RESIDENCY.packages)
+    op = replace(RESIDENCY, batch=batch, size=[size], memory_format=[format], repeats=rounds)
+    run_op(run, op, partial(measure, model=model, steps=steps), report)

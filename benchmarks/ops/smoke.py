@@ -11,14 +11,15 @@ checked at the same time.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
+import typer
 from torch import Tensor
 
 from diffcore_gpu import (
@@ -30,14 +31,16 @@ from diffcore_gpu import (
     draw_plan,
     mix_reference,
 )
+from diffcore_gpu.benchmarks.harness import options
+from diffcore_gpu.benchmarks.harness.command import output_of
 from diffcore_gpu.benchmarks.harness.measure import table
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, device_of, positive
 from diffcore_gpu.benchmarks.harness.processes import shared
 from diffcore_gpu.benchmarks.harness.random_data import DTYPES, FORMATS, MEAN, STD, random_images, random_store
 from diffcore_gpu.benchmarks.harness.runs import Run
 from diffcore_gpu.errors import BenchmarkError
 
 ROWS = 64
+ALL_DTYPES, ALL_FORMATS = list(DTYPES), list(FORMATS)
 CROP_TOLERANCE = {"float32": 5e-5, "float16": 4e-3, "bfloat16": 3e-2, "uint8": 0.501}
 """Of a crop, in the units of its output: a resized value is rounded from float32, and a byte near a tie either way."""
 CANCELLED = {4: 2.0**-40, 2: 2.0**-22}
@@ -158,31 +161,29 @@ def report(rows: Sequence[dict[str, Any]]) -> str:
     return table(("", "plan", "strides", "mix, last places", "in place", "crop, error", "right"), lines)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = SuiteParser("smoke", __doc__)
-    parser.add_device("cuda")
-    parser.add_argument("--batch", type=positive, default=16, help="images of a batch (default: %(default)s)")
-    parser.add_argument("--size", type=positive, default=70, help="height and width (default: %(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, nargs="+", default=list(DTYPES), help="default: all")
-    parser.add_argument("--format", choices=FORMATS, nargs="+", default=list(FORMATS), help="default: both")
-    parser.add_argument("--processes", type=positive, default=1, help="that share the rows (default: %(default)s)")
-    parser.add_resumable_json()
-    return parser.parse(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    device: options.Device = "cuda",
+    batch: options.Batch = 16,
+    size: options.Size = 70,
+    dtype: options.Dtypes = ALL_DTYPES,
+    format: options.Formats = ALL_FORMATS,
+    processes: Annotated[int, options.number("--processes", "That share the rows.")] = 1,
+    json: options.ResumableJson = None,
+    budget_minutes: options.BudgetMinutes = None,
+) -> None:
     """Check, print, and write JSON if asked.
 
     Raises:
         BenchmarkError: something is not right.
     """
-    options = parse(arguments)
-    device = device_of(options)
-    run = Run("smoke", options, device, ("size", "batch", "dtype", "format"), timed=False)
-    wanted = [(dtype, memory_format) for dtype in options.dtype for memory_format in options.format]
-    parts = [Part(*which, options.size, options.batch, device.type) for which in wanted]
-    found = dict(zip(wanted, shared(check, parts, options.processes), strict=True))
+    where = options.device_of(device)
+    setting = {"size": size, "batch": batch, "dtype": dtype, "format": format}
+    run = Run("smoke", output_of(context, json, budget_minutes), where, setting, timed=False)
+    wanted = list(product(dtype, format))
+    found = dict(
+        zip(wanted, shared(check, [Part(*which, size, batch, where.type) for which in wanted], processes), strict=True)
+    )
     rows = run.do(
         [{"dtype": dtype, "memory_format": memory_format} for dtype, memory_format in wanted],
         lambda part: found[part["dtype"], part["memory_format"]],

@@ -14,37 +14,18 @@ replaced by the tables of every result that is called NAME.json.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from diffcore_gpu.benchmarks.harness.options import SuiteParser
+import typer
+
+from diffcore_gpu.benchmarks.harness import options
 from diffcore_gpu.benchmarks.reporting.collection import Loaded, collect
 from diffcore_gpu.benchmarks.reporting.readme import update
 from diffcore_gpu.benchmarks.reporting.suite_tables import tables_of
 from diffcore_gpu.errors import BenchmarkError
 from diffcore_gpu.store.durable import replace_file
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = SuiteParser("report", __doc__)
-    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="JSON files, or folders of them")
-    parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="the HTML page to write")
-    parser.add_argument("--plots", type=Path, default=None, metavar="DIR", help="a folder for the plots as PNG files")
-    parser.add_argument("--readme", type=Path, default=None, metavar="FILE", help="a README whose tables to rewrite")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where the README's tables differ")
-    options = parser.parse(arguments)
-    if options.out is None and options.plots is None and options.readme is None:
-        parser.error("nothing to write: give --out, --plots or --readme.")
-    if options.check and (options.readme is None or options.out is not None or options.plots is not None):
-        parser.error("--check goes with --readme alone.")
-    for name, given in (("--out", options.out), ("--readme", options.readme)):
-        if given is not None and given.is_dir():
-            parser.error(f"{name} {given} is a folder; name a file.")
-    if options.plots is not None and options.plots.exists() and not options.plots.is_dir():
-        parser.error(f"--plots {options.plots} is a file; name a folder.")
-    return options
 
 
 def draw(results: Sequence[Loaded], out: Path | None, plots: Path | None) -> dict[Path, bytes]:
@@ -76,17 +57,36 @@ def draw(results: Sequence[Loaded], out: Path | None, plots: Path | None) -> dic
     return files
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS", help="JSON files, or folders of them.")],
+    out: Annotated[Path | None, options.file("--out", "The HTML page to write.")] = None,
+    plots: Annotated[Path | None, options.folder("--plots", "A folder for the plots as PNG files.")] = None,
+    readme: Annotated[Path | None, options.file("--readme", "A README whose tables to rewrite.")] = None,
+    check: Annotated[bool, options.flag("--check", "Change nothing; fail where the README's tables differ.")] = False,
+) -> None:
     """Read everything, draw everything, then write."""
-    options = parse(arguments)
-    results, foreign = collect(options.results)
-    files = {} if options.out is None and options.plots is None else draw(results, options.out, options.plots)
+    _refuse(out, plots, readme, check)
+    found, foreign = collect(results)
+    files = {} if out is None and plots is None else draw(found, out, plots)
     if foreign:
         print(f"Left out, for no suite wrote them: {', '.join(map(str, foreign))}")
-    if options.readme is not None:
-        changed = update(options.readme, results, check=options.check)
-        print(f"{options.readme}: {'its tables are drawn anew' if changed else 'its tables are those of the results'}.")
+    if readme is not None:
+        changed = update(readme, found, check=check)
+        print(f"{readme}: {'its tables are drawn anew' if changed else 'its tables are those of the results'}.")
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, content)
         print(f"{path}: {len(content) / 1e3:.0f} kB")
+
+
+def _refuse(out: Path | None, plots: Path | None, readme: Path | None, check: bool) -> None:
+    """Refuse a command line that asks for nothing sensible."""
+    if out is None and plots is None and readme is None:
+        raise typer.BadParameter("nothing to write: give --out, --plots or --readme.")
+    if check and (readme is None or out is not None or plots is not None):
+        raise typer.BadParameter("--check goes with --readme alone.")
+    for name, given in (("--out", out), ("--readme", readme)):
+        if given is not None and given.is_dir():
+            raise typer.BadParameter(f"{name} {given} is a folder; name a file.")
+    if plots is not None and plots.exists() and not plots.is_dir():
+        raise typer.BadParameter(f"--plots {plots} is a file; name a folder.")

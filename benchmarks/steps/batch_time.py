@@ -4,24 +4,23 @@ The same training steps as in `overhead`, in the same turns and with vanilla ste
 fetching the batch, mixing (with the passes through the model that some methods need), and forward, backward and SGD.
 The paper measured CUB; its text states the seconds of two methods, which stand beside.
 
-    diffcore bench batch-time --data birds --store stores/birds --json benchmarks/results/DEVICE/batch_time.json
+    diffcore bench batch-time --real birds --store stores/birds --json benchmarks/results/DEVICE/batch_time.json
     diffcore bench batch-time --device cpu --model resnet18 --size 64 --batch 4 --repeats 3 --methods mixup
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from diffcore_gpu.benchmarks import paper
 from diffcore_gpu.benchmarks.harness.measure import table
-from diffcore_gpu.benchmarks.harness.options import SuiteParser
 from diffcore_gpu.benchmarks.paper import OURS
 from diffcore_gpu.benchmarks.reporting.step_notes import load, unfinished
 from diffcore_gpu.benchmarks.steps.results import AtBatch, at_batches
-from diffcore_gpu.benchmarks.steps.run import add_step_options, run_steps
+from diffcore_gpu.benchmarks.steps.run import step_suite
 
-METHODS = (OURS, "mixup", "cutmix", "saliencymix", "comixup", "guided-ap-random", "guided-ap-greedy", "diffusemix")
+METHODS = [OURS, "mixup", "cutmix", "saliencymix", "comixup", "guided-ap-random", "guided-ap-greedy", "diffusemix"]
 """Those of Fig. 6; it does not say which Guided-AP it shows."""
 
 
@@ -49,8 +48,4 @@ def _table(at: AtBatch) -> str:
     return "\n".join([text, *(f"{name} failed: {reason}" for name, reason in at.failed.items())])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is not in the JSON file yet; it is written after each turn."""
-    parser = SuiteParser("batch-time", __doc__)
-    add_step_options(parser, METHODS)
-    run_steps("batch-time", parser.parse(arguments), report)
+main = step_suite("batch-time", METHODS, report)

@@ -173,7 +173,7 @@ def folder_feed(
         BenchmarkError: the dataset has fewer images than a batch.
     """
     if len(dataset) < batch_size:
-        raise BenchmarkError(f"--data holds {len(dataset)} images, too few for a batch of {batch_size}.")
+        raise BenchmarkError(f"--real holds {len(dataset)} images, too few for a batch of {batch_size}.")
     loader = torch.utils.data.DataLoader(
         dataset,
         batch_size,

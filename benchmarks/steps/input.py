@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix, IndexedDataset
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, not_negative
-from diffcore_gpu.benchmarks.harness.random_data import (
-    CLASSES,
-    FORMATS,
-    MEAN,
-    STD,
-    random_store,
-    random_store_for,
-)
+from diffcore_gpu.benchmarks.harness.random_data import CLASSES, FORMATS, MEAN, STD, random_store, random_store_for
 from diffcore_gpu.benchmarks.steps.batches import Feed, folder_feed, random_feed
 from diffcore_gpu.errors import BenchmarkError
-from diffcore_gpu.store.residency import RESIDENCIES, Residency
+from diffcore_gpu.store.residency import Residency
 
 
 class Input(NamedTuple):
@@ -37,45 +28,35 @@ class Input(NamedTuple):
     dataset: IndexedDataset | None
 
 
-def add_input_options(parser: SuiteParser) -> None:
-    """``--data``, ``--store``, ``--workers`` and ``--residency``."""
-    parser.add_argument("--data", type=Path, default=None, help="ImageFolder to train on instead of random images")
-    parser.add_argument("--store", type=Path, default=None, help="its counterparts (default: random ones)")
-    parser.add_argument(
-        "--workers", type=not_negative, default=2, help="of the loader with --data (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--residency",
-        choices=RESIDENCIES,
-        default="auto",
-        help="where diffcore-mix finds its counterparts: in the device's memory, or in the host's or on disk, with a "
-        "PrefetchLoader for all methods; auto: in a GPU's memory if they fit, on the CPU mapped from disk",
-    )
+def make_input(real: Path | None, store: Path | None, size: int, folder: Path) -> Input:
+    """What is trained on.
 
-
-def make_input(options: argparse.Namespace, folder: Path) -> Input:
-    """What the options ask for; a random store is written into `folder`.
+    Args:
+        real: an ImageFolder; None: random images.
+        store: its counterparts; None: random ones.
+        size: height and width.
+        folder: that a random store is written into.
 
     Raises:
-        BenchmarkError: --store without --data, no images in it, or a store of another size.
+        BenchmarkError: a store without real images, no images in the folder, or a store of another size.
         StoreError: the store was not made for these images.
     """
-    if options.data is None:
-        if options.store is not None:
-            raise BenchmarkError("--store needs --data, the images that it was made for.")
-        return Input(random_store(folder / "store", options.size), CLASSES, None)
-    dataset = _image_folder(options.data, options.size)
+    if real is None:
+        if store is not None:
+            raise BenchmarkError("--store needs --real, the images that it was made for.")
+        return Input(random_store(folder / "store", size), CLASSES, None)
+    dataset = _image_folder(real, size)
     classes = len(dataset.classes)
-    if options.store is None:
-        return Input(random_store_for(folder / "store", options.size, dataset.targets, classes), classes, dataset)
-    store = CounterpartStore.open(options.store).bind(dataset)
-    if store.image_shape != (3, options.size, options.size):
-        held = "×".join(map(str, store.image_shape[1:]))
-        raise BenchmarkError(f"{store.path} holds images of {held}, but --size is {options.size}; make them equal.")
-    return Input(store, classes, dataset)
+    if store is None:
+        return Input(random_store_for(folder / "store", size, dataset.targets, classes), classes, dataset)
+    opened = CounterpartStore.open(store).bind(dataset)
+    if opened.image_shape != (3, size, size):
+        held = "×".join(map(str, opened.image_shape[1:]))
+        raise BenchmarkError(f"{opened.path} holds images of {held}, but --size is {size}; make them equal.")
+    return Input(opened, classes, dataset)
 
 
-def _image_folder(data: Path, size: int) -> IndexedDataset:
+def _image_folder(real: Path, size: int) -> IndexedDataset:
     import torchvision
     from torchvision.transforms import v2
 
@@ -89,29 +70,31 @@ def _image_folder(data: Path, size: int) -> IndexedDataset:
         ]
     )
     try:
-        return IndexedDataset(torchvision.datasets.ImageFolder(data, augment))
+        return IndexedDataset(torchvision.datasets.ImageFolder(real, augment))
     except FileNotFoundError as error:
         raise BenchmarkError(
-            f"--data {data}: holds no folder for each class with images in it ({str(error).splitlines()[0]})."
+            f"--real {real}: holds no folder for each class with images in it ({str(error).splitlines()[0]})."
         ) from None
 
 
 def make_feed(
-    made: Input, options: argparse.Namespace, batch_size: int, device: torch.device, *, prefetch: bool
+    made: Input, batch_size: int, device: torch.device, *, size: int, memory_format: str, workers: int, prefetch: bool
 ) -> Feed:
     """Batches of one size: of the images that `made` holds, or of random numbers.
 
     Args:
         made: what is trained on.
-        options: of `add_input_options`, with `size` and `format`.
         batch_size: images of each.
         device: that trains.
+        size: height and width of random images.
+        memory_format: one of `FORMATS`.
+        workers: of the loader of images.
         prefetch: bring them by a `PrefetchLoader`.
     """
-    memory_format = FORMATS[options.format]
+    layout = FORMATS[memory_format]
     if made.dataset is None:
-        return random_feed(made.store, batch_size, options.size, device, memory_format, prefetch=prefetch)
-    return folder_feed(made.dataset, batch_size, options.workers, device, memory_format, prefetch=prefetch)
+        return random_feed(made.store, batch_size, size, device, layout, prefetch=prefetch)
+    return folder_feed(made.dataset, batch_size, workers, device, layout, prefetch=prefetch)
 
 
 def make_ours(made: Input, residency: Residency, device: torch.device) -> tuple[DiffCoreMix, bool]:

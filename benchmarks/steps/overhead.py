@@ -8,14 +8,14 @@ of its step. A method that fails, or does not fit into memory, is a row that say
 
     diffcore bench overhead --amp --json benchmarks/results/DEVICE/overhead.json
     diffcore bench overhead --device cpu --model resnet18 --size 64 --batch 4 --repeats 3 --methods mixup cutmix
-    diffcore bench overhead --data birds --store stores/birds --size 224 --residency disk
+    diffcore bench overhead --real birds --store stores/birds --size 224 --residency disk
 
 The vanilla steps take two turns of their own, as "vanilla" and "vanilla again". What stands in the row of the second is
 the error of all rows: there is no method in it. This library's method, mixup and cutmix take their turns first, at all
 batch sizes, and the other methods after that, with vanilla steps of their own.
 
-Without --data the images are random and lie on the device; index and labels go through the whole store, so that
-counterparts are read as in training, and not out of the cache that the batch before left. With --data, batches come
+Without --real the images are random and lie on the device; index and labels go through the whole store, so that
+counterparts are read as in training, and not out of the cache that the batch before left. With --real, batches come
 from the images through a loader, and the share of the step in which the loop waits for the loader is told too.
 --residency says where diffcore-mix finds its counterparts; with "host" and "disk" the batches of all methods, the
 vanilla ones too, come from the host through a PrefetchLoader, and those of diffcore-mix bring their counterparts.
@@ -26,19 +26,18 @@ on with the next turn when it is started again. Tables can be drawn from the fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from diffcore_gpu.baselines import BASELINES
 from diffcore_gpu.benchmarks import paper
 from diffcore_gpu.benchmarks.harness.measure import table
-from diffcore_gpu.benchmarks.harness.options import SuiteParser
 from diffcore_gpu.benchmarks.paper import OURS
 from diffcore_gpu.benchmarks.reporting.step_notes import overhead_notes
 from diffcore_gpu.benchmarks.reporting.step_tables import OWN, WAITED, share_cell
 from diffcore_gpu.benchmarks.reporting.tables import NOISE
 from diffcore_gpu.benchmarks.steps.results import AtBatch, at_batches
-from diffcore_gpu.benchmarks.steps.run import add_step_options, run_steps
+from diffcore_gpu.benchmarks.steps.run import step_suite
 
 
 def report(result: Mapping[str, Any]) -> str:
@@ -70,8 +69,4 @@ def _table(at: AtBatch) -> str:
     return "\n".join([text, *(f"{name} failed: {reason}" for name, reason in at.failed.items())])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is not in the JSON file yet; it is written after each turn."""
-    parser = SuiteParser("overhead", __doc__)
-    add_step_options(parser, [OURS, *BASELINES])
-    run_steps("overhead", parser.parse(arguments), report)
+main = step_suite("overhead", [OURS, *BASELINES], report)

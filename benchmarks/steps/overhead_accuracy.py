@@ -11,15 +11,17 @@ those that the paper states for CUB with DenseNet-121, and plot, table and JSON 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from diffcore_gpu.benchmarks import paper
+from diffcore_gpu.benchmarks.harness import options
+from diffcore_gpu.benchmarks.harness.command import output_of
 from diffcore_gpu.benchmarks.harness.measure import deviation, table
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, positive
 from diffcore_gpu.benchmarks.harness.result_file import new_result, read_result, write_result
 from diffcore_gpu.benchmarks.paper import AGAIN, OURS, VANILLA
 from diffcore_gpu.benchmarks.reporting.accuracies import Reached, failures, reached
@@ -70,13 +72,13 @@ def chosen(result: dict[str, Any], path: Path, variant: str | None, split: str |
     found = reached(result)
     if not found:
         raise BenchmarkError(f"{path}: no run of it has an accuracy.")
-    for option, wanted in (("variant", variant), ("split", split)):
-        there = list(dict.fromkeys(getattr(one, option) for one in found))
+    for name, wanted in (("variant", variant), ("split", split)):
+        there = list(dict.fromkeys(getattr(one, name) for one in found))
         if wanted is None and len(there) > 1:
-            raise BenchmarkError(f"{path}: has the {option}s {', '.join(map(str, there))}; --{option} picks one.")
+            raise BenchmarkError(f"{path}: has the {name}s {', '.join(map(str, there))}; --{name} picks one.")
         if wanted is not None and wanted not in there:
-            raise BenchmarkError(f"{path}: has no {option} {wanted}; it has {', '.join(map(str, there))}.")
-        found = [one for one in found if wanted is None or getattr(one, option) == wanted]
+            raise BenchmarkError(f"{path}: has no {name} {wanted}; it has {', '.join(map(str, there))}.")
+        found = [one for one in found if wanted is None or getattr(one, name) == wanted]
     return found
 
 
@@ -132,40 +134,48 @@ def left_out(overhead: Mapping[str, Overhead], arms: Sequence[str], failed: dict
     return found
 
 
-def make_result(options: argparse.Namespace) -> dict[str, Any]:
+def make_result(
+    overhead_file: Path, train_file: Path | None, batch: int, variant: str | None, split: str | None, command: str
+) -> dict[str, Any]:
     """Read both files and put them together.
+
+    Args:
+        overhead_file, train_file: the results; None: the paper's accuracies.
+        batch: size, of the overheads.
+        variant, split: of the accuracies, where there are several.
+        command: that asks for it.
 
     Raises:
         BenchmarkError: one is not a result, lacks what was asked for, or the two have no method in common.
     """
-    measured = read_result(options.overhead, "overhead")
-    trained = None if options.train is None else read_result(options.train, "train")
-    with complete(options.overhead, "overhead"):
-        overhead, failures_of_steps = overheads(measured, options.overhead, options.batch)
+    measured = read_result(overhead_file, "overhead")
+    trained = None if train_file is None else read_result(train_file, "train")
+    with complete(overhead_file, "overhead"):
+        overhead, failures_of_steps = overheads(measured, overhead_file, batch)
         failed = {name: f"its steps failed: {why}" for name, why in failures_of_steps.items()}
-        at_end = [part.get("clocks_at_end") for part in measured["results"] if part["batch"] == options.batch]
-        environment = {**measured["environment"], "command": options.command}
-    if trained is None:
+        at_end = [part.get("clocks_at_end") for part in measured["results"] if part["batch"] == batch]
+        environment = {**measured["environment"], "command": command}
+    if trained is None or train_file is None:
         points, arms, source = papers_points(overhead), list(paper.CUB_ACCURACY), PAPERS
     else:
-        with complete(options.train, "train"):
-            found = chosen(trained, options.train, options.variant, options.split)
+        with complete(train_file, "train"):
+            found = chosen(trained, train_file, variant, split)
             points, arms, source = measured_points(found, overhead), [one.arm for one in found], MEASURED
             for run in failures(trained):
                 if run["variant"] == found[0].variant:
                     failed.setdefault(run["arm"], f"its training failed: {run['failed']}")
     if not points:
         raise BenchmarkError(
-            f"{options.overhead}: none of its methods ({', '.join(overhead)}) has an accuracy; those that have one are "
+            f"{overhead_file}: none of its methods ({', '.join(overhead)}) has an accuracy; those that have one are "
             f"{', '.join(arms)}."
         )
     setting = {
-        "batch": options.batch,
+        "batch": batch,
         "accuracies": source,
-        "variant": options.variant,
-        "split": options.split,
-        "overhead": _source(options.overhead, measured),
-        "train": None if trained is None else _source(options.train, trained),
+        "variant": variant,
+        "split": split,
+        "overhead": _source(overhead_file, measured),
+        "train": None if trained is None or train_file is None else _source(train_file, trained),
     }
     result = new_result("overhead-accuracy", environment, setting)
     result["left_out"] = left_out(overhead, arms, failed)
@@ -179,39 +189,38 @@ def _source(path: Path, result: dict[str, Any]) -> dict[str, str]:
         return {"file": path.name, "command": str(result["environment"]["command"])}
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = SuiteParser("overhead-accuracy", __doc__)
-    parser.add_argument("--overhead", type=Path, required=True, metavar="FILE", help="a result of `overhead`")
-    accuracies = parser.add_mutually_exclusive_group(required=True)
-    accuracies.add_argument("--train", type=Path, default=None, metavar="FILE", help="a result of `train`")
-    accuracies.add_argument("--paper-accuracies", action="store_true", help=f"take {PAPERS}")
-    parser.add_argument("--variant", default=None, help="of the recipe, where the result of `train` has several")
-    parser.add_argument("--split", default=None, help="where it has several, such as val and test")
-    parser.add_argument("--batch", type=positive, default=16, help="batch size of the overheads (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the plot to write")
-    parser.add_json()
-    options = parser.parse(arguments)
-    if options.out.suffix.lower() != ".png" or options.out.is_dir():
-        parser.error(f"--out {options.out} is not the name of a PNG file; let it end in .png.")
-    if options.paper_accuracies and (options.variant is not None or options.split is not None):
-        parser.error("--variant and --split go with --train.")
-    return options
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    overhead: Annotated[Path, options.file("--overhead", "A result of `overhead`.")],
+    out: Annotated[Path, options.option("--out", "The plot to write.", "FILE.png")],
+    train: Annotated[Path | None, options.file("--train", "A result of `train`.")] = None,
+    paper_accuracies: Annotated[bool, options.flag("--paper-accuracies", f"Take {PAPERS}.")] = False,
+    variant: Annotated[
+        str | None, options.option("--variant", "Of the recipe, where the result of `train` has several.", "NAME")
+    ] = None,
+    split: Annotated[
+        str | None, options.option("--split", "Where it has several, such as val and test.", "NAME")
+    ] = None,
+    batch: Annotated[int, options.number("--batch", "Batch size of the overheads.")] = 16,
+    json: options.Json = None,
+) -> None:
     """Print the table and write the plot, and JSON if asked."""
-    options = parse(arguments)
+    if (train is None) != paper_accuracies:
+        raise typer.BadParameter("the accuracies come from --train or are --paper-accuracies: give one of the two.")
+    if out.suffix.lower() != ".png" or out.is_dir():
+        raise typer.BadParameter(f"--out {out} is not the name of a PNG file; let it end in .png.")
+    if paper_accuracies and (variant is not None or split is not None):
+        raise typer.BadParameter("--variant and --split go with --train.")
     from diffcore_gpu.benchmarks.reporting.accuracy_plots import trade_off_plots
     from diffcore_gpu.benchmarks.reporting.plots import LIGHT
 
-    result = make_result(options)
+    result = make_result(overhead, train, batch, variant, split, output_of(context, json).command)
     (plot,) = trade_off_plots(result)
     png = plot.png(LIGHT)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(options.out, png)
-    if options.json is not None:
-        write_result(options.json, result)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(out, png)
+    if json is not None:
+        write_result(json, result)
     (found,) = trade_off_tables(result)
     print(f"{found.title}; accuracies: {result['setting']['accuracies']}; overheads: measured here")
     print(table(found.header, found.rows))

@@ -10,92 +10,108 @@ the same machine. Every comparison is within a block, turn by turn.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
 from diffcore_gpu import DiffCoreMix
-from diffcore_gpu.baselines import BASELINES
-from diffcore_gpu.benchmarks.harness.options import SuiteParser, device_of, one_of, positive
+from diffcore_gpu.benchmarks.harness import options
+from diffcore_gpu.benchmarks.harness.command import output_of
 from diffcore_gpu.benchmarks.harness.random_data import FORMATS
 from diffcore_gpu.benchmarks.harness.runs import Part, Run
 from diffcore_gpu.benchmarks.paper import AGAIN, OURS, VANILLA
 from diffcore_gpu.benchmarks.steps.batches import Feed
-from diffcore_gpu.benchmarks.steps.input import Input, add_input_options, make_feed, make_input, make_ours
+from diffcore_gpu.benchmarks.steps.input import Input, make_feed, make_input, make_ours
 from diffcore_gpu.benchmarks.steps.turns import Trainee, Turns, by_turns, figures, turns_of
 from diffcore_gpu.benchmarks.training.models import check_model, make_model
 from diffcore_gpu.benchmarks.training.step import FAILURES, Trainer, make_mix, mix_of
-from diffcore_gpu.errors import BenchmarkError
+from diffcore_gpu.store.residency import RESIDENCIES
 
 PACKAGES = ("torchvision", "timm", "kornia", "opencv-contrib-python-headless", "gco-wrapper")
-SETTING = (
-    "model", "methods", "size", "format", "amp", "repeats", "warmup", "steps", "data", "store", "workers", "residency",
-)  # fmt: skip
 PEERS = (OURS, "mixup", "cutmix")
 """The methods of the block "peers"."""
 
 
-def add_step_options(parser: SuiteParser, methods: Sequence[str]) -> None:
-    """The options of the suites that measure training steps."""
-    known = one_of("method", (OURS, *BASELINES))
-    parser.add_device("cuda")
-    parser.add_argument("--model", default="resnet50", help="of torchvision or timm (default: %(default)s)")
-    parser.add_argument(
-        "--methods", type=known, nargs="+", default=list(methods), metavar="NAME", help=f"default: {' '.join(methods)}"
-    )
-    parser.add_argument("--batch", type=positive, nargs="+", default=[16, 32, 64], help="default: 16 32 64")
-    parser.add_argument("--size", type=positive, default=224, help="height and width (default: %(default)s)")
-    parser.add_argument("--format", choices=FORMATS, default="contiguous", help="default: %(default)s")
-    parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
-    parser.add_argument("--repeats", type=positive, default=30, help="measured turns (default: %(default)s)")
-    parser.add_argument("--warmup", type=positive, default=2, help="turns before them (default: %(default)s)")
-    parser.add_argument("--steps", type=positive, default=3, help="steps of a turn (default: %(default)s)")
-    add_input_options(parser)
-    parser.add_resumable_json()
+BATCH_SIZES = [16, 32, 64]
+Residency = Annotated[
+    str,
+    options.choice(
+        "--residency",
+        "Where diffcore-mix finds its counterparts: in the device's memory, or in the host's or on disk, with a "
+        "PrefetchLoader for all methods; auto: in a GPU's memory if they fit, on the CPU mapped from disk. One of them",
+        "residency",
+        RESIDENCIES,
+    ),
+]
 
 
-def check_step_options(options: argparse.Namespace) -> None:
-    """Refuse what cannot be measured before anything is prepared.
+@dataclass(frozen=True)
+class StepOptions:
+    """What the samples of a run depend on, as its options name it."""
 
-    Raises:
-        BenchmarkError: fewer than two turns; no such model, or one that does not take such images.
-    """
-    if options.repeats < 2:
-        raise BenchmarkError("--repeats must be 2 or more, so that there is a spread.")
-    check_model(make_model(options.model, 2), options.model, 2, options.size)
+    model: str
+    methods: list[str]
+    size: int
+    format: str
+    amp: bool
+    repeats: int
+    warmup: int
+    steps: int
+    real: Path | None
+    store: Path | None
+    workers: int
+    residency: Any
+
+    def setting(self) -> dict[str, Any]:
+        """For the result; folders by their names alone."""
+        setting = {"data" if name == "real" else name: value for name, value in asdict(self).items()}
+        return {name: value.name if isinstance(value, Path) else value for name, value in setting.items()}
 
 
-def run_steps(suite: str, options: argparse.Namespace, report: Callable[[Mapping[str, Any]], str]) -> None:
-    """Measure what is not in the JSON file yet; it is written after each turn.
+def step_suite(suite: str, methods: list[str], report: Callable[[Mapping[str, Any]], str]) -> Callable[..., None]:
+    """The suite that measures training steps, as a command.
 
     Args:
         suite: its name.
-        options: of `add_step_options`.
+        methods: that are measured unless others are asked for.
         report: the text about a whole result, printed after each part.
-
-    Raises:
-        BenchmarkError: of `check_step_options`, `make_input` and `Run`.
     """
-    check_step_options(options)
-    device = device_of(options)
-    run = Run(suite, options, device, step_setting(options), PACKAGES)
-    with tempfile.TemporaryDirectory() as folder:
-        made = make_input(options, Path(folder))
-        run.do(
-            parts(options.methods, options.batch),
-            lambda part: measure_steps(run, options, made, part, device),
-            lambda _: report(run.result),
-        )
 
+    def main(
+        context: typer.Context,
+        device: options.Device = "cuda",
+        model: options.Model = "resnet50",
+        methods: options.Methods = methods,
+        batch: options.BatchSizes = BATCH_SIZES,
+        size: options.Size = 224,
+        format: options.Format = "contiguous",
+        amp: Annotated[bool, options.flag("--amp", "Autocast to bfloat16.")] = False,
+        repeats: options.Spread = 30,
+        warmup: Annotated[int, options.number("--warmup", "Turns before the measured ones.")] = 2,
+        steps: Annotated[int, options.number("--steps", "Steps of a turn.")] = 3,
+        real: options.Real = None,
+        store: options.Store = None,
+        workers: Annotated[int, options.number("--workers", "Of the loader with --real.", options.not_negative)] = 2,
+        residency: Residency = "auto",
+        json: options.ResumableJson = None,
+        budget_minutes: options.BudgetMinutes = None,
+    ) -> None:
+        how = StepOptions(model, methods, size, format, amp, repeats, warmup, steps, real, store, workers, residency)
+        check_model(make_model(model, 2), model, 2, size)
+        where = options.device_of(device)
+        run = Run(suite, output_of(context, json, budget_minutes), where, how.setting(), PACKAGES)
+        with tempfile.TemporaryDirectory() as folder:
+            made = make_input(real, store, size, Path(folder))
+            run.do(
+                parts(methods, batch), lambda part: measure_steps(run, how, made, part), lambda _: report(run.result)
+            )
 
-def step_setting(options: argparse.Namespace) -> dict[str, Any]:
-    """What the samples depend on; folders by their names alone."""
-    setting = {name: getattr(options, name) for name in SETTING}
-    return {**setting, **{name: None if setting[name] is None else setting[name].name for name in ("data", "store")}}
+    return main
 
 
 def blocks(methods: Sequence[str]) -> dict[str, list[str]]:
@@ -112,39 +128,39 @@ def parts(methods: Sequence[str], batch_sizes: Sequence[int]) -> list[Part]:
     return [{"batch": batch, "block": block} for block in blocks(methods) for batch in batch_sizes]
 
 
-def measure_steps(
-    run: Run, options: argparse.Namespace, made: Input, part: Part, device: torch.device
-) -> dict[str, Any] | None:
+def measure_steps(run: Run, how: StepOptions, made: Input, part: Part) -> dict[str, Any] | None:
     """Times of all steps of a part, and why some methods failed; every turn is kept in the run's file.
 
     Args:
         run: that may hold earlier turns of the part, which are not repeated.
-        options: of `add_step_options`.
+        how: it is trained.
         made: what is trained on.
         part: of `parts`.
-        device: that trains.
 
     Returns:
         The figures; None: the budget was spent before the last turn.
     """
+    device = run.device
     torch.backends.cudnn.benchmark = True  # as a loop with batches of one size is run on a GPU
     turns = turns_of(run.kept(part))
-    names = blocks(options.methods)[part["block"]]
+    names = blocks(how.methods)[part["block"]]
     ours, prefetch = None, False
     if OURS in names:
         try:
-            ours, prefetch = make_ours(made, options.residency, device)
+            ours, prefetch = make_ours(made, how.residency, device)
         except FAILURES as error:
             turns.fail(OURS, error)
     where = {} if ours is None else {"residency": ours.residency}
-    feed = make_feed(made, options, part["batch"], device, prefetch=prefetch)
+    feed = make_feed(
+        made, part["batch"], device, size=how.size, memory_format=how.format, workers=how.workers, prefetch=prefetch
+    )
     try:
-        model = make_model(options.model, made.num_classes).to(device).to(memory_format=FORMATS[options.format])
-        trainer = Trainer(model.train(), device, amp=options.amp)
+        model = make_model(how.model, made.num_classes).to(device).to(memory_format=FORMATS[how.format])
+        trainer = Trainer(model.train(), device, amp=how.amp)
         trainees = _trainees(names, turns, made, feed, ours)
-        how = {name: getattr(options, name) for name in ("repeats", "warmup", "steps")}
-        for _ in by_turns(trainer, trainees, turns, **how):
-            if turns.count < options.repeats:
+        rounds = {name: getattr(how, name) for name in ("repeats", "warmup", "steps")}
+        for _ in by_turns(trainer, trainees, turns, **rounds):
+            if turns.count < how.repeats:
                 run.keep(part, {**where, **figures(turns, loader=feed.waits)})
                 if run.spent:
                     return None

@@ -75,7 +75,7 @@ def open_data(folder: Path, splits: Sequence[str], images_per_class: int | None)
         BenchmarkError: a folder is missing or has no images, classes differ, or a class has too few images.
     """
     if not folder.is_dir():
-        raise BenchmarkError(f"{folder}: there is no such folder; --data takes one with {TRAIN}/ and {splits[0]}/.")
+        raise BenchmarkError(f"{folder}: there is no such folder; --real takes one with {TRAIN}/ and {splits[0]}/.")
     for name in (TRAIN, *splits):
         if not (folder / name).is_dir():
             there = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())

@@ -1,35 +1,47 @@
-"""`diffcore bench`: the benchmark suites, each with a command line of its own."""
+"""`diffcore bench`: the benchmark suites, each a command of its own that is imported when it is asked for."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from diffcore_gpu.benchmarks.suites import SUITES, run_suite
+from diffcore_gpu.benchmarks.suites import SUITES, load_suite
 from diffcore_gpu.errors import nearest
 
 
-def bench(
-    context: typer.Context,
-    suite: Annotated[
-        str | None, typer.Argument(metavar="SUITE", help="One of those below.", show_default=False)
-    ] = None,
-) -> None:
-    """Measure: overhead of every method, accuracy by recipes, and more."""
-    arguments = list(context.args)
-    if suite is None or suite in ("-h", "--help"):
-        print(context.get_help())
-        return
-    if suite not in SUITES:
-        raise typer.BadParameter(f"there is no suite {suite!r}; {nearest(suite, SUITES)}", param_hint="SUITE")
-    run_suite(suite, arguments)
+class SuiteGroup(TyperGroup):
+    """The commands of all suites, listed without importing any."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the suites."""
+        return list(SUITES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a suite."""
+        if cmd_name not in SUITES:
+            raise typer.BadParameter(
+                f"there is no suite {cmd_name!r}; {nearest(cmd_name, SUITES)}", ctx=ctx, param_hint="SUITE"
+            )
+        return load_suite(cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """What each suite measures."""
+        with formatter.section("Suites"):
+            formatter.write_dl([(name, what) for name, (_, what) in SUITES.items()])
 
 
-EPILOG = (
-    "Suites:\n\n\b\n"
-    + "\n".join(f"{name:18} {what}" for name, (_, what) in SUITES.items())
-    + ("\n\n`diffcore bench SUITE --help` tells the options of one.")
+app = typer.Typer(
+    cls=SuiteGroup,
+    invoke_without_command=True,
+    subcommand_metavar="SUITE [OPTIONS]",
+    epilog="`diffcore bench SUITE --help` tells the options of one.",
 )
-SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-"""Everything after the suite's name is the suite's own, `--help` too."""
+
+
+@app.callback()
+def bench(context: typer.Context) -> None:
+    """Measure: overhead of every method, accuracy by recipes, and more."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())

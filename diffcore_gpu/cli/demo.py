@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu.cli.console import print_json, print_table, progress_bars, say
+from diffcore_gpu.cli.options import AsJson
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo-output"),
     seeds: Annotated[int, typer.Option(min=1, help="Training runs of each kind.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the accuracies as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Generate, filter, verify, look at and train with counterparts of handwritten digits."""
     from diffcore_gpu.demo.run import run

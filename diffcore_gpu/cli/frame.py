@@ -21,7 +21,6 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect.inspect,
     "verify": verify.verify,
     "demo": demo.demo,
-    "profile": profile.profile,
 }
 
 # Plain help and errors: rich would read brackets in file names as its own markup and break long paths into boxes.
@@ -35,7 +34,8 @@ app = typer.Typer(
 )
 for _name, _function in _COMMANDS.items():
     app.command(_name)(_function)
-app.command("bench", context_settings=bench.SETTINGS, epilog=bench.EPILOG)(bench.bench)
+app.command("profile", cls=profile.ProfileCommand)(profile.profile)
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from diffcore_gpu.cli.console import print_json, print_table, printable, say
 from diffcore_gpu.cli.generation_progress import generation_progress
-from diffcore_gpu.cli.size_option import parse_size
+from diffcore_gpu.cli.options import AsJson, parse_size
 from diffcore_gpu.generation.model_options import ModelOptions
 from diffcore_gpu.generation.presets import PRESETS
 from diffcore_gpu.generation.prompt_texts import TEXTS
@@ -142,7 +142,7 @@ def generate(
         Path | None,
         typer.Option(help="Write the HTML report here too. Default: only OUT.report/index.html.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Generate counterparts with a text-to-image model and keep those that resemble their real images."""
     if (preset is None) == (model is None):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffcore_gpu.cli.console import print_json, print_table, printable, say, size_text
+from diffcore_gpu.cli.options import AsJson, Store
 
 if TYPE_CHECKING:
     from diffcore_gpu.store import CounterpartStore
@@ -18,7 +19,7 @@ _BAR = 30
 
 
 def inspect(
-    store: Annotated[Path, typer.Argument(help="The store's folder.")],
+    store: Store,
     real: Annotated[
         Path | None, typer.Option(help="The ImageFolder that the store was made for; writes a contact sheet.")
     ] = None,
@@ -27,7 +28,7 @@ def inspect(
     ] = None,
     samples: Annotated[int, typer.Option(min=1, max=100, help="Lines of the contact sheet.")] = 6,
     seed: Annotated[int, typer.Option(help="Which samples and mixes the contact sheet shows.", min=0)] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print what a store holds; with --real also draw a contact sheet."""
     if out is not None and real is None:

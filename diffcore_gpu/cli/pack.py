@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu.cli.console import print_json, print_table, printable, progress_bars, say
-from diffcore_gpu.cli.size_option import parse_size
+from diffcore_gpu.cli.options import AsJson, parse_size
 from diffcore_gpu.packing.findings import Effect, Finding, PackReport
 from diffcore_gpu.packing.options import Fit, Layout, PackOptions
 
@@ -72,7 +72,7 @@ def pack(
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding threads. Default: one per processor.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the store that is there.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted pack stopped.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a store from real images and a folder of generated ones."""
     height, width = parse_size(size)

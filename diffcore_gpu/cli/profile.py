@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from diffcore_gpu.cli.console import print_json, print_table, printable, say, size_text
+from diffcore_gpu.cli.options import AsJson, Store
 
 if TYPE_CHECKING:
     from diffcore_gpu.profiling import TrainingProfile
@@ -32,8 +34,16 @@ class Residency(StrEnum):
     DISK = "disk"
 
 
+class ProfileCommand(TyperCommand):
+    """The command, which also reads an older spelling of its store: ``--store STORE``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        return super().parse_args(ctx, [a.removeprefix("--store=") for a in args if a != "--store"])
+
+
 def profile(
-    store: Annotated[Path, typer.Option(help="The store's folder.")],
+    store: Store,
     model: Annotated[str, typer.Option(help="A torchvision classifier.")] = "resnet18",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in a step.")] = 16,
     steps: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 10,
@@ -43,7 +53,7 @@ def profile(
     trace: Annotated[
         Path | None, typer.Option(help="Also write a Chrome trace into this file.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure what the transform costs in training steps."""
     # torch's profiler writes a log of its own to stderr, which is set up when torch is imported.

@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu.cli.console import print_json, printable, say, size_text
+from diffcore_gpu.cli.options import AsJson, Store
 
 
 def verify(
-    store: Annotated[Path, typer.Argument(help="The store's folder.")],
+    store: Store,
     real: Annotated[
         Path | None, typer.Option(help="Also check that the store was made for this ImageFolder of real images.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read a whole store and check every byte and every pair."""
     from diffcore_gpu.store import CounterpartStore

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import importlib
+import json
+import shlex
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
 from diffcore_gpu.benchmarks.harness.result_file import read_result
-from diffcore_gpu.benchmarks.suites import SUITES, run_suite
+from diffcore_gpu.benchmarks.suites import SUITES, load_suite, run_suite
+from diffcore_gpu.cli import main
 from diffcore_gpu.errors import BenchmarkError, nearest
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_every_suite_shows_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        run_suite(name, ["--help"])
-    assert stop.value.code == 0
+    assert main(["bench", name, "--help"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"usage: diffcore bench {name} ")
+    assert shown.startswith(f"Usage: diffcore bench {name} ")
+    module = importlib.import_module(f"diffcore_gpu.benchmarks.{SUITES[name][0]}")
+    assert {line.strip() for line in (module.__doc__ or "").splitlines()} <= {
+        line.strip() for line in shown.splitlines()
+    }
     assert f"    diffcore bench {name} " in shown  # an example of its use
 
 
@@ -45,6 +51,27 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BenchmarkError, match=r"peers needs timm, which is not installed: pip install 'diffcore-gpu\[b"):
         run_suite("peers", [])
     importlib.import_module("diffcore_gpu.benchmarks.ops.peers")
+
+
+RECORDED = sorted(
+    {
+        json.loads(path.read_text())["environment"]["command"]
+        for path in (Path(__file__).resolve().parents[2] / "benchmarks" / "results").rglob("*.json")
+    }
+)
+
+
+@pytest.mark.parametrize("command", RECORDED)
+def test_recorded_commands_are_still_read(command: str) -> None:
+    program, bench, name, *arguments = shlex.split(command)
+    assert (program, bench) == ("diffcore", "bench")
+    read = load_suite(name).make_context(name, arguments).params
+    assert read["json"].suffix == ".json"
+    if "--batch" in arguments:
+        after = arguments[arguments.index("--batch") + 1 :]
+        assert read["batch"] == [int(value) for value in takewhile(str.isdecimal, after)]
+    if "--data" in arguments:
+        assert read["real"] == Path(arguments[arguments.index("--data") + 1])
 
 
 def test_nearest_names() -> None:

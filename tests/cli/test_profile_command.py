@@ -16,7 +16,7 @@ QUICK = ("--model", "squeezenet1_1", "--batch-size", 2, "--steps", 1, "--device"
 
 def test_table_and_trace(run: Run, packed: Folders, tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    outcome = run("profile", "--store", packed.store, *QUICK, "--trace", trace)
+    outcome = run("profile", packed.store, *QUICK, "--trace", trace)
     assert outcome.code == 0, outcome.err
     for line in ("time per step", "transform", "bytes it must move", "copy on this device", "waited for the loader"):
         assert line in outcome.out
@@ -25,7 +25,7 @@ def test_table_and_trace(run: Run, packed: Folders, tmp_path: Path) -> None:
 
 
 def test_for_a_program(run: Run, packed: Folders) -> None:
-    outcome = run("profile", "--store", packed.store, *QUICK, "--amp", "bf16", "--residency", "host", "--json")
+    outcome = run("profile", packed.store, *QUICK, "--amp", "bf16", "--residency", "host", "--json")
     result = json.loads(outcome.out)
     assert (result["model"], result["batch_size"], result["steps"]) == ("squeezenet1_1", 2, 1)
     assert (result["amp"], result["residency"], result["device"]) == ("bf16", "host", "cpu")
@@ -36,15 +36,25 @@ def test_for_a_program(run: Run, packed: Folders) -> None:
 
 
 def test_failures_are_one_sentence(run: Run, packed: Folders) -> None:
-    outcome = run("profile", "--store", packed.store, "--device", "cpu", "--model", "nothing")
+    outcome = run("profile", packed.store, "--device", "cpu", "--model", "nothing")
     assert (outcome.code, outcome.out) == (1, "")
     assert "torchvision has no classifier named 'nothing'" in outcome.err.splitlines()[-1]
-    assert run("profile", "--store", packed.real / "none", "--device", "cpu").code == 1
+    assert run("profile", packed.real / "none", "--device", "cpu").code == 1
 
 
 def test_bad_usage(run: Run, packed: Folders) -> None:
     assert run("profile").code == 2
-    assert run("profile", "--store", packed.store, "--steps", 0).code == 2
-    outcome = run("profile", "--store", packed.store, "--device", "toaster")
+    assert run("profile", packed.store, "--steps", 0).code == 2
+    outcome = run("profile", packed.store, "--device", "toaster")
     assert outcome.code == 2
     assert "'toaster' is no device" in outcome.err
+
+
+@pytest.mark.parametrize("older", ["--store {}", "--store={}"])
+def test_an_older_spelling_of_the_store_is_read_and_not_shown(run: Run, packed: Folders, older: str) -> None:
+    outcome = run("profile", *QUICK, "--json", *older.format(packed.store).split())
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["store"] == str(packed.store)
+    shown = run("profile", "--help").out
+    assert " STORE" in shown.replace("{", " ")
+    assert "--store" not in shown

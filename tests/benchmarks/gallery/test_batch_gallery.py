@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from diffcore_gpu import CounterpartStore, CounterpartWriter, baselines
-from diffcore_gpu.benchmarks.gallery import batch_gallery
 from diffcore_gpu.benchmarks.gallery import rows as gallery_rows
 from diffcore_gpu.benchmarks.gallery.batch import choose, load_batch
 from diffcore_gpu.benchmarks.gallery.model import load_model
@@ -258,10 +257,10 @@ def other_model(tmp: Path) -> list[str]:
     [
         (lambda tmp: ["--out", str(tmp / "gallery.jpg")], r"gallery\.jpg: does not end in \.png"),
         (lambda tmp: ["--out", str(tmp / "nowhere" / "g.png")], r"g\.png: is a folder or lies in none"),
-        (lambda tmp: ["--data", str(tmp / "nowhere")], r"--data .*nowhere: there is no such folder"),
-        (lambda tmp: ["--store", str(tmp)], r"--store needs --data"),
-        (lambda tmp: ["--batch", "81"], r"without --data there are 80 digits of 32×32: give a smaller --batch"),
-        (lambda tmp: ["--size", "64"], r"without --data there are 80 digits of 32×32: .* no --size"),
+        (lambda tmp: ["--data", str(tmp / "nowhere")], r"--real .*nowhere: there is no such folder"),
+        (lambda tmp: ["--store", str(tmp)], r"--store needs --real"),
+        (lambda tmp: ["--batch", "81"], r"without --real there are 80 digits of 32×32: give a smaller --batch"),
+        (lambda tmp: ["--size", "64"], r"without --real there are 80 digits of 32×32: .* no --size"),
         (lambda tmp: ["--model", "squeezenet1_x"], r"there is no model 'squeezenet1_x'; did you mean squeezenet1_"),
         (lambda tmp: ["--weights", str(tmp / "none.pt")], r"none\.pt: there is no such file"),
         (lambda tmp: ["--weights", str(tmp / "none.safetensors")], r"none\.safetensors: there is no such file"),
@@ -297,6 +296,6 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
 
 def test_an_unknown_method_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        batch_gallery.main(["--methods", "mixupp"])
+        run_suite("batch-gallery", ["--methods", "mixupp"])
     assert stop.value.code == 2
     assert "there is no method 'mixupp'; did you mean mixup" in capsys.readouterr().err

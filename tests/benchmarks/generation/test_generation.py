@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+
+from diffcore_gpu.benchmarks.harness.command import Output
 
 for package in ("sklearn", "diffusers", "transformers", "open_clip"):
     pytest.importorskip(package, reason=f"the benchmark of generation needs {package}")
@@ -15,30 +18,20 @@ for package in ("sklearn", "diffusers", "transformers", "open_clip"):
 generation = importlib.import_module("diffcore_gpu.benchmarks.generation.generation")
 
 
-def options(**settings: object) -> argparse.Namespace:
-    common = {
-        "json": None,
-        "budget_minutes": None,
-        "command": "",
-        "device": "cpu",
-        "percent": [50, 100],
-        "per_class": 2,
-        "batch": 10,
-        "steps": 2,
-        "size": 16,
-        "tiny": True,
-    }
-    return argparse.Namespace(**{**common, **settings})
+def run(model: str, percent: list[int], per_class: int) -> dict[str, Any]:
+    settings = generation.Settings(model, per_class, batch=10, steps=2, size=16, tiny=True)
+    result: dict[str, Any] = generation.run(settings, percent, torch.device("cpu"), Output("diffcore bench generation"))
+    return result
 
 
 def test_the_demos_models() -> None:
-    result = generation.run(options(model="digits"))
+    result = run("digits", [50, 100], per_class=2)
     half, whole = result["results"]
     assert (half["percent"], half["wanted"], whole["wanted"]) == (50, 10, 20)
-    for run in (half, whole):
-        assert run["generated"] - run["discarded"] == run["wanted"] - run["never_passed"]
-        assert run["seconds"]["denoiser"] > run["seconds"]["write"] > 0
-        assert run["wall_seconds"] > run["seconds"]["denoiser"]
+    for found in (half, whole):
+        assert found["generated"] - found["discarded"] == found["wanted"] - found["never_passed"]
+        assert found["seconds"]["denoiser"] > found["seconds"]["write"] > 0
+        assert found["wall_seconds"] > found["seconds"]["denoiser"]
     lines = generation.tell(whole, real_filter=True).splitlines()
     assert lines[0].split()[:4] == ["augmented", "generated", "discarded", "seconds"]
     assert lines[1].startswith("100 %")
@@ -47,9 +40,9 @@ def test_the_demos_models() -> None:
 
 
 def test_sdxl_with_random_weights_says_so(tmp_path: Path) -> None:
-    result = generation.run(options(model="sdxl", percent=[100], per_class=1))
-    (run,) = result["results"]
+    result = run("sdxl", [100], per_class=1)
+    (found,) = result["results"]
     assert result["setting"]["weights"] == "random, in the sizes of SDXL"
-    assert run["discarded"] == 0
-    assert run["generated"] == run["wanted"] == 10
-    assert "–" in generation.tell(run, real_filter=False)
+    assert found["discarded"] == 0
+    assert found["generated"] == found["wanted"] == 10
+    assert "–" in generation.tell(found, real_filter=False)

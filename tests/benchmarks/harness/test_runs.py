@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from diffcore_gpu.benchmarks.harness.options import SuiteParser
+from diffcore_gpu.benchmarks.harness.command import Output
 from diffcore_gpu.benchmarks.harness.result_file import read_result, write_result
 from diffcore_gpu.benchmarks.harness.runs import Run
 from diffcore_gpu.errors import BenchmarkError
@@ -17,11 +17,9 @@ from diffcore_gpu.errors import BenchmarkError
 PARTS = [{"batch": 1}, {"batch": 2}, {"batch": 3}]
 
 
-def begin(path: Path | None, *arguments: str, setting: dict[str, Any] | None = None) -> Run:
-    parser = SuiteParser("some", "A suite.")
-    parser.add_resumable_json()
-    options = parser.parse([*([] if path is None else ["--json", str(path)]), *arguments])
-    return Run("some", options, torch.device("cpu"), setting or {"size": 4}, ["torchvision"])
+def begin(path: Path | None, budget_minutes: float | None = None, setting: dict[str, Any] | None = None) -> Run:
+    output = Output("diffcore bench some", path, budget_minutes)
+    return Run("some", output, torch.device("cpu"), setting or {"size": 4}, ["torchvision"])
 
 
 def counting(calls: list[int]) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -53,7 +51,7 @@ def test_a_run_goes_on_where_it_was_cut(tmp_path: Path, capsys: pytest.CaptureFi
     path = tmp_path / "r.json"
     calls: list[int] = []
     begin(path).do(PARTS[:1], counting(calls))
-    begin(path, "--budget-minutes", "0").do(PARTS, counting(calls))
+    begin(path, 0).do(PARTS, counting(calls))
     assert calls == [1]
     assert "budget is spent before the end of batch 2; run the same command again" in capsys.readouterr().out
     result = begin(path).do(PARTS, counting(calls))

@@ -266,11 +266,10 @@ def broken(real: Path, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (lambda real, tmp: ["--data", str(tmp / "nowhere")], r"--data .*nowhere: there is no such folder"),
-        (lambda real, tmp: ["--generated", str(real)], r"--generated needs --data"),
-        (no_class, r"holds no folder 'b bird' with images; every class of --data needs one"),
+        (lambda real, tmp: ["--data", str(tmp / "nowhere")], r"--real .*nowhere: there is no such folder"),
+        (lambda real, tmp: ["--generated", str(real)], r"--generated needs --real"),
+        (no_class, r"holds no folder 'b bird' with images; every class of --real needs one"),
         (broken, r"1\.png: is not an image that can be loaded: .*; remove it"),
-        (lambda real, tmp: ["--repeats", "1"], r"--repeats must be 2 or more"),
     ],
 )
 def test_mistakes_are_named(
@@ -278,3 +277,10 @@ def test_mistakes_are_named(
 ) -> None:
     with pytest.raises(BenchmarkError, match=sentence):
         run_suite("loader", [*TINY, *arguments(real, tmp_path)])
+
+
+def test_one_turn_has_no_spread(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run_suite("loader", [*TINY, "--repeats", "1"])
+    assert stop.value.code == 2
+    assert "--repeats must be 2 or more" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from diffcore_gpu.benchmarks.harness.result_file import read_result
-from diffcore_gpu.benchmarks.loader import store_access
+from diffcore_gpu.benchmarks.suites import run_suite
 
 
 def test_opening_and_reading(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +26,7 @@ def test_opening_and_reading(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         "--json",
         str(path),
     ]
-    store_access.main(arguments)
+    run_suite("store-access", arguments)
     opening, reading = read_result(path, "store-access")["results"]
     assert (opening["what"], opening["rows"], len(opening["open"]["samples_ms"])) == ("opening", 40, 2)
     assert reading["what"] == "reading"

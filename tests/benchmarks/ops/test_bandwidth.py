@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import typer
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix, draw_plan
 from diffcore_gpu.benchmarks.harness import rotation
@@ -35,7 +35,7 @@ def test_rates_and_table() -> None:
     case = {"dtype": "uint8", "memory_format": "contiguous", "size": 224, "batch": 16, "sets": 21, "cold_rates": rates}
     case["times"] = {name: {"median_ms": 2.0} for name in names}
     lines = bandwidth.report(case).split("\n")
-    title = "16×3×224×224 uint8 contiguous, 21 sets"
+    title = "16×3×224×224 uint8, 21 sets"
     assert lines[0].startswith(title)
     assert lines[0].removeprefix(title).split("  ")[-1] == "of peak"
     assert lines[3].split() == ["pixel", "2000.0", "3", "1.50", "0.75", "0.30"]
@@ -107,7 +107,7 @@ def test_peaks_by_name_or_by_clock_and_bus() -> None:
 
 @pytest.mark.parametrize("text", ["2048", "2048:", "1000:4", "2048:3", "512:8", "x:4", "0:0", "65536:64"])
 def test_what_is_no_tile(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is not PIXELS:WARPS"):
+    with pytest.raises(typer.BadParameter, match="is not PIXELS:WARPS"):
         kernel_tiles.tile(text)
 
 
@@ -149,10 +149,10 @@ def test_tiles_beside_the_kernels_own(tmp_path: Path, capsys: pytest.CaptureFixt
     (case,) = read_result(path)["results"]
     assert {f"pixel {mine}", "pixel 4096:2"} <= case["cold_rates"].keys()
     assert f"Rate over that of {mine}, the kernels' own: {mine} ×1.000, 4096:2 ×" in capsys.readouterr().out
-    kernel_tiles.main(["best", str(path)])
+    kernel_tiles.app(["best", str(path)], standalone_mode=False)
     assert capsys.readouterr().out.strip() in (mine, "4096:2")
-    kernel_tiles.main(["run", "4096:2", "bandwidth", "--device", "cpu", *some])
-    assert "2×3×16×16 uint8 contiguous" in capsys.readouterr().out
+    kernel_tiles.app(["run", "4096:2", "bandwidth", "--device", "cpu", *some], standalone_mode=False)
+    assert "2×3×16×16 uint8, 3 sets" in capsys.readouterr().out
 
 
 def test_a_tile_that_mixes_otherwise_is_not_measured(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,19 +10,20 @@ import torch
 
 import diffcore_gpu as dc
 from diffcore_gpu.benchmarks.ops import geometry, residency
+from diffcore_gpu.benchmarks.ops.registry import GEOMETRY, RESIDENCY, Op
+from diffcore_gpu.benchmarks.ops.runner import Case
 
 pytest.importorskip("torchvision", reason="torchvision is not installed")
+MODEL = "squeezenet1_1"
 CPU = torch.device("cpu")
 
 
-def options(**settings: object) -> argparse.Namespace:
-    common = {"model": "squeezenet1_1", "raw": 32, "size": 32, "format": "channels_last", "repeats": 3, "rounds": 2}
-    return argparse.Namespace(**{**common, "steps": 2, "alone": False, **settings})
+def case(op: Op, store: dc.CounterpartStore, dtype: str = "float32", repeats: int = 3) -> Case:
+    return Case(replace(op, repeats=repeats), CPU, store, 4, 32, dtype, "channels_last")
 
 
 @pytest.fixture
 def eight_rows(small_store: dc.CounterpartStore, monkeypatch: pytest.MonkeyPatch) -> dc.CounterpartStore:
-    monkeypatch.setattr(geometry, "ROWS", 8)
     monkeypatch.setattr(residency, "ROWS", 8)
     return small_store
 
@@ -41,7 +42,7 @@ def test_every_preprocessor_makes_the_same_kind_of_batch(eight_rows: dc.Counterp
 
 
 def test_steps_are_compared_with_the_vanilla_step(eight_rows: dc.CounterpartStore) -> None:
-    result = geometry.measure(options(), eight_rows, 4, "float32", CPU)
+    result = geometry.measure(case(GEOMETRY, eight_rows), MODEL)
     for times in result["times"].values():
         assert all(len(time["samples_ms"]) == 3 for time in times.values())
     text = geometry.report({"batch": 4, "dtype": "float32", **result})
@@ -55,7 +56,7 @@ def test_steps_are_compared_with_the_vanilla_step(eight_rows: dc.CounterpartStor
 def test_bytes_and_what_is_asked_for_alone_have_no_step(
     eight_rows: dc.CounterpartStore, dtype: str, alone: bool
 ) -> None:
-    result = geometry.measure(options(alone=alone), eight_rows, 4, dtype, CPU)
+    result = geometry.measure(case(GEOMETRY, eight_rows, dtype), None if alone else MODEL)
     assert list(result["times"]) == ["alone"]
     text = geometry.report({"batch": 4, "dtype": dtype, **result})
     assert text.splitlines()[0].endswith("of a crop an image")
@@ -63,7 +64,7 @@ def test_bytes_and_what_is_asked_for_alone_have_no_step(
 
 
 def test_residencies_take_turns(eight_rows: dc.CounterpartStore) -> None:
-    result = residency.measure(options(), eight_rows, 4, CPU)
+    result = residency.measure(case(RESIDENCY, eight_rows, repeats=2), MODEL, 2)
     assert list(result["times"]) == ["none", "device", "host", "disk"]
     assert all(len(time["samples_ms"]) == 2 for time in result["times"].values())
     assert "disk" in residency.report({"batch": 4, **result})

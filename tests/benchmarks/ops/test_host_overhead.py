@@ -11,6 +11,7 @@ import pytest
 
 from diffcore_gpu.benchmarks.harness.result_file import read_result
 from diffcore_gpu.benchmarks.ops import host_overhead
+from diffcore_gpu.benchmarks.suites import run_suite
 from diffcore_gpu.errors import BenchmarkError
 
 pytest.importorskip("triton", reason="Triton is not available on this platform")
@@ -28,11 +29,10 @@ def test_ratios_compare_the_calls_of_a_round() -> None:
 def test_the_suite_runs_without_a_gpu(tmp_path: Path) -> None:
     """By the driver that stands in for one; in a process of its own, since nothing is compiled for the interpreter."""
     path = tmp_path / "host.json"
-    program = "from diffcore_gpu.benchmarks.ops.host_overhead import main; import sys; main(sys.argv[1:])"
     options = ["--device", "cpu", "--batch", "2", "--size", "16", "--repeats", "3", "--json", str(path)]
     done = subprocess.run(
-        [sys.executable, "-c", program, *options], env={**os.environ, "TRITON_INTERPRET": "0"}, capture_output=True,
-        text=True, check=False,
+        [sys.executable, "-m", "diffcore_gpu", "bench", "host-overhead", *options],
+        env={**os.environ, "TRITON_INTERPRET": "0"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (found,) = read_result(path, "host-overhead")["results"]
@@ -44,4 +44,4 @@ def test_the_suite_runs_without_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="Triton's interpreter is off")
 def test_the_interpreter_is_refused() -> None:
     with pytest.raises(BenchmarkError, match="unset TRITON_INTERPRET"):
-        host_overhead.main(["--device", "cpu", "--batch", "2", "--size", "16", "--repeats", "1"])
+        run_suite("host-overhead", ["--device", "cpu", "--batch", "2", "--size", "16", "--repeats", "1"])

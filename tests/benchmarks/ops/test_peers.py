@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from diffcore_gpu import CounterpartStore
 from diffcore_gpu.benchmarks.ops import peers
+from diffcore_gpu.benchmarks.ops.registry import PEERS
+from diffcore_gpu.benchmarks.ops.runner import Case
 
 
 def timing(median: float) -> dict[str, float]:
@@ -46,15 +49,13 @@ def test_a_small_batch_is_measured_and_reported(
     def one_peer(batch: torch.Tensor, labels: torch.Tensor) -> dict[str, Callable[[], object]]:
         return {"flip cutmix": lambda: batch.flip(0)}
 
-    monkeypatch.setattr(peers, "ROWS", 8)
     monkeypatch.setattr(peers, "peer_actions", one_peer)
-    result = peers.measure_batch(
-        small_store, 32, batch=4, dtype=dtype, memory_format=memory_format, device=torch.device("cpu"), repeats=3
-    )
+    op = replace(PEERS, repeats=3)
+    result = peers.measure(Case(op, torch.device("cpu"), small_store, 4, 32, dtype, memory_format))
     assert len(result["times"]) == 7
     assert all(len(time["samples_ms"]) == 3 for time in result["times"].values())
     text = peers.report({"batch": 4, "dtype": dtype, "memory_format": memory_format, **result})
-    assert f"4×3×32×32 {dtype} {memory_format}" in text
+    assert text.splitlines()[0] == f"4×3×32×32 {dtype}{' channels_last' if memory_format == 'channels_last' else ''}"
     assert "diffcore patch (in place)" in text
 
 

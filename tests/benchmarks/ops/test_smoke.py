@@ -58,7 +58,7 @@ def test_last_places() -> None:
 
 
 def test_launches_for_a_profiler(capsys: pytest.CaptureFixture[str]) -> None:
-    launches.main(["--device", "cpu", "--size", "16", "--batch", "2"])
+    launches.main(device="cpu", size=16, batch=2)
     assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == [
         "mix of contiguous",
         "mix of channels_last",

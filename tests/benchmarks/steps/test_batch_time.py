@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffcore_gpu import CounterpartWriter
 from diffcore_gpu.benchmarks.harness.result_file import read_result
-from diffcore_gpu.benchmarks.steps import batch_time
+from diffcore_gpu.benchmarks.suites import run_suite
 from diffcore_gpu.errors import BenchmarkError, StoreError
 
 for package in ("torchvision", "timm"):
@@ -63,7 +63,7 @@ def write_store(path: Path, size: int, samples: int) -> Path:
 
 def test_steps_are_told_by_stages_beside_the_papers_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "batch.json"
-    batch_time.main([*TINY, "--batch", "16", "--methods", "mixup", "diffcore-mix", "--json", str(path)])
+    run_suite("batch-time", [*TINY, "--batch", "16", "--methods", "mixup", "diffcore-mix", "--json", str(path)])
     (found,) = read_result(path, "batch-time")["results"]
     assert set(found["times"]) == {"vanilla", "vanilla again", "mixup", "diffcore-mix"}
     assert all(set(stages) == {"load_ms", "mix_ms", "train_ms"} for stages in found["stages"].values())
@@ -80,7 +80,7 @@ def test_real_images_come_through_a_loader(data: Path, tmp_path: Path, workers: 
     path = tmp_path / "batch.json"
     store = ["--store", str(write_store(tmp_path / "store", 32, CLASSES * EACH))] if own_store else []
     arguments = [*TINY, "--batch", "4", "--data", str(data), *store, "--workers", str(workers)]
-    batch_time.main([*arguments, "--methods", "diffcore-mix", "diffusemix", "--json", str(path)])
+    run_suite("batch-time", [*arguments, "--methods", "diffcore-mix", "diffusemix", "--json", str(path)])
     result = read_result(path)
     assert result["setting"]["data"] == data.name
     for found, method in zip(result["results"], ("diffcore-mix", "diffusemix"), strict=True):
@@ -93,7 +93,7 @@ def test_real_images_come_through_a_loader(data: Path, tmp_path: Path, workers: 
 def test_real_images_and_their_counterparts_are_brought_ahead(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "batch.json"
     arguments = [*TINY, "--batch", "4", "--data", str(data), "--workers", "1", "--residency", "disk"]
-    batch_time.main([*arguments, "--methods", "diffcore-mix", "--json", str(path)])
+    run_suite("batch-time", [*arguments, "--methods", "diffcore-mix", "--json", str(path)])
     (found,) = read_result(path)["results"]
     assert found["failed"] == {}
     assert found["residency"] == "disk"
@@ -104,10 +104,10 @@ def test_what_does_not_fit_the_folder_is_refused(data: Path, tmp_path: Path) -> 
     arguments = [*TINY, "--batch", "4", "--workers", "0"]
     other = write_store(tmp_path / "a", 24, CLASSES * EACH)
     with pytest.raises(BenchmarkError, match=r"holds images of 24×24, but --size is 32; make them equal"):
-        batch_time.main([*arguments, "--data", str(data), "--store", str(other)])
+        run_suite("batch-time", [*arguments, "--data", str(data), "--store", str(other)])
     with pytest.raises(StoreError, match="samples"):
-        batch_time.main([*arguments, "--data", str(data), "--store", str(write_store(tmp_path / "b", 32, 5))])
+        run_suite("batch-time", [*arguments, "--data", str(data), "--store", str(write_store(tmp_path / "b", 32, 5))])
     with pytest.raises(BenchmarkError, match="holds no folder for each class"):
-        batch_time.main([*arguments, "--data", str(tmp_path / "none")])
+        run_suite("batch-time", [*arguments, "--data", str(tmp_path / "none")])
     with pytest.raises(BenchmarkError, match="holds 12 images, too few for a batch of 13"):
-        batch_time.main([*TINY, "--batch", "13", "--data", str(data), "--workers", "0"])
+        run_suite("batch-time", [*TINY, "--batch", "13", "--data", str(data), "--workers", "0"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from argparse import Namespace
 from collections import Counter
 
 import pytest
@@ -60,14 +59,14 @@ def test_every_method_walks_the_whole_store(small_store: CounterpartStore, prefe
 
 @pytest.mark.parametrize("residency", ["device", "host", "disk"])
 def test_counterparts_are_the_same_wherever_they_live(small_store: CounterpartStore, residency: Residency) -> None:
-    options = Namespace(size=32, format="contiguous", workers=0)
+    how = {"size": 32, "memory_format": "contiguous", "workers": 0}
     made = Input(small_store, CLASSES, None)
     mixed = []
     for where in ("auto", residency):
         ours, prefetch = make_ours(made, where, CPU)
         assert prefetch == (where in ("host", "disk"))
         assert ours.residency == ("disk" if where == "auto" else where)
-        feed = make_feed(made, options, 3, CPU, prefetch=prefetch)
+        feed = make_feed(made, 3, CPU, prefetch=prefetch, **how)
         theirs, batches = feed.batches(), feed.batches(ours)
         found = []
         for _ in range(9):

@@ -25,7 +25,7 @@ for package in ("torchvision", "timm"):
 ROOT = Path(__file__).resolve().parents[2]
 KILLED_IN_THE_THIRD_TURN = """
 import os, signal, sys
-from diffcore_gpu.benchmarks import overhead
+from diffcore_gpu.benchmarks.suites import run_suite
 from diffcore_gpu.benchmarks.training.step import Trainer
 row, calls = Trainer.row, []
 def killed(*arguments):
@@ -34,7 +34,7 @@ def killed(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return row(*arguments)
 Trainer.row = killed
-overhead.main(sys.argv[1:])
+run_suite("overhead", sys.argv[1:])
 """
 TINY = [
     "--device",
@@ -55,7 +55,7 @@ TINY = [
 def test_methods_are_measured_or_say_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "overhead.json"
     arguments = [*TINY, "--json", str(path), "--methods", "diffcore-mix", "mixup", "snapmix", "guided-ap-greedy"]
-    overhead.main([*arguments, "--batch", "4"])
+    run_suite("overhead", [*arguments, "--batch", "4"])
     peers, others = read_result(path, "overhead")["results"]
     assert (peers["block"], set(peers["times"])) == ("peers", {"vanilla", "vanilla again", "diffcore-mix", "mixup"})
     assert (others["block"], set(others["times"])) == ("others", {"vanilla", "vanilla again", "guided-ap-greedy"})
@@ -73,7 +73,7 @@ def test_methods_are_measured_or_say_why_not(tmp_path: Path, capsys: pytest.Capt
     assert {line.split("  ")[0] for line in shown.splitlines()} >= {"vanilla again", "vanilla again (others)"}
     assert "A/A (vanilla against vanilla): batch 4 " in shown
 
-    overhead.main([*arguments, "--batch", "4", "2", "--budget-minutes", "0"])
+    run_suite("overhead", [*arguments, "--batch", "4", "2", "--budget-minutes", "0"])
     assert read_result(path)["results"] == [peers, others]  # kept, and nothing else was begun
     assert "before the end of batch 2" in capsys.readouterr().out
 
@@ -88,10 +88,10 @@ def test_a_run_that_was_killed_goes_on_with_the_next_turn(tmp_path: Path, capsys
     run_suite("report", [str(path), "--out", str(tmp_path / "report.html")])
     assert "Unfinished: 2 of 4 turns at batch 4 (peers)." in (tmp_path / "report.html").read_text()
 
-    overhead.main([*arguments, "--budget-minutes", "1e-9"])  # nothing is begun, and nothing is lost
+    run_suite("overhead", [*arguments, "--budget-minutes", "1e-9"])  # nothing is begun, and nothing is lost
     assert read_result(path)["results"] == [before]
     assert "Unfinished: 2 of 4 turns at batch 4 (peers)." in capsys.readouterr().out
-    overhead.main(arguments)
+    run_suite("overhead", arguments)
     (after,) = read_result(path)["results"]
     assert after["turns"] == 4
     assert "unfinished" not in after
@@ -109,7 +109,7 @@ def test_a_budget_ends_a_run_between_two_turns(tmp_path: Path, monkeypatch: pyte
     clock = iter([0.0, 0.0, *[541.0] * 99])  # the beginning, before the part, after the first turn
     with monkeypatch.context() as patch:
         patch.setattr("diffcore_gpu.benchmarks.harness.runs.time.monotonic", lambda: next(clock))
-        overhead.main(arguments)
+        run_suite("overhead", arguments)
     (found,) = read_result(path)["results"]
     assert found["turns"] == 1
 
@@ -118,7 +118,7 @@ def test_a_budget_ends_a_run_between_two_turns(tmp_path: Path, monkeypatch: pyte
 def test_counterparts_come_from_where_they_are_said_to_live(tmp_path: Path, residency: str, found: str) -> None:
     path = tmp_path / "overhead.json"
     arguments = [*TINY, "--json", str(path), "--batch", "4", "--methods", "diffcore-mix", "--residency", residency]
-    overhead.main(arguments)
+    run_suite("overhead", arguments)
     result = read_result(path)
     assert result["setting"]["residency"] == residency
     (part,) = result["results"]
@@ -126,7 +126,7 @@ def test_counterparts_come_from_where_they_are_said_to_live(tmp_path: Path, resi
     assert part["residency"] == found
     assert ("loader_share" in part) == (residency == "host")  # all batches come by a PrefetchLoader then
     with pytest.raises(BenchmarkError, match=f"residency is 'disk' here and '{residency}' there"):
-        overhead.main([*arguments, "--residency", "disk"])
+        run_suite("overhead", [*arguments, "--residency", "disk"])
 
 
 def test_the_quick_methods_come_first_at_every_batch_size() -> None:
@@ -152,7 +152,7 @@ def test_a_slow_method_that_breaks_the_run_leaves_the_quick_ones(
     monkeypatch.setattr(step_run, "make_mix", broken)
     path = tmp_path / "overhead.json"
     with pytest.raises(KeyError):
-        overhead.main([*TINY, "--json", str(path), "--batch", "2", "4", "--methods", "augmix", "diffcore-mix"])
+        run_suite("overhead", [*TINY, "--json", str(path), "--batch", "2", "4", "--methods", "augmix", "diffcore-mix"])
     found = read_result(path)["results"]
     assert [(part["batch"], part["block"], part["turns"]) for part in found] == [(2, "peers", 3), (4, "peers", 3)]
 
@@ -160,7 +160,7 @@ def test_a_slow_method_that_breaks_the_run_leaves_the_quick_ones(
 def test_a_batch_of_one_fails_only_where_pairs_are_needed(tmp_path: Path) -> None:
     path = tmp_path / "overhead.json"
     methods = ["diffcore-mix", "mixup", "guided-sr-random", "comixup"]
-    overhead.main([*TINY, "--json", str(path), "--methods", *methods, "--batch", "1"])
+    run_suite("overhead", [*TINY, "--json", str(path), "--methods", *methods, "--batch", "1"])
     peers, others = read_result(path)["results"]
     assert set(peers["times"]) == {"vanilla", "vanilla again", "diffcore-mix"}
     assert set(peers["failed"]) == {"mixup"}
@@ -170,7 +170,7 @@ def test_a_batch_of_one_fails_only_where_pairs_are_needed(tmp_path: Path) -> Non
 
 def test_steps_that_fail_without_a_method_are_rows_that_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     """ResNet's last stage has one value per channel at 32 pixels, too few to normalize one image by."""
-    overhead.main([*TINY, "--model", "resnet18", "--batch", "1", "--methods", "diffcore-mix"])
+    run_suite("overhead", [*TINY, "--model", "resnet18", "--batch", "1", "--methods", "diffcore-mix"])
     shown = capsys.readouterr().out
     assert "vanilla failed: " in shown
     assert "diffcore-mix failed: " in shown
@@ -197,16 +197,25 @@ def test_the_papers_column_stands_beside_ours() -> None:
         (["--model", "resnet5O"], "there is no model 'resnet5O'; did you mean resnet50"),
         (["--model", "vit_b_16"], "vit_b_16 cannot be trained on images of 32×32: Wrong image height"),
         (["--model", "alexnet"], "alexnet cannot be trained on images of 32×32: "),
-        (["--repeats", "1"], "--repeats must be 2 or more"),
-        (["--store", "s"], "--store needs --data"),
+        (["--store", "s"], "--store needs --real"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_first(arguments: list[str], sentence: str) -> None:
     with pytest.raises(BenchmarkError, match=sentence):
-        overhead.main(["--device", "cpu", "--size", "32", *arguments])
+        run_suite("overhead", ["--device", "cpu", "--size", "32", *arguments])
 
 
-def test_an_unknown_method_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        overhead.main(["--methods", "cutmx"])
-    assert "there is no method 'cutmx'; did you mean cutmix" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--methods", "cutmx"], "there is no method 'cutmx'; did you mean cutmix"),
+        (["--methods", "mixup", "cutmx"], "there is no method 'cutmx'; did you mean cutmix"),
+        (["--residency", "dsk"], "there is no residency 'dsk'; did you mean disk"),
+        (["--repeats", "1"], "--repeats must be 2 or more"),
+    ],
+)
+def test_bad_usage(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run_suite("overhead", arguments)
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err

@@ -154,8 +154,8 @@ def test_the_wrong_files_are_refused(files: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ([], "one of the arguments --train --paper-accuracies is required"),
-        (["--train", "a.json", "--paper-accuracies"], "not allowed with"),
+        ([], "come from --train or are --paper-accuracies: give one of the two"),
+        (["--train", "a.json", "--paper-accuracies"], "give one of the two"),
         (["--paper-accuracies", "--split", "val"], "--variant and --split go with --train"),
         (["--paper-accuracies", "--out", "plot.svg"], "plot.svg is not the name of a PNG file"),
     ],

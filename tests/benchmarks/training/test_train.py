@@ -170,8 +170,9 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(
 
     with monkeypatch.context() as patch:
         patch.setattr(train_suite, "epoch_line", kill)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit) as stop:
             train(trees, tmp_path / "parts", *more)
+    assert stop.value.code == 130
     capsys.readouterr()
     parts = train(trees, tmp_path / "parts", *more)
     resumed = [line.split(" · ")[0] for line in capsys.readouterr().err.splitlines()[1:]]

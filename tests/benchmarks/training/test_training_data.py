@@ -71,7 +71,7 @@ def test_what_is_wrong_with_the_folders_is_said(tmp_path: Path) -> None:
             open_data(tmp_path / "d", splits, None)
         return str(error.value).replace(str(tmp_path / "d"), "d")
 
-    assert refused(["test"]) == "d: there is no such folder; --data takes one with train/ and test/."
+    assert refused(["test"]) == "d: there is no such folder; --real takes one with train/ and test/."
     (tmp_path / "d/val").mkdir(parents=True)
     assert refused(["test"]) == "d has no folder train/, which this recipe trains on; it has val."
     write_images(tmp_path / "d", {"train": 1})

@@ -1,10 +1,15 @@
-"""Sizes of images as they are typed."""
+"""What several commands are told in the same way: a store, that the result is JSON, sizes of images."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Annotated
 
 import typer
+
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 _MAX_SIDE = 16384
 
