@@ -244,7 +244,7 @@ def main(
     batch: options.BatchSizes = BANDWIDTH.batch,
     size: options.Sizes = BANDWIDTH.size,
     dtype: options.Dtypes = BANDWIDTH.dtype,
-    format: options.Formats = BANDWIDTH.memory_format,
+    memory_format: options.Formats = BANDWIDTH.memory_format,
     repeats: options.Spread = BANDWIDTH.repeats,
     tiles: Annotated[list[Tile] | None, options.option("--tiles", "Compare these.", "PIXELS:WARPS", tile)] = None,
     compile_in: Annotated[int, options.number("--compile-in", "Processes that compile.")] = 1,
@@ -259,9 +259,9 @@ def main(
     names = [str(chosen) for chosen in compared]
     setting = {"repeats": repeats, "caches": "cold", "tiles": names}
     run = Run("bandwidth", output_of(context, json, budget_minutes), where, setting)
-    compile_ahead(list(product(size, dtype, format, compared or (None,))), where, compile_in)
+    compile_ahead(list(product(size, dtype, memory_format, compared or (None,))), where, compile_in)
     measured = partial(measure, large=LargeCopy(where), tiles=compared)
-    op = replace(BANDWIDTH, batch=batch, size=size, dtype=dtype, memory_format=format, repeats=repeats)
+    op = replace(BANDWIDTH, batch=batch, size=size, dtype=dtype, memory_format=memory_format, repeats=repeats)
     print(overview(run_op(run, op, measured, report)))
     if names:
         ratios = relative_rates(run.result, names[0])

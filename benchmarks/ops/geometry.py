@@ -127,7 +127,7 @@ def main(
     raw: Annotated[int, options.number("--raw", "Side of the raw images.")] = 256,
     size: options.Size = GEOMETRY.size[0],
     dtype: options.Dtypes = GEOMETRY.dtype,
-    format: options.Format = GEOMETRY.memory_format[0],
+    memory_format: options.Format = GEOMETRY.memory_format[0],
     repeats: options.Repeats = GEOMETRY.repeats,
     alone: Annotated[bool, options.flag("--alone", "Without training steps.")] = False,
     threads: options.Threads = None,
@@ -139,10 +139,10 @@ def main(
     if not alone:
         check_model(make_model(model, 2), model, 2, size)
     setting = {
-        "model": model, "raw": raw, "size": size, "format": format, "repeats": repeats, "alone": alone,
+        "model": model, "raw": raw, "size": size, "format": memory_format, "repeats": repeats, "alone": alone,
         "threads": threads,
     }  # fmt: skip
     run = Run("geometry", output_of(context, json, budget_minutes), where, setting, GEOMETRY.packages)
     measured = partial(measure, model=None if alone else model)
-    op = replace(GEOMETRY, batch=batch, size=[size], dtype=dtype, memory_format=[format], repeats=repeats)
+    op = replace(GEOMETRY, batch=batch, size=[size], dtype=dtype, memory_format=[memory_format], repeats=repeats)
     run_op(run, op, measured, report, store_size=raw)

@@ -132,14 +132,14 @@ def main(
     batch: options.BatchSizes = HOST_OVERHEAD.batch,
     size: options.Size = HOST_OVERHEAD.size[0],
     dtype: options.Dtype = HOST_OVERHEAD.dtype[0],
-    format: options.Format = HOST_OVERHEAD.memory_format[0],
+    memory_format: options.Format = HOST_OVERHEAD.memory_format[0],
     repeats: options.Repeats = HOST_OVERHEAD.repeats,
     json: options.ResumableJson = None,
     budget_minutes: options.BudgetMinutes = None,
 ) -> None:
     """Measure, print, and write JSON if asked."""
-    setting = {"size": size, "dtype": dtype, "format": format, "repeats": repeats}
+    setting = {"size": size, "dtype": dtype, "format": memory_format, "repeats": repeats}
     output = output_of(context, json, budget_minutes)
     run = Run("host-overhead", output, options.device_of(device), setting, HOST_OVERHEAD.packages)
-    op = replace(HOST_OVERHEAD, batch=batch, size=[size], dtype=[dtype], memory_format=[format], repeats=repeats)
+    op = replace(HOST_OVERHEAD, batch=batch, size=[size], dtype=[dtype], memory_format=[memory_format], repeats=repeats)
     run_op(run, op, measure, report)

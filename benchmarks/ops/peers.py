@@ -136,7 +136,7 @@ def main(
     batch: options.BatchSizes = PEERS.batch,
     size: options.Size = PEERS.size[0],
     dtype: options.Dtypes = PEERS.dtype,
-    format: options.Formats = PEERS.memory_format,
+    memory_format: options.Formats = PEERS.memory_format,
     repeats: options.Repeats = PEERS.repeats,
     threads: options.Threads = None,
     json: options.ResumableJson = None,
@@ -145,5 +145,5 @@ def main(
     """Measure, print, and write JSON if asked."""
     setting = {"size": size, "repeats": repeats, "threads": options.use_threads(threads)}
     run = Run("peers", output_of(context, json, budget_minutes), options.device_of(device), setting, PEERS.packages)
-    op = replace(PEERS, batch=batch, size=[size], dtype=dtype, memory_format=format, repeats=repeats)
+    op = replace(PEERS, batch=batch, size=[size], dtype=dtype, memory_format=memory_format, repeats=repeats)
     run_op(run, op, measure, report)

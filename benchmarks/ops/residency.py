@@ -121,7 +121,7 @@ def main(
     model: options.Model = "resnet50",
     batch: options.BatchSizes = RESIDENCY.batch,
     size: options.Size = RESIDENCY.size[0],
-    format: options.Format = RESIDENCY.memory_format[0],
+    memory_format: options.Format = RESIDENCY.memory_format[0],
     steps: Annotated[int, options.number("--steps", "Steps of one block.")] = 20,
     rounds: Annotated[int, options.number("--rounds", "Measured blocks of each arm.")] = RESIDENCY.repeats,
     json: options.ResumableJson = None,
@@ -130,7 +130,7 @@ def main(
     """Measure, print, and write JSON if asked."""
     where = options.device_of(device)
     check_model(make_model(model, 2), model, 2, size)
-    setting = {"model": model, "size": size, "format": format, "steps": steps, "rounds": rounds}
+    setting = {"model": model, "size": size, "format": memory_format, "steps": steps, "rounds": rounds}
     run = Run("residency", output_of(context, json, budget_minutes), where, setting, RESIDENCY.packages)
-    op = replace(RESIDENCY, batch=batch, size=[size], memory_format=[format], repeats=rounds)
+    op = replace(RESIDENCY, batch=batch, size=[size], memory_format=[memory_format], repeats=rounds)
     run_op(run, op, partial(measure, model=model, steps=steps), report)

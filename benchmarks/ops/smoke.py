@@ -167,7 +167,7 @@ def main(
     batch: options.Batch = 16,
     size: options.Size = 70,
     dtype: options.Dtypes = ALL_DTYPES,
-    format: options.Formats = ALL_FORMATS,
+    memory_format: options.Formats = ALL_FORMATS,
     processes: Annotated[int, options.number("--processes", "That share the rows.")] = 1,
     json: options.ResumableJson = None,
     budget_minutes: options.BudgetMinutes = None,
@@ -178,9 +178,9 @@ def main(
         BenchmarkError: something is not right.
     """
     where = options.device_of(device)
-    setting = {"size": size, "batch": batch, "dtype": dtype, "format": format}
+    setting = {"size": size, "batch": batch, "dtype": dtype, "format": memory_format}
     run = Run("smoke", output_of(context, json, budget_minutes), where, setting, timed=False)
-    wanted = list(product(dtype, format))
+    wanted = list(product(dtype, memory_format))
     found = dict(
         zip(wanted, shared(check, [Part(*which, size, batch, where.type) for which in wanted], processes), strict=True)
     )
