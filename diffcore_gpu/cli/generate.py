@@ -12,9 +12,9 @@ import typer
 from diffcore_gpu.cli.console import print_json, print_table, printable, say
 from diffcore_gpu.cli.generation_progress import generation_progress
 from diffcore_gpu.cli.size_option import parse_size
-from diffcore_gpu.generation.model_options import ModelOptions
 from diffcore_gpu.generation.presets import PRESETS
 from diffcore_gpu.generation.prompt_texts import TEXTS
+from diffcore_gpu.generation.settings import ModelOptions
 
 if TYPE_CHECKING:
     from diffcore_gpu.generation.report.records import GenerationReport
@@ -175,8 +175,8 @@ def generate(
 
     from diffcore_gpu.generation.loop import GenerationListener
     from diffcore_gpu.generation.prompts import load_prompt_set
-    from diffcore_gpu.generation.run import FilterOptions, GenerationRequest, run_request
-    from diffcore_gpu.generation.settings import GenerationSettings
+    from diffcore_gpu.generation.run import GenerationRequest, run_request
+    from diffcore_gpu.generation.settings import FilterOptions, GenerationSettings
 
     request = GenerationRequest(
         real=real,

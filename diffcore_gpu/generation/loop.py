@@ -18,16 +18,15 @@ import torch
 
 from diffcore_gpu import __version__
 from diffcore_gpu.errors import GenerationError
-from diffcore_gpu.generation.quiet import quiet_libraries
+from diffcore_gpu.generation.model_loading import quiet_libraries
 from diffcore_gpu.generation.recorder import JOURNAL_KEY, Filter, Recorder, draws_of
 from diffcore_gpu.generation.report.folder import ReportFolder
 from diffcore_gpu.generation.report.records import GenerationReport
-from diffcore_gpu.generation.resumption import FILTER_KEY, MODEL_KEY, check_resumable
 from diffcore_gpu.generation.schedule import Batch, Bools, Schedule
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.generation.text_to_image import TextToImage
 from diffcore_gpu.generation.verdicts import Journal
-from diffcore_gpu.generation.work import Work, check_place, plan_work
+from diffcore_gpu.generation.work import FILTER_KEY, MODEL_KEY, Work, check_place, check_resumable, plan_work
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.store import CounterpartWriter
 
@@ -153,7 +152,7 @@ def generate(
             if not writer.finished:
                 loop.run()
             recorder.finish(schedule.given_up)
-            report = recorder.report(
+            report = recorder.tally.report(
                 model=model,
                 settings={**settings.as_json(), "filter_model": similarity_filter.model},
                 seconds=loop.seconds(),
@@ -301,13 +300,14 @@ def _thresholds(out: Path, similarity_filter: Filter, metadata: dict[str, Any]) 
 
 
 def _outcome(report: GenerationReport) -> dict[str, Any]:
+    total = report.total
     return {
         "counts": {
-            "generated": report.generated,
-            "accepted": report.accepted,
-            "discarded": report.discarded,
-            "covered": report.covered,
-            "without_counterpart": report.without_counterpart,
+            "generated": total.generated,
+            "accepted": total.accepted,
+            "discarded": total.discarded,
+            "covered": total.covered,
+            "without_counterpart": total.never_passed,
             "generated_per_class": [part.generated for part in report.classes],
             "discarded_per_class": [part.discarded for part in report.classes],
         }

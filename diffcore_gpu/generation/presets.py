@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffcore_gpu.generation.model_options import SchedulerOptions
+from diffcore_gpu.generation.settings import SchedulerOptions
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.draws import Draw, Int64s, draw
 from diffcore_gpu.generation.report.folder import ReportFolder
-from diffcore_gpu.generation.report.records import Candidate, GenerationReport, NeverPassed
+from diffcore_gpu.generation.report.records import Candidate, NeverPassed
 from diffcore_gpu.generation.report.tally import ReportTally
 from diffcore_gpu.generation.schedule import Batch, Bools
 from diffcore_gpu.generation.verdicts import RECORD, Journal, Records
@@ -59,6 +58,7 @@ class Recorder:
         negative: whether the model uses negative prompts; else the candidates have none.
 
     Attributes:
+        tally: counts the candidates for the report.
         seconds: spent in "filter" and "write".
     """
 
@@ -75,7 +75,7 @@ class Recorder:
         self._work, self._writer, self._folder, self._journal = work, writer, folder, journal
         self._filter, self._negative = similarity_filter, negative
         self._best = np.full(work.num_tasks, -np.inf, np.float32)
-        self._tally = ReportTally(
+        self.tally = ReportTally(
             work.real.class_names,
             work.real.labels,
             work.chosen.tolist(),
@@ -172,7 +172,7 @@ class Recorder:
         for sample in samples[copies == per_sample].tolist():
             first = int(np.searchsorted(work.samples, sample))
             label = int(work.labels[sample])
-            self._tally.give_up(
+            self.tally.give_up(
                 NeverPassed(
                     sample=sample,
                     label=label,
@@ -181,20 +181,6 @@ class Recorder:
                     best=float(self._best[first : first + per_sample].max()),
                 )
             )
-
-    def report(
-        self,
-        *,
-        model: Mapping[str, Any],
-        settings: Mapping[str, Any],
-        seconds: Mapping[str, float],
-        wall_seconds: float,
-        timed_images: int,
-    ) -> GenerationReport:
-        """What came of the run so far."""
-        return self._tally.report(
-            model=model, settings=settings, seconds=seconds, wall_seconds=wall_seconds, timed_images=timed_images
-        )
 
     def _count(
         self, batch: Batch, draws: list[Draw], similarity: np.ndarray[Any, Any], accepted: Bools
@@ -218,7 +204,7 @@ class Recorder:
                 accepted=passed,
                 prompt_id=drawn.prompt_id,
             )
-            self._tally.add(candidate)
+            self.tally.add(candidate)
             candidates.append(candidate)
         self._best[batch.tasks] = np.maximum(self._best[batch.tasks], similarity)
         return candidates

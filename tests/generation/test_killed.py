@@ -70,7 +70,7 @@ def test_killed_at_every_step(tmp_path, real, killer, undisturbed, monkeypatch, 
     while (result := killer(real=real, out=out, step=step, save_seconds=save_seconds))["killed"]:
         report = finish(real, out)
         assert fakes.contents(out) == undisturbed, f"step {step}"
-        assert (report.generated, report.accepted) == (19, 10)
+        assert (report.total.generated, report.total.accepted) == (19, 10)
         shutil.rmtree(out.parent)
         step += 1
     assert int(result["answer"]) == step > 60

@@ -12,14 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from diffcore_gpu.generation.report import page_classes, page_gallery, page_sections
-from diffcore_gpu.generation.report.choice import StratifiedChoice
-from diffcore_gpu.generation.report.figures import count, counted, percent
+from diffcore_gpu.generation.report.folder import shrink, shrink_file
 from diffcore_gpu.generation.report.page_gallery import Shown
 from diffcore_gpu.generation.report.page_script import SCRIPT
 from diffcore_gpu.generation.report.page_style import STYLE
 from diffcore_gpu.generation.report.page_text import escaped
 from diffcore_gpu.generation.report.records import Candidate, GenerationReport
-from diffcore_gpu.generation.report.thumbnail import shrink, shrink_file
+from diffcore_gpu.generation.report.tally import StratifiedChoice
+from diffcore_gpu.generation.report.text import count, counted, percent
 from diffcore_gpu.store.durable import named_os_errors, replace_file
 
 MAX_PAIRS = 120
@@ -136,12 +136,13 @@ def _assemble(report: GenerationReport, title: str, pairs: str, discards: str, n
 
 
 def _lead(report: GenerationReport) -> str:
-    if not report.generated:
-        return f"No image was generated for {counted(report.samples, 'sample')}."
+    total = report.total
+    if not total.generated:
+        return f"No image was generated for {counted(total.samples, 'sample')}."
     return (
-        f"{count(report.covered)} of {counted(report.samples, 'sample')} ({percent(100 * report.coverage)}) have a "
-        f"counterpart. The filter discarded {percent(report.discarded_percent)} of "
-        f"{counted(report.generated, 'generated image')}."
+        f"{count(total.covered)} of {counted(total.samples, 'sample')} ({percent(100 * total.coverage)}) have a "
+        f"counterpart. The filter discarded {percent(total.discarded_percent)} of "
+        f"{counted(total.generated, 'generated image')}."
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from diffcore_gpu.generation.report.figures import count, counted, difference, percent, similarity
-from diffcore_gpu.generation.report.histogram import BIN_WIDTH, Histogram, summed
+from diffcore_gpu.generation.report.histogram import BIN_WIDTH, Histogram
 from diffcore_gpu.generation.report.page_chart import Scale, common_scale, histogram_chart, sparkline
 from diffcore_gpu.generation.report.page_table import number_cell, percent_cell, table, value_cell
 from diffcore_gpu.generation.report.page_text import escaped, isolated
 from diffcore_gpu.generation.report.records import ClassReport, GenerationReport
+from diffcore_gpu.generation.report.text import count, counted, difference, percent, similarity
 
 MOST_CHARTS = 20
 """Classes with a histogram of their own."""
@@ -39,20 +39,19 @@ _KEY = (
 def similarities(report: GenerationReport) -> str:
     """Histograms of S: over all classes, and for up to `MOST_CHARTS` classes."""
     thresholds = [part.threshold for part in report.classes if not math.isnan(part.threshold)]
-    one = report.one_threshold
+    one = report.total.threshold
     text = (
         "S is the cosine similarity of the real image and its candidate in the filter's embedding. "
         "A candidate is accepted if S &gt; τ of its class; otherwise it is discarded and another is generated."
     )
     parts = [f'<section id="similarities"><h2>Similarities and thresholds</h2><p>{text}</p>{_KEY}']
-    if one is None and thresholds and report.margin.total:
+    if math.isnan(one) and thresholds and report.margin.total:
         note = f"τ differs between the classes, from {similarity(min(thresholds))} to {similarity(max(thresholds))}."
         parts.append(_overall(report.margin, 0.0, "S = τ", "S − τ of all classes", note))
     else:
-        total = summed(part.histogram for part in report.classes)
-        name = "" if one is None else f"τ {similarity(one)}"
-        note = "All classes have the same τ." if one is not None else "There is no τ."
-        parts.append(_overall(total, math.nan if one is None else one, name, "S of all classes", note))
+        name = "" if math.isnan(one) else f"τ {similarity(one)}"
+        note = "There is no τ." if math.isnan(one) else "All classes have the same τ."
+        parts.append(_overall(report.total.histogram, one, name, "S of all classes", note))
     if len(report.classes) > 1:
         parts.append(_multiples(report))
     return "".join((*parts, "</section>"))
@@ -90,7 +89,7 @@ def prompts(report: GenerationReport) -> str:
 
 def never_passed(report: GenerationReport) -> str:
     """Samples whose every attempt was discarded; nothing where there are none."""
-    if not report.without_counterpart:
+    if not report.total.never_passed:
         return ""
     listed = sorted(report.never_passed, key=lambda item: (item.label, item.sample))
     rows = []
@@ -101,8 +100,8 @@ def never_passed(report: GenerationReport) -> str:
             f"{number_cell(item.attempts)}{value_cell(item.best, similarity(item.best))}"
             f"{value_cell(gap, f'τ {difference(gap)}')}</tr>"
         )
-    caption = f"{counted(report.without_counterpart, 'sample')}, left without a counterpart."
-    if len(listed) < report.without_counterpart:
+    caption = f"{counted(report.total.never_passed, 'sample')}, left without a counterpart."
+    if len(listed) < report.total.never_passed:
         caption += f" {count(len(listed))} of them are listed, spread over the classes."
     name = "Samples that never passed"
     return f'<section id="never-passed"><h2>{name}</h2>{table(name, caption, _NEVER_COLUMNS, rows)}</section>'

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from diffcore_gpu.generation.report.figures import count, counted, difference, similarity
+from diffcore_gpu.generation.report.folder import data_uri, is_crisp
 from diffcore_gpu.generation.report.page_text import escaped, isolated
 from diffcore_gpu.generation.report.records import Candidate, GenerationReport
-from diffcore_gpu.generation.report.thumbnail import data_uri, is_crisp
+from diffcore_gpu.generation.report.text import count, counted, difference, similarity
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ def pairs(report: GenerationReport, shown: Sequence[Shown], available: int) -> s
         shown: what the gallery shows.
         available: how many images were offered to it.
     """
-    note = _note(len(shown), max(available, report.accepted), "pair", "The most similar come first.")
+    note = _note(len(shown), max(available, report.total.accepted), "pair", "The most similar come first.")
     ordered = sorted(shown, key=lambda item: (-item.candidate.similarity, _place(item)))
     return _gallery(report, ordered, "pairs", "Pairs", "counterpart", note)
 
 
 def discards(report: GenerationReport, shown: Sequence[Shown], available: int) -> str:
     """The gallery of discarded images, the most similar first; see `pairs`."""
-    note = _note(len(shown), max(available, report.discarded), "discarded image", "The most similar come first.")
+    note = _note(len(shown), max(available, report.total.discarded), "discarded image", "The most similar come first.")
     ordered = sorted(shown, key=lambda item: (-item.candidate.similarity, _place(item)))
     return _gallery(report, ordered, "discards", "Discarded images", "discarded", note)
 

@@ -6,11 +6,20 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diffcore_gpu.generation.report.figures import count, counted, duration, percent, plain_value
 from diffcore_gpu.generation.report.page_chart import stage_bar
 from diffcore_gpu.generation.report.page_text import escaped, isolated
 from diffcore_gpu.generation.report.records import GenerationReport
-from diffcore_gpu.generation.report.text import YARDSTICK, is_filtered, remarks, speed_text
+from diffcore_gpu.generation.report.text import (
+    YARDSTICK,
+    count,
+    counted,
+    duration,
+    is_filtered,
+    percent,
+    plain_value,
+    remarks,
+    speed_text,
+)
 
 _SETTING_NAMES = {
     "gamma": "guidance γ (eq. 4)",
@@ -29,12 +38,12 @@ _HOW_TO_READ = (
 
 def headline(report: GenerationReport) -> str:
     """The figures that a reader looks for first."""
-    of_wanted = f"{percent(_percent(report.covered, report.wanted))} of {count(report.wanted)} wanted"
+    of_wanted = f"{percent(_percent(report.total.covered, report.total.wanted))} of {count(report.total.wanted)} wanted"
     cards = (
-        ("Samples", count(report.samples), f"in {counted(len(report.classes), 'class')}"),
-        ("Covered samples", count(report.covered), of_wanted),
-        ("Generated", count(report.generated), f"{count(report.accepted)} accepted"),
-        ("Discarded", percent(report.discarded_percent), YARDSTICK if is_filtered(report) else "not filtered"),
+        ("Samples", count(report.total.samples), f"in {counted(len(report.classes), 'class')}"),
+        ("Covered samples", count(report.total.covered), of_wanted),
+        ("Generated", count(report.total.generated), f"{count(report.total.accepted)} accepted"),
+        ("Discarded", percent(report.total.discarded_percent), YARDSTICK if is_filtered(report) else "not filtered"),
         ("Time per image", duration(report.seconds_per_image), speed_text(report)),
     )
     items = "".join(
@@ -73,7 +82,7 @@ def settings(report: GenerationReport, negative_prompts: list[str]) -> str:
 
 
 def _discards(report: GenerationReport) -> str:
-    share = f"{percent(report.discarded_percent)} of {counted(report.generated, 'generated image')}."
+    share = f"{percent(report.total.discarded_percent)} of {counted(report.total.generated, 'generated image')}."
     note = _HOW_TO_READ if is_filtered(report) else "The images were not filtered."
     return f'<div class="card"><h3>Discarded</h3><p>{escaped(share)}</p><p class="note">{escaped(note)}</p></div>'
 

@@ -40,9 +40,9 @@ def test_says_what_the_report_says(tmp_path: Path) -> None:
     figures = {card.all("dt")[0].text: card.all(class_="figure")[0].text for card in page.all("div", class_="card")[:5]}
     assert figures == {
         "Samples": "18",
-        "Covered samples": str(report.covered),
-        "Generated": str(report.generated),
-        "Discarded": f"{report.discarded_percent:.1f} %",
+        "Covered samples": str(report.total.covered),
+        "Generated": str(report.total.generated),
+        "Discarded": f"{report.total.discarded_percent:.1f} %",
         "Time per image": f"{1000 * report.seconds_per_image:.0f} ms",
     }
     rows = by_id(page, "classes").all("tbody")[0].all("tr")
@@ -55,7 +55,10 @@ def test_says_what_the_report_says(tmp_path: Path) -> None:
         assert float(str(shown[6])) == pytest.approx(part.threshold, abs=1e-5)
     assert ["none covered" in row.text for row in rows] == [False, True, False]
     assert "1 class with no counterpart at all: crow" in page.all(class_="warn")[0].text
-    assert f"{report.discarded_percent:.1f} % of {report.generated} generated images" in by_id(page, "cost").text
+    assert (
+        f"{report.total.discarded_percent:.1f} % of {report.total.generated} generated images"
+        in by_id(page, "cost").text
+    )
     assert "about half of all pairs of real images lie below it as well" in by_id(page, "cost").text
     stages = by_id(page, "cost").all("svg", class_="stages")[0]
     widths = [float(str(rect.attributes["width"]).rstrip("%")) for rect in stages.all("rect")]
@@ -73,7 +76,7 @@ def test_says_what_the_report_says(tmp_path: Path) -> None:
     }
     assert by_id(page, "settings").all("details")[0].all("li")[0].text == "blurred"
     never = by_id(page, "never-passed").all("tbody")[0].all("tr")
-    assert len(never) == report.without_counterpart
+    assert len(never) == report.total.never_passed
 
 
 def test_bars_add_up_to_the_counts(tmp_path: Path) -> None:
@@ -81,7 +84,7 @@ def test_bars_add_up_to_the_counts(tmp_path: Path) -> None:
     _, page = page_of(run, tmp_path / "page.html")
     charts = by_id(page, "similarities").all("svg", class_="chart")
     assert len(charts) == 4
-    expected = [(run.report.accepted, run.report.discarded)]
+    expected = [(run.report.total.accepted, run.report.total.discarded)]
     expected += [(part.accepted, part.discarded) for part in run.report.classes]
     for chart, counts in zip(charts, expected, strict=True):
         bars = chart.all(class_="bar")
@@ -203,7 +206,9 @@ def test_same_input_same_bytes_in_any_order(tmp_path: Path) -> None:
     assert (tmp_path / "2.html").read_text() == first
     assert len(by_id(page, "pairs").all("li")) == 7
     assert len(by_id(page, "discards").all("li")) == 4
-    assert f"7 of {run.report.accepted} pairs, chosen evenly over the classes" in by_id(page, "pairs-section").text
+    assert (
+        f"7 of {run.report.total.accepted} pairs, chosen evenly over the classes" in by_id(page, "pairs-section").text
+    )
 
 
 def test_many_candidates_and_classes_stay_small(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_the_policy_lets_the_own_script_and_style_run_and_no_other(page: Path, r
     assert len(tools) == 2
     assert all("hidden" not in tool.attributes for tool in tools)
     assert all(head.all("button") for head in document.all("th", **{"data-sort": "number"}))
-    assert len(document.all(id="pairs")[0].all("li")) == run.report.accepted
+    assert len(document.all(id="pairs")[0].all("li")) == run.report.total.accepted
     text = page.read_text(encoding="utf-8").replace("</body>", "<script>document.title = 'owned'</script></body>")
     (page.parent / "attacked.html").write_text(text, encoding="utf-8")
     assert dump(page.parent / "attacked.html").all("title")[0].text == f"Birds {ATTACK}"
