@@ -11,15 +11,15 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from diffcore_gpu.generation.report import page_classes, page_gallery, page_sections
+from diffcore_gpu.generation.report import page_gallery, page_sections, views
 from diffcore_gpu.generation.report.folder import shrink, shrink_file
 from diffcore_gpu.generation.report.page_gallery import Shown
 from diffcore_gpu.generation.report.page_script import SCRIPT
 from diffcore_gpu.generation.report.page_style import STYLE
-from diffcore_gpu.generation.report.page_text import escaped
 from diffcore_gpu.generation.report.records import Candidate, GenerationReport
 from diffcore_gpu.generation.report.tally import StratifiedChoice
 from diffcore_gpu.generation.report.text import count, counted, percent
+from diffcore_gpu.htmlreport.page import escaped
 from diffcore_gpu.store.durable import named_os_errors, replace_file
 
 MAX_PAIRS = 120
@@ -106,12 +106,12 @@ def _negative_prompts(shown: Iterable[Shown]) -> list[str]:
 def _assemble(report: GenerationReport, title: str, pairs: str, discards: str, negative_prompts: list[str]) -> str:
     sections = [
         ("cost", "Discards and time", page_sections.cost(report)),
-        ("similarities", "Similarities", page_classes.similarities(report)),
-        ("classes", "Classes", page_classes.classes(report)),
-        ("prompts", "Prompts", page_classes.prompts(report)),
+        ("similarities", "Similarities", views.similarities(report)),
+        ("classes", "Classes", views.classes(report)),
+        ("prompts", "Prompts", views.prompts(report)),
         ("pairs-section", "Pairs", pairs),
         ("discards-section", "Discarded images", discards),
-        ("never-passed", "Never passed", page_classes.never_passed(report)),
+        ("never-passed", "Never passed", views.never_passed(report)),
         ("settings", "Settings", page_sections.settings(report, negative_prompts)),
     ]
     links = "".join(f'<li><a href="#{name}">{heading}</a></li>' for name, heading, content in sections if content)

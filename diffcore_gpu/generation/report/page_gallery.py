@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from diffcore_gpu.generation.report.folder import data_uri, is_crisp
-from diffcore_gpu.generation.report.page_text import escaped, isolated
 from diffcore_gpu.generation.report.records import Candidate, GenerationReport
 from diffcore_gpu.generation.report.text import count, counted, difference, similarity
+from diffcore_gpu.htmlreport.page import escaped, isolated
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diffcore_gpu.generation.report.page_chart import stage_bar
-from diffcore_gpu.generation.report.page_text import escaped, isolated
 from diffcore_gpu.generation.report.records import GenerationReport
 from diffcore_gpu.generation.report.text import (
     YARDSTICK,
@@ -20,6 +18,8 @@ from diffcore_gpu.generation.report.text import (
     remarks,
     speed_text,
 )
+from diffcore_gpu.htmlreport.chart import stage_bar
+from diffcore_gpu.htmlreport.page import escaped, isolated
 
 _SETTING_NAMES = {
     "gamma": "guidance γ (eq. 4)",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from diffcore_gpu.generation.report.page_text import escaped
 from diffcore_gpu.generation.report.text import count, percent
+from diffcore_gpu.htmlreport.page import escaped
 
 _LONG = 14  # rows above which a table scrolls inside its frame
 

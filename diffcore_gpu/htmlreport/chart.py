@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from diffcore_gpu.generation.report.histogram import BIN_WIDTH, Histogram
-from diffcore_gpu.generation.report.page_text import escaped
 from diffcore_gpu.generation.report.text import count, percent
+from diffcore_gpu.htmlreport.page import escaped
 
 _FACTORS = (1, 2, 4, 10, 20, 40)  # wide bins of 0.005, 0.01, 0.02, 0.05, 0.1, 0.2
 _AXIS = 22  # pixels below the bars for the numbers

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from diffcore_gpu.generation.report.histogram import BIN_WIDTH, Histogram
-from diffcore_gpu.generation.report.page_chart import Scale, common_scale, histogram_chart, sparkline
 from diffcore_gpu.generation.report.page_table import number_cell, percent_cell, table, value_cell
-from diffcore_gpu.generation.report.page_text import escaped, isolated
 from diffcore_gpu.generation.report.records import ClassReport, GenerationReport
 from diffcore_gpu.generation.report.text import count, counted, difference, percent, similarity
+from diffcore_gpu.htmlreport.chart import Scale, common_scale, histogram_chart, sparkline
+from diffcore_gpu.htmlreport.page import escaped, isolated
 
 MOST_CHARTS = 20
 """Classes with a histogram of their own."""
