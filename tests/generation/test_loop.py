@@ -157,7 +157,7 @@ def test_recording_overlaps_with_generating(real, tmp_path):
             assert generating.wait(30), "the second batch is not generated while the first is judged"
             return super().judge(*arguments)
 
-    assert run(real, tmp_path / "out", model=Model(), similarity_filter=Filter(fakes.labels())).generated == 19
+    assert run(real, tmp_path / "out", model=Model(), similarity_filter=Filter(fakes.labels())).total.generated == 19
 
 
 def test_progress(real, tmp_path):
@@ -251,7 +251,7 @@ def test_other_filter(real, tmp_path):
     with pytest.raises(GenerationError, match=r"that of class 1 was 0.6000, now 0.7000"):
         run(real, tmp_path / "out", similarity_filter=other, resume=True)
     rounded = fakes.FakeFilter(fakes.labels(), fakes.THRESHOLDS + 1e-7)
-    assert run(real, tmp_path / "out", similarity_filter=rounded, resume=True).generated == 19
+    assert run(real, tmp_path / "out", similarity_filter=rounded, resume=True).total.generated == 19
 
 
 def test_other_dataset(real, tmp_path):
