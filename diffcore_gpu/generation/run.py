@@ -10,7 +10,7 @@ from diffcore_gpu.generation.filter import ClipSimilarity
 from diffcore_gpu.generation.loop import GenerationListener, generate
 from diffcore_gpu.generation.model_loading import check_model, load_text_to_image, quiet_libraries
 from diffcore_gpu.generation.report.folder import ReportFolder
-from diffcore_gpu.generation.report.page_from_store import write_store_page
+from diffcore_gpu.generation.report.page import write_store_page
 from diffcore_gpu.generation.report.records import GenerationReport
 from diffcore_gpu.generation.settings import FilterOptions, GenerationSettings, ModelOptions
 from diffcore_gpu.generation.work import FILTER_KEY, MODEL_KEY, check_place, check_resumable, plan_work

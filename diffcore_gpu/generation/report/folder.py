@@ -11,7 +11,6 @@ moment leaves only whole ones.
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from pathlib import Path
@@ -34,10 +33,6 @@ KEPT_DISCARDS = 200
 """How many discarded images are kept at most."""
 LONGEST_SIDE = 160
 """Of a thumbnail, in pixels; a smaller image keeps its size."""
-CRISP_SIDE = 64
-"""Up to which an image is kept without loss, and shown enlarged with its pixels visible."""
-_BYTES = 12_000  # of one embedded picture; noise, which compresses worst, is stored more coarsely
-_QUALITIES = (82, 68, 50, 30, 15)
 _TEXT = "candidate"
 
 
@@ -222,25 +217,6 @@ def shrink_file(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
     except (OSError, PackError, Image.DecompressionBombError) as error:
         raise GenerationError(f"{path} cannot be shown in the report: it cannot be read as an image.") from error
     return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-
-
-def data_uri(picture: Image.Image) -> str:
-    """The picture as a data URI of about 16 kB at most: PNG up to `CRISP_SIDE` pixels, otherwise JPEG."""
-    buffer = io.BytesIO()
-    if is_crisp(picture):
-        picture.save(buffer, "PNG", optimize=True)
-        return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    for quality in _QUALITIES:
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=quality, optimize=True)
-        if buffer.tell() <= _BYTES:
-            break
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def is_crisp(picture: Image.Image) -> bool:
-    """Whether the picture is so small that its pixels are to be seen."""
-    return max(picture.size) <= CRISP_SIDE
 
 
 def _fitting(size: tuple[int, int]) -> tuple[int, int]:

@@ -1,139 +1,136 @@
-"""Sections of the report's page: similarities as histograms, the table of classes, the table of prompts."""
+"""What the page shows of a report, as plain data for its template: which charts, rows and pictures, in which order."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from diffcore_gpu.generation.report.histogram import BIN_WIDTH, Histogram
-from diffcore_gpu.generation.report.page_table import number_cell, percent_cell, table, value_cell
-from diffcore_gpu.generation.report.records import ClassReport, GenerationReport
-from diffcore_gpu.generation.report.text import count, counted, difference, percent, similarity
-from diffcore_gpu.htmlreport.chart import Scale, common_scale, histogram_chart, sparkline
-from diffcore_gpu.htmlreport.page import escaped, isolated
+from diffcore_gpu.generation.report.histogram import BIN_WIDTH, Histogram, Scale, common_scale
+from diffcore_gpu.generation.report.records import Candidate, ClassReport, GenerationReport, NeverPassed
+from diffcore_gpu.generation.report.text import (
+    YARDSTICK,
+    count,
+    counted,
+    duration,
+    is_filtered,
+    percent,
+    plain_value,
+    speed_text,
+)
+from diffcore_gpu.generation.report.text import similarity as shown_similarity
+from diffcore_gpu.htmlreport.chart import BarChart, Sparkline, bar_chart, sparkline
+from diffcore_gpu.htmlreport.images import Picture
 
 MOST_CHARTS = 20
 """Classes with a histogram of their own."""
 MOST_CLASSES = 2000
 """Classes in the table."""
-
-_CLASS_COLUMNS = (
-    *(("Class", "text"), ("Samples", "number"), ("Wanted", "number"), ("Covered", "number"), ("Generated", "number")),
-    *(("Discarded", "number"), ("Discarded %", "number"), ("τ", "number"), ("S", "picture")),
-)
-_PROMPT_COLUMNS = (
-    *(("Id", "number"), ("Prompt", "text"), ("Generated", "number"), ("Discarded", "number")),
-    ("Discarded %", "number"),
-)
-_NEVER_COLUMNS = (
-    *(("File", "text"), ("Sample", "number"), ("Attempts", "number"), ("Best S", "number")),
-    ("Best S to τ", "number"),
-)
-
-_KEY = (
-    '<ul class="key" aria-hidden="true"><li><svg><rect class="accepted" width="100%" height="100%"/></svg>accepted</li>'
-    '<li><svg><rect class="discarded" width="100%" height="100%"/></svg>discarded</li>'
-    '<li><svg class="line"><line class="threshold" x1="50%" x2="50%" y1="0" y2="100%"/></svg>τ</li></ul>'
-)
+_NEGATIVE_PROMPTS = 8
+_SETTING_NAMES = {
+    "gamma": "guidance γ (eq. 4)",
+    "w": "guidance w = 1 + γ",
+    "guidance_scale": "guidance w = 1 + γ",
+    "vae": "VAE",
+}
 
 
-def similarities(report: GenerationReport) -> str:
-    """Histograms of S: over all classes, and for up to `MOST_CHARTS` classes."""
+class Card(NamedTuple):
+    """A headline figure."""
+
+    name: str
+    figure: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Overall:
+    """The histogram of all images.
+
+    Attributes:
+        title: what it is of.
+        note: of the thresholds.
+        chart: the histogram.
+        rows: (range, accepted, discarded) of each bar that is not empty.
+    """
+
+    title: str
+    note: str
+    chart: BarChart
+    rows: Sequence[tuple[str, int, int]]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One figure of a gallery.
+
+    Attributes:
+        candidate: what is known of it.
+        part: its class.
+        real: the real image.
+        image: the generated one, of the same size.
+    """
+
+    candidate: Candidate
+    part: ClassReport
+    real: Picture
+    image: Picture
+
+    @property
+    def margin(self) -> float:
+        """S − τ of the class; NaN where it has no τ."""
+        return self.candidate.similarity - self.part.threshold
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Real images and candidates side by side, the most similar first.
+
+    Attributes:
+        name: of the element.
+        title: above it.
+        role: of the generated images.
+        note: how many of how many are shown.
+        figures: what is shown.
+        classes: (class number, name) of those in it.
+    """
+
+    name: str
+    title: str
+    role: str
+    note: str
+    figures: Sequence[Shown]
+    classes: Sequence[tuple[int, str]]
+
+
+def cards(report: GenerationReport) -> list[Card]:
+    """The figures that a reader looks for first."""
+    total = report.total
+    share = 100 * total.covered / total.wanted if total.wanted else math.nan
+    return [
+        Card("Samples", count(total.samples), f"in {counted(len(report.classes), 'class')}"),
+        Card("Covered samples", count(total.covered), f"{percent(share)} of {count(total.wanted)} wanted"),
+        Card("Generated", count(total.generated), f"{count(total.accepted)} accepted"),
+        Card("Discarded", percent(total.discarded_percent), YARDSTICK if is_filtered(report) else "not filtered"),
+        Card("Time per image", duration(report.seconds_per_image), speed_text(report)),
+    ]
+
+
+def overall(report: GenerationReport) -> Overall:
+    """The histogram of S over all classes, or of S − τ where τ differs between them."""
     thresholds = [part.threshold for part in report.classes if not math.isnan(part.threshold)]
     one = report.total.threshold
-    text = (
-        "S is the cosine similarity of the real image and its candidate in the filter's embedding. "
-        "A candidate is accepted if S &gt; τ of its class; otherwise it is discarded and another is generated."
-    )
-    parts = [f'<section id="similarities"><h2>Similarities and thresholds</h2><p>{text}</p>{_KEY}']
     if math.isnan(one) and thresholds and report.margin.total:
-        note = f"τ differs between the classes, from {similarity(min(thresholds))} to {similarity(max(thresholds))}."
-        parts.append(_overall(report.margin, 0.0, "S = τ", "S − τ of all classes", note))
-    else:
-        name = "" if math.isnan(one) else f"τ {similarity(one)}"
-        note = "There is no τ." if math.isnan(one) else "All classes have the same τ."
-        parts.append(_overall(report.total.histogram, one, name, "S of all classes", note))
-    if len(report.classes) > 1:
-        parts.append(_multiples(report))
-    return "".join((*parts, "</section>"))
+        low, high = (shown_similarity(value) for value in (min(thresholds), max(thresholds)))
+        note = f"τ differs between the classes, from {low} to {high}."
+        return _overall(report.margin, 0.0, "S = τ", "S − τ of all classes", note)
+    name, note = ("", "There is no τ.") if math.isnan(one) else (_named(one), "All classes have the same τ.")
+    return _overall(report.total.histogram, one, name, "S of all classes", note)
 
 
-def classes(report: GenerationReport) -> str:
-    """The table of classes, those that need a look first where not all are shown."""
-    shown = list(enumerate(report.classes))
-    note = f"{counted(len(shown), 'class')}."
-    if len(shown) > MOST_CLASSES:
-        shown = sorted(sorted(shown, key=lambda item: _concern(item[1]), reverse=True)[:MOST_CLASSES])
-        note = (
-            f"{count(MOST_CLASSES)} of {counted(len(report.classes), 'class')}: those without counterparts, and then "
-            "those with the most discards in percent."
-        )
-    scale = _class_scale([part for _, part in shown], 48)
-    span = f"{similarity(scale.low)} to {similarity(scale.high)}"
-    caption = f"{note} The small histograms run from S = {span} in every row."
-    rows = [_class_row(part, scale) for _, part in shown]
-    return f'<section id="classes"><h2>Classes</h2>{table("Classes", caption, _CLASS_COLUMNS, rows)}</section>'
-
-
-def prompts(report: GenerationReport) -> str:
-    """The table of prompts; nothing where the run did not count them."""
-    if not report.prompts:
-        return ""
-    rows = [
-        f'<tr>{number_cell(number)}<td class="prompt">{isolated(prompt.text)}</td>'
-        f"{number_cell(prompt.generated)}{number_cell(prompt.discarded)}{percent_cell(prompt.discarded_percent)}</tr>"
-        for number, prompt in enumerate(report.prompts)
-    ]
-    caption = "How often each prompt of the set was used, and how often its images were discarded."
-    return f'<section id="prompts"><h2>Prompts</h2>{table("Prompts", caption, _PROMPT_COLUMNS, rows)}</section>'
-
-
-def never_passed(report: GenerationReport) -> str:
-    """Samples whose every attempt was discarded; nothing where there are none."""
-    if not report.total.never_passed:
-        return ""
-    listed = sorted(report.never_passed, key=lambda item: (item.label, item.sample))
-    rows = []
-    for item in listed:
-        gap = item.best - report.classes[item.label].threshold
-        rows.append(
-            f'<tr><th scope="row">{isolated(item.name)}</th>{number_cell(item.sample)}'
-            f"{number_cell(item.attempts)}{value_cell(item.best, similarity(item.best))}"
-            f"{value_cell(gap, f'τ {difference(gap)}')}</tr>"
-        )
-    caption = f"{counted(report.total.never_passed, 'sample')}, left without a counterpart."
-    if len(listed) < report.total.never_passed:
-        caption += f" {count(len(listed))} of them are listed, spread over the classes."
-    name = "Samples that never passed"
-    return f'<section id="never-passed"><h2>{name}</h2>{table(name, caption, _NEVER_COLUMNS, rows)}</section>'
-
-
-def _overall(histogram: Histogram, threshold: float, name: str, title: str, note: str) -> str:
-    scale = common_scale([histogram], [threshold], 48)
-    passed, failed = sum(histogram.accepted), sum(histogram.discarded)
-    label = f"Histogram of {title}: {count(passed)} accepted, {count(failed)} discarded."
-    accepted, discarded = histogram.merged(scale.factor, scale.begin, scale.end)
-    rows = "".join(
-        f'<tr><th scope="row">{similarity(low)} to {similarity(low + scale.factor * BIN_WIDTH)}</th>'
-        f'<td class="number">{count(a)}</td><td class="number">{count(d)}</td></tr>'
-        for low, a, d in zip(
-            [(scale.begin + k * scale.factor) * BIN_WIDTH for k in range(len(accepted))],
-            accepted,
-            discarded,
-            strict=True,
-        )
-        if a + d
-    )
-    return (
-        f'<figure class="card pair" id="overall"><h3>{title}</h3><p class="caption">{note}</p>'
-        f"{histogram_chart(histogram, scale, threshold, name, label)}"
-        '<details><summary>The numbers of this histogram</summary><div class="scroll"><table>'
-        '<thead><tr><th scope="col">range</th><th scope="col" class="number">accepted</th>'
-        f'<th scope="col" class="number">discarded</th></tr></thead><tbody>{rows}</tbody></table></div></details>'
-        "</figure>"
-    )
-
-
-def _multiples(report: GenerationReport) -> str:
+def class_charts(report: GenerationReport) -> tuple[str, list[tuple[ClassReport, BarChart]]]:
+    """Histograms of up to `MOST_CHARTS` classes on one scale, and what is said of the choice."""
     shown = [part for part in report.classes if part.generated]
     note = "The classes, on one scale of S."
     if len(shown) > MOST_CHARTS:
@@ -144,29 +141,96 @@ def _multiples(report: GenerationReport) -> str:
         )
         shown = [part for _, part in ranked]
     scale = _class_scale(shown, 32)
-    cards = "".join(
-        f'<figure class="card pair"><h3 title="{escaped(part.name)}">{isolated(part.name)}</h3>'
-        f'<p class="caption">{percent(part.discarded_percent)} of {count(part.generated)} discarded</p>'
-        f"{_class_chart(part, scale)}</figure>"
-        for part in shown
+    return note, [(part, _class_chart(part, scale)) for part in shown]
+
+
+def class_rows(report: GenerationReport) -> tuple[str, list[tuple[ClassReport, Sparkline | None]]]:
+    """The caption and the rows of the table of classes, those that need a look first where not all are shown."""
+    shown = list(enumerate(report.classes))
+    note = f"{counted(len(shown), 'class')}."
+    if len(shown) > MOST_CLASSES:
+        shown = sorted(sorted(shown, key=lambda item: _concern(item[1]), reverse=True)[:MOST_CLASSES])
+        note = (
+            f"{count(MOST_CLASSES)} of {counted(len(report.classes), 'class')}: those without counterparts, and then "
+            "those with the most discards in percent."
+        )
+    parts = [part for _, part in shown]
+    scale = _class_scale(parts, 48)
+    span = f"{shown_similarity(scale.span.low)} to {shown_similarity(scale.span.high)}"
+    return f"{note} The small histograms run from S = {span} in every row.", [
+        (part, _class_spark(part, scale) if part.generated else None) for part in parts
+    ]
+
+
+def never_passed(report: GenerationReport) -> tuple[str, list[tuple[NeverPassed, float]]]:
+    """The caption and the rows of the samples whose every attempt was discarded, each with its best S − τ."""
+    listed = sorted(report.never_passed, key=lambda item: (item.label, item.sample))
+    caption = f"{counted(report.total.never_passed, 'sample')}, left without a counterpart."
+    if len(listed) < report.total.never_passed:
+        caption += f" {count(len(listed))} of them are listed, spread over the classes."
+    return caption, [(item, item.best - report.classes[item.label].threshold) for item in listed]
+
+
+def pairs(report: GenerationReport, shown: Iterable[Shown], available: int) -> Gallery:
+    """The gallery of accepted images.
+
+    Args:
+        report: the report.
+        shown: what the gallery shows.
+        available: how many images were offered to it.
+    """
+    return _gallery("pairs", "Pairs", "counterpart", "pair", shown, max(available, report.total.accepted))
+
+
+def discards(report: GenerationReport, shown: Iterable[Shown], available: int) -> Gallery:
+    """The gallery of discarded images; see `pairs`."""
+    total = max(available, report.total.discarded)
+    return _gallery("discards", "Discarded images", "discarded", "discarded image", shown, total)
+
+
+def negative_prompts(candidates: Iterable[Candidate]) -> list[str]:
+    """The different negative prompts of candidates, if they are few."""
+    texts = sorted({candidate.negative_prompt for candidate in candidates} - {""})
+    more = len(texts) - _NEGATIVE_PROMPTS
+    return [*texts[:_NEGATIVE_PROMPTS], f"… and {count(more)} more"] if more > 0 else texts
+
+
+def settings(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Names and texts of settings; groups one by one: ``prompts: {name: bird}`` is ``prompts name: bird``."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from settings(value, f"{above}{key} ")
+        else:
+            name = above + key
+            yield _SETTING_NAMES.get(name, name.replace("_", " ")), plain_value(value)
+
+
+def _overall(histogram: Histogram, threshold: float, name: str, title: str, note: str) -> Overall:
+    scale = common_scale([histogram], [threshold], 48)
+    stacks = histogram.merged(scale)
+    label = (
+        f"Histogram of {title}: {count(sum(histogram.accepted))} accepted, {count(sum(histogram.discarded))} discarded."
     )
-    return f'<p class="note">{note}</p><div class="multiples">{cards}</div>'
+    rows = []
+    for number, (accepted, discarded) in enumerate(zip(*stacks.values(), strict=True)):
+        low = (scale.begin + number * scale.factor) * BIN_WIDTH
+        if accepted + discarded:
+            span = f"{shown_similarity(low)} to {shown_similarity(low + scale.factor * BIN_WIDTH)}"
+            rows.append((span, accepted, discarded))
+    return Overall(title, note, bar_chart(stacks, scale.span, label, mark=threshold, mark_name=name), rows)
 
 
-def _class_chart(part: ClassReport, scale: Scale) -> str:
-    name = "" if math.isnan(part.threshold) else f"τ {similarity(part.threshold)}"
-    return histogram_chart(part.histogram, scale, part.threshold, name, _described(part), height=120)
+def _class_chart(part: ClassReport, scale: Scale) -> BarChart:
+    stacks, name = part.histogram.merged(scale), "" if math.isnan(part.threshold) else _named(part.threshold)
+    return bar_chart(stacks, scale.span, _described(part), mark=part.threshold, mark_name=name, height=120)
 
 
-def _class_row(part: ClassReport, scale: Scale) -> str:
-    bare = ' <span class="tag">⚠ none covered</span>' if part.wanted and not part.covered else ""
-    spark = sparkline(part.histogram, scale, part.threshold, _described(part)) if part.generated else ""
-    return (
-        f'<tr><th scope="row">{isolated(part.name)}{bare}</th>'
-        f"{number_cell(part.samples)}{number_cell(part.wanted)}{number_cell(part.covered)}{number_cell(part.generated)}"
-        f"{number_cell(part.discarded)}{percent_cell(part.discarded_percent)}"
-        f"{value_cell(part.threshold, similarity(part.threshold))}<td>{spark}</td></tr>"
-    )
+def _class_spark(part: ClassReport, scale: Scale) -> Sparkline:
+    return sparkline(part.histogram.merged(scale), scale.span, _described(part), part.threshold)
+
+
+def _named(threshold: float) -> str:
+    return f"τ {shown_similarity(threshold)}"
 
 
 def _described(part: ClassReport) -> str:
@@ -180,3 +244,22 @@ def _class_scale(parts: list[ClassReport], most_bars: int) -> Scale:
 def _concern(part: ClassReport) -> tuple[bool, float]:
     discarded = part.discarded_percent
     return part.wanted > 0 and not part.covered, -1.0 if math.isnan(discarded) else discarded
+
+
+def _gallery(name: str, title: str, role: str, noun: str, shown: Iterable[Shown], total: int) -> Gallery:
+    figures = sorted(
+        shown, key=lambda item: (-item.candidate.similarity, item.candidate.sample, item.candidate.attempt)
+    )
+    classes = sorted({item.candidate.label: item.part.name for item in figures}.items())
+    return Gallery(name, title, role, _note(len(figures), total, noun), figures, classes)
+
+
+def _note(shown: int, total: int, noun: str) -> str:
+    order = "The most similar come first."
+    if not total:
+        return f"There is no {noun}."
+    if not shown:
+        return f"None of the {counted(total, noun)} was kept for this page."
+    if shown < total:
+        return f"{count(shown)} of {counted(total, noun)}, chosen evenly over the classes. {order}"
+    return f"All {counted(total, noun)}. {order}" if total > 1 else f"The only {noun}."

@@ -14,8 +14,8 @@ from PIL import Image
 
 from diffcore_gpu.errors import GenerationError, StoreError
 from diffcore_gpu.generation.report.page import MAX_DISCARDS, MAX_PAIRS, write_page
-from diffcore_gpu.generation.report.page_style import STYLE
 from diffcore_gpu.generation.report.records import Candidate, ClassReport, GenerationReport
+from diffcore_gpu.htmlreport.page import STYLE
 from tests.generation.report.page_reader import Element, read_page
 from tests.generation.report.reports import Run, make_run
 
