@@ -34,6 +34,7 @@ from diffcore_gpu.generation.prompts import BUILT_IN
 from diffcore_gpu.generation.report.records import GenerationReport
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.generation.text_to_image import DiffusersTextToImage
+from diffcore_gpu.generation.work import plan_work
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 
 STAGES = ("denoiser", "vae", "other", "filter", "write", "wait")
@@ -98,7 +99,8 @@ def measure(
     settings = GenerationSettings(
         BUILT_IN["digit"], size, size, fraction=percent / 100, batch_size=options.batch, max_attempts=20, seed=percent
     )
-    return generate(scan, options.work / f"store-{percent}", settings, text_to_image, similarity)
+    work = plan_work(scan, settings)
+    return generate(work, options.work / f"store-{percent}", text_to_image, similarity)
 
 
 def figures(report: GenerationReport) -> dict[str, Any]:

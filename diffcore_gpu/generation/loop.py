@@ -19,15 +19,13 @@ import torch
 from diffcore_gpu import __version__
 from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.model_loading import quiet_libraries
-from diffcore_gpu.generation.recorder import JOURNAL_KEY, Filter, Recorder, draws_of
+from diffcore_gpu.generation.recorder import JOURNAL_KEY, Filter, Recorder
 from diffcore_gpu.generation.report.folder import ReportFolder
 from diffcore_gpu.generation.report.records import GenerationReport
 from diffcore_gpu.generation.schedule import Batch, Bools, Schedule
-from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.generation.text_to_image import TextToImage
 from diffcore_gpu.generation.verdicts import Journal
-from diffcore_gpu.generation.work import FILTER_KEY, MODEL_KEY, Work, check_place, check_resumable, plan_work
-from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
+from diffcore_gpu.generation.work import FILTER_KEY, MODEL_KEY, Asked, Work, check_place, check_resumable
 from diffcore_gpu.store import CounterpartWriter
 
 _THRESHOLDS = "thresholds"
@@ -76,9 +74,8 @@ class GenerationListener:
 
 
 def generate(
-    real: Path | ImageFolderScan,
+    work: Work,
     out: Path,
-    settings: GenerationSettings,
     text_to_image: TextToImage,
     similarity_filter: Filter,
     listener: GenerationListener | None = None,
@@ -92,9 +89,8 @@ def generate(
     `OUT.report` beside it: the verdicts on all images, thumbnails of some discarded ones, and the report itself.
 
     Args:
-        real: the real images, an ImageFolder.
+        work: what is wanted, as `plan_work` says.
         out: the store's folder.
-        settings: for which samples, and from which prompts.
         text_to_image: makes the images.
         similarity_filter: judges them; made for the same real images.
         listener: is told what happens.
@@ -103,12 +99,10 @@ def generate(
 
     Raises:
         GenerationError: something asked for cannot be done; what was made so far is kept, and can be resumed.
-        PackError: the real images cannot be listed.
         StoreError: the store cannot be written; likewise.
     """
     listener = listener or GenerationListener()
-    scan = real if isinstance(real, ImageFolderScan) else scan_image_folder(real)
-    work = plan_work(scan, settings)
+    scan, settings = work.real, work.settings
     check_place(work, out, resume=resume, overwrite=overwrite)
     _check_filter(work, similarity_filter)
     model = text_to_image.describe()
@@ -214,23 +208,21 @@ class _Loop:
         rest = max(self._generating - sum(stages.values()), 0.0)
         return {**stages, "other": rest, **self._recorder.seconds, "wait": self._waiting}
 
-    def _make(self, batch: Batch) -> tuple[Batch, list[Any], torch.Tensor]:
+    def _make(self, batch: Batch) -> tuple[Batch, list[Asked], torch.Tensor]:
         began = time.perf_counter()
-        work, prompts = self._work, self._work.settings.prompts
-        draws = draws_of(work, batch)
-        names = [work.real.class_names[work.labels[sample]] for sample in work.samples[batch.tasks]]
+        asked = self._work.asked(batch)
         images = self._text_to_image.generate(
-            [prompts.render(drawn.prompt_id, name) for drawn, name in zip(draws, names, strict=True)],
-            [prompts.render_negative(name) for name in names],
-            [drawn.seed for drawn in draws],
+            [image.prompt for image in asked],
+            [image.negative_prompt for image in asked],
+            [image.seed for image in asked],
         )
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[:2] != (len(draws), 3):
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[:2] != (len(asked), 3):
             raise GenerationError(
-                f"The model gave {images.dtype} {list(images.shape)} for {len(draws)} prompts; expected uint8 "
+                f"The model gave {images.dtype} {list(images.shape)} for {len(asked)} prompts; expected uint8 "
                 "[n, 3, H, W]."
             )
         self._generating += time.perf_counter() - began
-        return batch, draws, images
+        return batch, asked, images
 
     def _settle(self, recording: Future[Bools]) -> None:
         began = time.perf_counter()

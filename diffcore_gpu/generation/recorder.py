@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from diffcore_gpu.errors import GenerationError
-from diffcore_gpu.generation.draws import Draw, Int64s, draw
+from diffcore_gpu.generation.draws import Int64s
 from diffcore_gpu.generation.report.folder import ReportFolder
 from diffcore_gpu.generation.report.records import Candidate, NeverPassed
 from diffcore_gpu.generation.report.tally import ReportTally
 from diffcore_gpu.generation.schedule import Batch, Bools
 from diffcore_gpu.generation.verdicts import RECORD, Journal, Records
-from diffcore_gpu.generation.work import Work
+from diffcore_gpu.generation.work import Asked, Work
 from diffcore_gpu.packing.options import Fit
 from diffcore_gpu.packing.resize import resize
 from diffcore_gpu.store import CounterpartWriter
@@ -36,12 +36,6 @@ class Filter(Protocol):
     def judge(self, samples: list[int], images: Tensor) -> tuple[Tensor, Tensor]:
         """S of each image with the real image of its sample, float32 [n], and the verdicts, bool [n]."""
         ...
-
-
-def draws_of(work: Work, batch: Batch) -> list[Draw]:
-    """The seed and prompt of every image of a batch."""
-    settings, tasks = work.settings, batch.tasks
-    return draw(settings.seed, work.samples[tasks], work.copies[tasks], batch.attempt, len(settings.prompts.contextual))
 
 
 class Recorder:
@@ -101,17 +95,17 @@ class Recorder:
             begin += len(part)
             if not np.array_equal(part["task"], batch.tasks) or not (part["attempt"] == batch.attempt).all():
                 raise self._disagree()
-            self._count(batch, draws_of(self._work, batch), part["similarity"], part["accepted"])
+            self._count(batch, self._work.asked(batch), part["similarity"], part["accepted"])
         accepted = int(records["accepted"].sum())
         if begin != len(records) or (accepted, accepted) != (self._writer.num_rows, self._writer.num_pairs):
             raise self._disagree()
 
-    def record(self, batch: Batch, draws: list[Draw], images: Tensor) -> Bools:
+    def record(self, batch: Batch, asked: list[Asked], images: Tensor) -> Bools:
         """Judge a batch and keep what passed.
 
         Args:
             batch: its tasks.
-            draws: what the images were generated from.
+            asked: what the images were generated from, as `Work.asked` says.
             images: uint8 [n, 3, H, W] of any size, on the CPU.
 
         Returns:
@@ -131,7 +125,7 @@ class Recorder:
                 f"The filter model {self._filter.model} gave a similarity that is no number; use another precision."
             )
         judged = time.perf_counter()
-        candidates = self._count(batch, draws, similarity, accepted)
+        candidates = self._count(batch, asked, similarity, accepted)
         for candidate, image in zip(candidates, images, strict=True):
             if candidate.accepted:
                 row = self._writer.add_row(
@@ -183,26 +177,20 @@ class Recorder:
             )
 
     def _count(
-        self, batch: Batch, draws: list[Draw], similarity: np.ndarray[Any, Any], accepted: Bools
+        self, batch: Batch, asked: list[Asked], similarity: np.ndarray[Any, Any], accepted: Bools
     ) -> list[Candidate]:
-        work, prompts = self._work, self._work.settings.prompts
         candidates = []
-        for task, drawn, value, passed in zip(
-            batch.tasks.tolist(), draws, similarity.tolist(), accepted.tolist(), strict=True
-        ):
-            sample = int(work.samples[task])
-            label = int(work.labels[sample])
-            class_name = work.real.class_names[label]
+        for image, value, passed in zip(asked, similarity.tolist(), accepted.tolist(), strict=True):
             candidate = Candidate(
-                sample=sample,
-                label=label,
+                sample=image.sample,
+                label=image.label,
                 attempt=batch.attempt,
-                seed=drawn.seed,
-                prompt=prompts.render(drawn.prompt_id, class_name),
-                negative_prompt=prompts.render_negative(class_name) if self._negative else "",
+                seed=image.seed,
+                prompt=image.prompt,
+                negative_prompt=image.negative_prompt if self._negative else "",
                 similarity=value,
                 accepted=passed,
-                prompt_id=drawn.prompt_id,
+                prompt_id=image.prompt_id,
             )
             self.tally.add(candidate)
             candidates.append(candidate)

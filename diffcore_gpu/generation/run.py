@@ -77,9 +77,8 @@ def run_request(
         listener.say(f"Loading {request.model.model} …")
         text_to_image = load_text_to_image(request.model, listener.say)
     report = generate(
-        scan,
+        work,
         request.out,
-        request.settings,
         text_to_image,
         similarity_filter,
         listener,

@@ -9,12 +9,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from diffcore_gpu.errors import GenerationError
-from diffcore_gpu.generation.draws import Int64s, choose_samples
+from diffcore_gpu.generation.draws import Int64s, choose_samples, draw
+from diffcore_gpu.generation.schedule import Batch
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.store.fingerprint import as_labels, fingerprint_of, name_digests
@@ -42,6 +43,26 @@ _LISTED = 4  # settings that differ
 _SPARE_BYTES = 64 << 20  # pairs, journal, thumbnails, and the shard that is copied at the end
 
 
+class Asked(NamedTuple):
+    """An image that a model is asked for.
+
+    Attributes:
+        sample: that it is a counterpart of.
+        label: the class number of both.
+        seed: that it is generated from.
+        prompt_id: position in the prompt set.
+        prompt: the contextual prompt.
+        negative_prompt: the negative prompt.
+    """
+
+    sample: int
+    label: int
+    seed: int
+    prompt_id: int
+    prompt: str
+    negative_prompt: str
+
+
 @dataclass(frozen=True)
 class Work:
     """The counterparts that are wanted; task t is counterpart `copies[t]` of sample `samples[t]`.
@@ -66,6 +87,18 @@ class Work:
     def num_tasks(self) -> int:
         """Counterparts that are wanted."""
         return len(self.samples)
+
+    def asked(self, batch: Batch) -> list[Asked]:
+        """The seed and the prompts of every image of a batch."""
+        prompts, samples = self.settings.prompts, self.samples[batch.tasks]
+        draws = draw(self.settings.seed, samples, self.copies[batch.tasks], batch.attempt, len(prompts.contextual))
+        asked = []
+        for sample, (seed, prompt_id) in zip(samples.tolist(), draws, strict=True):
+            label = int(self.labels[sample])
+            name = self.real.class_names[label]
+            texts = prompts.render(prompt_id, name), prompts.render_negative(name)
+            asked.append(Asked(sample, label, seed, prompt_id, *texts))
+        return asked
 
 
 def plan_work(real: ImageFolderScan, settings: GenerationSettings) -> Work:

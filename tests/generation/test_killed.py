@@ -13,6 +13,8 @@ import pytest
 
 from diffcore_gpu.generation import recorder
 from diffcore_gpu.generation.loop import generate
+from diffcore_gpu.generation.work import plan_work
+from diffcore_gpu.packing.imagefolder import scan_image_folder
 from tests.generation import fakes
 
 
@@ -56,9 +58,8 @@ def undisturbed(tmp_path, real, monkeypatch):
 
 
 def finish(real, out):
-    return generate(
-        real, out, fakes.settings(), fakes.FakeTextToImage(rounding=True), fakes.FakeFilter(fakes.labels()), resume=True
-    )
+    work = plan_work(scan_image_folder(real), fakes.settings())
+    return generate(work, out, fakes.FakeTextToImage(rounding=True), fakes.FakeFilter(fakes.labels()), resume=True)
 
 
 @pytest.mark.parametrize("save_seconds", [0.0, pytest.param(1e9, marks=pytest.mark.slow)])

@@ -19,6 +19,8 @@ from diffcore_gpu.generation.draws import draw
 from diffcore_gpu.generation.loop import GenerationListener, generate
 from diffcore_gpu.generation.prompts import PromptSet
 from diffcore_gpu.generation.report.folder import ReportFolder
+from diffcore_gpu.generation.work import plan_work
+from diffcore_gpu.packing.imagefolder import scan_image_folder
 from diffcore_gpu.store import CounterpartStore
 from tests.generation import fakes
 
@@ -30,9 +32,8 @@ def real(tmp_path):
 
 def run(real, out, *, model=None, similarity_filter=None, listener=None, resume=False, overwrite=False, **changes):
     return generate(
-        real,
+        plan_work(scan_image_folder(real), fakes.settings(**changes)),
         out,
-        fakes.settings(**changes),
         model or fakes.FakeTextToImage(),
         similarity_filter or fakes.FakeFilter(fakes.labels()),
         listener,
