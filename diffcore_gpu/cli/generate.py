@@ -199,8 +199,8 @@ def generate(
     )
     try:
         with generation_progress() as bars:
-            listener = GenerationListener(say=say, progressed=bars.generated)
-            result, page = run_request(request, listener, bars.embedded)
+            listener = GenerationListener(say, bars.embedded, bars.generated)
+            result, page = run_request(request, listener)
     except KeyboardInterrupt:
         say("Interrupted. Run the same command with --resume to go on.")
         raise typer.Exit(130) from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,25 +52,19 @@ class Standing(NamedTuple):
     images_per_second: float
 
 
-def _silent(message: str) -> None:
-    pass
-
-
-def _unseen(standing: Standing) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class GenerationListener:
     """Told what happens; each may be left out.
 
     Attributes:
         say: gets a remark for a person.
+        embedded: gets (done, total) of the real images, as their embeddings are computed.
         progressed: gets how far the run is, after every batch.
     """
 
-    say: Callable[[str], None] = field(default=_silent)
-    progressed: Callable[[Standing], None] = field(default=_unseen)
+    say: Callable[[str], None] = lambda message: None
+    embedded: Callable[[int, int], None] = lambda done, total: None
+    progressed: Callable[[Standing], None] = lambda standing: None
 
 
 def generate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,16 +41,13 @@ class GenerationRequest:
 
 
 def run_request(
-    request: GenerationRequest,
-    listener: GenerationListener | None = None,
-    embedded: Callable[[int, int], None] = lambda done, total: None,
+    request: GenerationRequest, listener: GenerationListener | None = None
 ) -> tuple[GenerationReport, Path]:
     """Generate a store and write the page of its report.
 
     Args:
         request: what to do.
         listener: is told what happens.
-        embedded: gets (done, total) of the real images whose embeddings were computed.
 
     Returns:
         The report, and the path of its page.
@@ -71,7 +67,7 @@ def run_request(
         similarity = ClipSimilarity(
             request.similarity, out=request.out, device=request.model.device, seed=request.settings.seed
         )
-        similarity_filter = similarity.filter(scan, embedded, listener.say)
+        similarity_filter = similarity.filter(scan, listener.embedded, listener.say)
         if request.resume:
             check_resumable(work, request.out, {FILTER_KEY: {"model": similarity_filter.model}})
         listener.say(f"Loading {request.model.model} …")

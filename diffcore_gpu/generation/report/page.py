@@ -29,7 +29,7 @@ RenderPrompts = Callable[[int, str], tuple[str, str]]
 """From a prompt's id and a class name to the contextual and the negative prompt as the model got them."""
 _TOLD = (
     *(text.count, text.counted, text.percent, text.similarity, text.difference, text.duration),
-    *(text.is_filtered, text.remarks),
+    *(text.speed_text, text.is_filtered, text.remarks),
 )
 _Offered = tuple[Candidate, Path, "Path | Image.Image"]
 
@@ -90,6 +90,8 @@ def write_page(
         title=title,
         report=report,
         views=views,
+        yardstick=text.YARDSTICK,
+        nan=math.nan,
         pairs=views.pairs(report, pairs, offered[True]),
         discards=views.discards(report, discards, offered[False]),
         negative_prompts=views.negative_prompts(item.candidate for item in (*pairs, *discards)),

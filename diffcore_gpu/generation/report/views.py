@@ -5,21 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from diffcore_gpu.generation.report.histogram import BIN_WIDTH, Histogram, Scale, common_scale
 from diffcore_gpu.generation.report.records import Candidate, ClassReport, GenerationReport, NeverPassed
-from diffcore_gpu.generation.report.text import (
-    YARDSTICK,
-    count,
-    counted,
-    duration,
-    is_filtered,
-    percent,
-    plain_value,
-    speed_text,
-)
-from diffcore_gpu.generation.report.text import similarity as shown_similarity
+from diffcore_gpu.generation.report.text import count, counted, plain_value, similarity
 from diffcore_gpu.htmlreport.chart import BarChart, Sparkline, bar_chart, sparkline
 from diffcore_gpu.htmlreport.images import Picture
 
@@ -34,14 +24,6 @@ _SETTING_NAMES = {
     "guidance_scale": "guidance w = 1 + γ",
     "vae": "VAE",
 }
-
-
-class Card(NamedTuple):
-    """A headline figure."""
-
-    name: str
-    figure: str
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -104,25 +86,12 @@ class Gallery:
     classes: Sequence[tuple[int, str]]
 
 
-def cards(report: GenerationReport) -> list[Card]:
-    """The figures that a reader looks for first."""
-    total = report.total
-    share = 100 * total.covered / total.wanted if total.wanted else math.nan
-    return [
-        Card("Samples", count(total.samples), f"in {counted(len(report.classes), 'class')}"),
-        Card("Covered samples", count(total.covered), f"{percent(share)} of {count(total.wanted)} wanted"),
-        Card("Generated", count(total.generated), f"{count(total.accepted)} accepted"),
-        Card("Discarded", percent(total.discarded_percent), YARDSTICK if is_filtered(report) else "not filtered"),
-        Card("Time per image", duration(report.seconds_per_image), speed_text(report)),
-    ]
-
-
 def overall(report: GenerationReport) -> Overall:
     """The histogram of S over all classes, or of S − τ where τ differs between them."""
     thresholds = [part.threshold for part in report.classes if not math.isnan(part.threshold)]
     one = report.total.threshold
     if math.isnan(one) and thresholds and report.margin.total:
-        low, high = (shown_similarity(value) for value in (min(thresholds), max(thresholds)))
+        low, high = (similarity(value) for value in (min(thresholds), max(thresholds)))
         note = f"τ differs between the classes, from {low} to {high}."
         return _overall(report.margin, 0.0, "S = τ", "S − τ of all classes", note)
     name, note = ("", "There is no τ.") if math.isnan(one) else (_named(one), "All classes have the same τ.")
@@ -156,7 +125,7 @@ def class_rows(report: GenerationReport) -> tuple[str, list[tuple[ClassReport, S
         )
     parts = [part for _, part in shown]
     scale = _class_scale(parts, 48)
-    span = f"{shown_similarity(scale.span.low)} to {shown_similarity(scale.span.high)}"
+    span = f"{similarity(scale.span.low)} to {similarity(scale.span.high)}"
     return f"{note} The small histograms run from S = {span} in every row.", [
         (part, _class_spark(part, scale) if part.generated else None) for part in parts
     ]
@@ -215,7 +184,7 @@ def _overall(histogram: Histogram, threshold: float, name: str, title: str, note
     for number, (accepted, discarded) in enumerate(zip(*stacks.values(), strict=True)):
         low = (scale.begin + number * scale.factor) * BIN_WIDTH
         if accepted + discarded:
-            span = f"{shown_similarity(low)} to {shown_similarity(low + scale.factor * BIN_WIDTH)}"
+            span = f"{similarity(low)} to {similarity(low + scale.factor * BIN_WIDTH)}"
             rows.append((span, accepted, discarded))
     return Overall(title, note, bar_chart(stacks, scale.span, label, mark=threshold, mark_name=name), rows)
 
@@ -230,7 +199,7 @@ def _class_spark(part: ClassReport, scale: Scale) -> Sparkline:
 
 
 def _named(threshold: float) -> str:
-    return f"τ {shown_similarity(threshold)}"
+    return f"τ {similarity(threshold)}"
 
 
 def _described(part: ClassReport) -> str:
