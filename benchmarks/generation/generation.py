@@ -28,16 +28,15 @@ from diffcore_gpu.benchmarks.harness.runs import Run
 from diffcore_gpu.demo import digits
 from diffcore_gpu.demo.model_checks import GAMMA, MODELS, STEPS, text_to_image_options
 from diffcore_gpu.demo.pretraining.batches import SPLIT_SEED
-from diffcore_gpu.generation.embedding import load_embedder
-from diffcore_gpu.generation.embedding_cache import real_embeddings
+from diffcore_gpu.generation.embedding import load_embedder, real_embeddings
 from diffcore_gpu.generation.filter import SimilarityFilter, class_thresholds
 from diffcore_gpu.generation.loop import generate
-from diffcore_gpu.generation.model_loading import load_text_to_image
+from diffcore_gpu.generation.model_loading import load_text_to_image, quiet_libraries
 from diffcore_gpu.generation.prompts import BUILT_IN
-from diffcore_gpu.generation.quiet import quiet_libraries
 from diffcore_gpu.generation.report.records import GenerationReport
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.generation.text_to_image import DiffusersTextToImage
+from diffcore_gpu.generation.work import plan_work
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 
 STAGES = ("denoiser", "vae", "other", "filter", "write", "wait")
@@ -120,15 +119,15 @@ def measure(
     settings = GenerationSettings(
         BUILT_IN["digit"], size, size, fraction=percent / 100, batch_size=wanted.batch, max_attempts=20, seed=percent
     )
-    return generate(scan, work / f"store-{percent}", settings, text_to_image, similarity)
+    return generate(plan_work(scan, settings), work / f"store-{percent}", text_to_image, similarity)
 
 
 def figures(report: GenerationReport) -> dict[str, Any]:
     """What is kept of a run."""
     return {
-        "wanted": report.wanted,
-        "generated": report.generated,
-        "discarded": report.discarded,
+        "wanted": report.total.wanted,
+        "generated": report.total.generated,
+        "discarded": report.total.discarded,
         "never_passed": len(report.never_passed),
         "wall_seconds": report.wall_seconds,
         "seconds": {stage: report.seconds.get(stage, 0.0) for stage in STAGES},

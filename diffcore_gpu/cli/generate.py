@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,9 +11,10 @@ import typer
 from diffcore_gpu.cli.console import print_json, print_table, printable, say
 from diffcore_gpu.cli.generation_progress import generation_progress
 from diffcore_gpu.cli.options import AsJson, parse_size
-from diffcore_gpu.generation.model_options import ModelOptions
 from diffcore_gpu.generation.presets import PRESETS
 from diffcore_gpu.generation.prompt_texts import TEXTS
+from diffcore_gpu.generation.prompts import load_prompt_set
+from diffcore_gpu.generation.settings import FilterOptions, GenerationSettings, ModelOptions
 
 if TYPE_CHECKING:
     from diffcore_gpu.generation.report.records import GenerationReport
@@ -155,13 +155,14 @@ def generate(
         raise typer.BadParameter(f"{type_!r} is none; there are {', '.join(TEXTS)}.", param_hint="--type")
     if report is not None and not report.absolute().parent.is_dir():
         raise typer.BadParameter(f"{report.parent} is no folder; make it first.", param_hint="--report")
-    options = _model_options(
-        preset,
-        model,
-        gamma=gamma,
-        steps=steps,
-        generate_size=generate_size,
-        given={"revision": revision, "variant": variant, "config": config, "vae": vae},
+    generated = parse_size(generate_size, "--generate-size") if generate_size else (None, None)
+    given: dict[str, Any] = {"gamma": gamma, "steps": steps, "height": generated[0], "width": generated[1]}
+    given |= {"revision": revision, "variant": variant, "config": config, "vae": vae}
+    default: dict[str, Any] = {"model": model, "gamma": _GAMMA, "steps": _STEPS}
+    if preset is not None:
+        default = PRESETS[preset].options()
+    options = ModelOptions(
+        **default | {name: value for name, value in given.items() if value is not None},
         negative=negative_prompt,
         dtype=dtype.value,
         device=device,
@@ -174,9 +175,7 @@ def generate(
     height, width = _store_size(size, options)
 
     from diffcore_gpu.generation.loop import GenerationListener
-    from diffcore_gpu.generation.prompts import load_prompt_set
-    from diffcore_gpu.generation.run import FilterOptions, GenerationRequest, run_request
-    from diffcore_gpu.generation.settings import GenerationSettings
+    from diffcore_gpu.generation.run import GenerationRequest, run_request
 
     request = GenerationRequest(
         real=real,
@@ -200,8 +199,8 @@ def generate(
     )
     try:
         with generation_progress() as bars:
-            listener = GenerationListener(say=say, progressed=bars.generated)
-            result, page = run_request(request, listener, bars.embedded)
+            listener = GenerationListener(say, bars.embedded, bars.generated)
+            result, page = run_request(request, listener)
     except KeyboardInterrupt:
         say("Interrupted. Run the same command with --resume to go on.")
         raise typer.Exit(130) from None
@@ -213,43 +212,6 @@ def generate(
         print_json({"store": str(out), "page": str(report or page), **result.as_json()})
     else:
         _print_report(result, out, report or page)
-
-
-def _model_options(
-    preset: str | None,
-    model: str | None,
-    *,
-    gamma: float | None,
-    steps: int | None,
-    generate_size: str | None,
-    given: dict[str, Any],
-    **how: Any,
-) -> ModelOptions:
-    height, width = parse_size(generate_size, "--generate-size") if generate_size else (None, None)
-    if preset is None:
-        return ModelOptions(
-            model=model or "",
-            gamma=_GAMMA if gamma is None else gamma,
-            steps=_STEPS if steps is None else steps,
-            height=height,
-            width=width,
-            **given,
-            **how,
-        )
-    known = PRESETS[preset]
-    options = ModelOptions(
-        model=known.model,
-        gamma=known.gamma if gamma is None else gamma,
-        steps=known.steps if steps is None else steps,
-        height=height or known.height,
-        width=width or known.width,
-        variant=known.variant,
-        config=known.config,
-        vae=known.vae,
-        scheduler=known.scheduler,
-        **how,
-    )
-    return replace(options, **{name: value for name, value in given.items() if value is not None})
 
 
 def _store_size(size: str | None, options: ModelOptions) -> tuple[int, int]:

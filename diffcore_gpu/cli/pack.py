@@ -106,9 +106,11 @@ def pack(
             )
             similarity = None
             if filter_ is not None:
-                from diffcore_gpu.generation.pack_filter import ClipPackFilter
+                from diffcore_gpu.generation.filter import ClipSimilarity
+                from diffcore_gpu.generation.settings import FilterOptions
 
-                similarity = ClipPackFilter(filter_model, filter_weights, out=out, threshold=threshold, device=device)
+                asked = FilterOptions(filter_model, filter_weights, threshold)
+                similarity = ClipSimilarity(asked, out=out, device=device)
             report = run(options, listener, similarity)
     except KeyboardInterrupt:
         say("Interrupted. Run the same command with --resume to go on.")

@@ -14,8 +14,8 @@ from diffcore_gpu.demo.pretraining.batches import PER_CLASS, SPLIT_SEED
 from diffcore_gpu.demo.pretraining.captions import ink, slant
 from diffcore_gpu.generation.embedding import load_embedder
 from diffcore_gpu.generation.model_loading import load_text_to_image
-from diffcore_gpu.generation.model_options import ModelOptions
 from diffcore_gpu.generation.prompts import BUILT_IN
+from diffcore_gpu.generation.settings import ModelOptions
 
 MODELS = Path(__file__).parent / "models"
 """The models that are shipped."""

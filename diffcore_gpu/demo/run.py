@@ -21,8 +21,8 @@ from diffcore_gpu.errors import DiffcoreError
 from diffcore_gpu.generation.loop import GenerationListener
 from diffcore_gpu.generation.prompts import BUILT_IN
 from diffcore_gpu.generation.report.records import GenerationReport
-from diffcore_gpu.generation.run import FilterOptions, GenerationRequest, run_request
-from diffcore_gpu.generation.settings import GenerationSettings
+from diffcore_gpu.generation.run import GenerationRequest, run_request
+from diffcore_gpu.generation.settings import FilterOptions, GenerationSettings
 from diffcore_gpu.store import CounterpartStore
 
 _MARKER = ".diffcore-demo"
@@ -157,8 +157,8 @@ def run(
         stores[name], report, pages[name] = _generate(out, name, fraction, listener)
         reports[name] = report
         say(
-            f"{report.generated} digits generated for {name} % of them, {report.discarded} discarded by the filter "
-            f"({report.discarded_percent:.1f} %); store verified: {stores[name].path}"
+            f"{report.total.generated} digits generated for {name} % of them, {report.total.discarded} discarded by "
+            f"the filter ({report.total.discarded_percent:.1f} %); store verified: {stores[name].path}"
         )
 
     # The samples in the order of the ImageFolder: classes by name, files by name.

@@ -1,11 +1,8 @@
-"""The hard cosine filter of the paper: a counterpart is kept iff it is more similar to its real image than τ_k (eq. 5).
-
-Plain torch on embeddings; what computes them is in `diffcore_gpu.generation.embedding`.
-"""
+"""The hard cosine filter of the paper: what is kept is more similar to its real image than τ_k, as eq. 5 has it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +10,11 @@ import torch
 from torch import Tensor
 
 from diffcore_gpu.errors import GenerationError
+from diffcore_gpu.generation.embedding import CACHE_NAME, load_embedder, real_embeddings
+from diffcore_gpu.generation.model_loading import resolve_device
+from diffcore_gpu.generation.report.folder import ReportFolder
+from diffcore_gpu.generation.settings import FilterOptions
+from diffcore_gpu.packing.imagefolder import ImageFolderScan
 
 _CHUNK = 1 << 16
 """Embeddings that are held in float64 at once."""
@@ -124,46 +126,6 @@ def sampled_class_thresholds(
     return _fill_single(means, counts)
 
 
-def choose_thresholds(
-    embeddings: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    *,
-    real: Path,
-    threshold: float | None = None,
-    pairs_per_class: int | None = None,
-    seed: int = 0,
-) -> Tensor:
-    """τ of each class as a user asked for it: given, estimated from sampled pairs, or exactly.
-
-    Args:
-        embeddings: as in `class_thresholds`.
-        labels: int64 [N].
-        num_classes: K.
-        real: the folder of the real images, for the error.
-        threshold: τ of every class; None: measured.
-        pairs_per_class: as in `sampled_class_thresholds`; None: all pairs.
-        seed: likewise.
-
-    Returns:
-        float64 [K].
-
-    Raises:
-        GenerationError: no class has two images to compare.
-    """
-    if threshold is not None:
-        return torch.full((num_classes,), threshold, dtype=torch.float64)
-    if pairs_per_class is not None:
-        found = sampled_class_thresholds(embeddings, labels, num_classes, pairs_per_class=pairs_per_class, seed=seed)
-    else:
-        found = class_thresholds(embeddings, labels, num_classes)
-    if bool(found.isnan().all()):
-        raise GenerationError(
-            f"Every class of {real} has a single image, so there is no pair to take a threshold from; give --threshold."
-        )
-    return found
-
-
 class SimilarityFilter:
     """Accept a counterpart iff S > τ of its class, with S the cosine similarity to the real image of its sample.
 
@@ -210,3 +172,83 @@ class SimilarityFilter:
 def similarities(a: Tensor, b: Tensor) -> Tensor:
     """Cosine similarity of unit embeddings, row by row: float32 [n] in [−1, 1]."""
     return (a.to(torch.float64) * b.to(torch.float64)).sum(1).clamp(-1, 1).to(torch.float32)
+
+
+class ClipSimilarity:
+    """Similarity by open_clip, with τ of eq. 5: the filter of `generate`, and what `pack --filter clip` asks.
+
+    Args:
+        options: the model, and where the thresholds come from.
+        out: the store's folder; the embeddings of the real images are kept in `OUT.report` beside it.
+        device: where the model runs; "auto": a GPU if there is one.
+        seed: of the pairs, where thresholds are estimated from some.
+
+    Attributes:
+        model: the model's name, as the store keeps it.
+
+    Raises:
+        GenerationError: the model cannot be loaded.
+    """
+
+    def __init__(self, options: FilterOptions, *, out: Path, device: str, seed: int = 0) -> None:
+        self._embedder = load_embedder(options.model, options.weights, device=str(resolve_device(device)))
+        self.model = self._embedder.name
+        self._cache = ReportFolder.beside(out).path / CACHE_NAME
+        self._options, self._seed = options, seed
+
+    def embed_real(
+        self,
+        real: ImageFolderScan,
+        progress: Callable[[int, int], None],
+        say: Callable[[str], None] = lambda message: None,
+    ) -> Tensor:
+        """float32 [N, d] of unit length, from the cache where it holds them; see `real_embeddings`."""
+        return real_embeddings(self._embedder, real, self._cache, progress, say)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """uint8 [n, 3, H, W] to float32 [n, d] of unit length."""
+        return self._embedder.embed(images)
+
+    def thresholds(self, embeddings: Tensor, real: ImageFolderScan) -> Tensor:
+        """τ of each class, float64 [K]: given, estimated from sampled pairs, or exactly.
+
+        Args:
+            embeddings: of the real images, floating [N, d].
+            real: the real images.
+
+        Raises:
+            GenerationError: no class has two images to compare.
+        """
+        options, labels, num_classes = self._options, torch.tensor(real.labels), len(real.class_names)
+        if options.threshold is not None:
+            return torch.full((num_classes,), options.threshold, dtype=torch.float64)
+        if options.pairs_per_class is not None:
+            found = sampled_class_thresholds(
+                embeddings, labels, num_classes, pairs_per_class=options.pairs_per_class, seed=self._seed
+            )
+        else:
+            found = class_thresholds(embeddings, labels, num_classes)
+        if bool(found.isnan().all()):
+            raise GenerationError(
+                f"Every class of {real.root} has a single image, so there is no pair to take a threshold from; give "
+                "--threshold."
+            )
+        return found
+
+    def filter(
+        self, real: ImageFolderScan, progress: Callable[[int, int], None], say: Callable[[str], None]
+    ) -> SimilarityFilter:
+        """The filter of counterparts of these real images.
+
+        Args:
+            real: the real images.
+            progress: gets (done, total) of those that are embedded.
+            say: gets a remark for a person.
+
+        Raises:
+            GenerationError: a real image cannot be read, or no class has two to compare.
+        """
+        embeddings = self.embed_real(real, progress, say)
+        return SimilarityFilter(
+            self._embedder, embeddings, torch.tensor(real.labels), self.thresholds(embeddings, real)
+        )

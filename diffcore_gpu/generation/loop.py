@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,17 +18,14 @@ import torch
 
 from diffcore_gpu import __version__
 from diffcore_gpu.errors import GenerationError
-from diffcore_gpu.generation.quiet import quiet_libraries
-from diffcore_gpu.generation.recorder import JOURNAL_KEY, Filter, Recorder, draws_of
+from diffcore_gpu.generation.model_loading import quiet_libraries
+from diffcore_gpu.generation.recorder import JOURNAL_KEY, Filter, Recorder
 from diffcore_gpu.generation.report.folder import ReportFolder
 from diffcore_gpu.generation.report.records import GenerationReport
-from diffcore_gpu.generation.resumption import FILTER_KEY, MODEL_KEY, check_resumable
 from diffcore_gpu.generation.schedule import Batch, Bools, Schedule
-from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.generation.text_to_image import TextToImage
 from diffcore_gpu.generation.verdicts import Journal
-from diffcore_gpu.generation.work import Work, check_place, plan_work
-from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
+from diffcore_gpu.generation.work import FILTER_KEY, MODEL_KEY, Asked, Work, check_place, check_resumable
 from diffcore_gpu.store import CounterpartWriter
 
 _THRESHOLDS = "thresholds"
@@ -55,31 +52,24 @@ class Standing(NamedTuple):
     images_per_second: float
 
 
-def _silent(message: str) -> None:
-    pass
-
-
-def _unseen(standing: Standing) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class GenerationListener:
     """Told what happens; each may be left out.
 
     Attributes:
         say: gets a remark for a person.
+        embedded: gets (done, total) of the real images, as their embeddings are computed.
         progressed: gets how far the run is, after every batch.
     """
 
-    say: Callable[[str], None] = field(default=_silent)
-    progressed: Callable[[Standing], None] = field(default=_unseen)
+    say: Callable[[str], None] = lambda message: None
+    embedded: Callable[[int, int], None] = lambda done, total: None
+    progressed: Callable[[Standing], None] = lambda standing: None
 
 
 def generate(
-    real: Path | ImageFolderScan,
+    work: Work,
     out: Path,
-    settings: GenerationSettings,
     text_to_image: TextToImage,
     similarity_filter: Filter,
     listener: GenerationListener | None = None,
@@ -93,9 +83,8 @@ def generate(
     `OUT.report` beside it: the verdicts on all images, thumbnails of some discarded ones, and the report itself.
 
     Args:
-        real: the real images, an ImageFolder.
+        work: what is wanted, as `plan_work` says.
         out: the store's folder.
-        settings: for which samples, and from which prompts.
         text_to_image: makes the images.
         similarity_filter: judges them; made for the same real images.
         listener: is told what happens.
@@ -104,12 +93,10 @@ def generate(
 
     Raises:
         GenerationError: something asked for cannot be done; what was made so far is kept, and can be resumed.
-        PackError: the real images cannot be listed.
         StoreError: the store cannot be written; likewise.
     """
     listener = listener or GenerationListener()
-    scan = real if isinstance(real, ImageFolderScan) else scan_image_folder(real)
-    work = plan_work(scan, settings)
+    scan, settings = work.real, work.settings
     check_place(work, out, resume=resume, overwrite=overwrite)
     _check_filter(work, similarity_filter)
     model = text_to_image.describe()
@@ -153,7 +140,7 @@ def generate(
             if not writer.finished:
                 loop.run()
             recorder.finish(schedule.given_up)
-            report = recorder.report(
+            report = recorder.tally.report(
                 model=model,
                 settings={**settings.as_json(), "filter_model": similarity_filter.model},
                 seconds=loop.seconds(),
@@ -215,23 +202,21 @@ class _Loop:
         rest = max(self._generating - sum(stages.values()), 0.0)
         return {**stages, "other": rest, **self._recorder.seconds, "wait": self._waiting}
 
-    def _make(self, batch: Batch) -> tuple[Batch, list[Any], torch.Tensor]:
+    def _make(self, batch: Batch) -> tuple[Batch, list[Asked], torch.Tensor]:
         began = time.perf_counter()
-        work, prompts = self._work, self._work.settings.prompts
-        draws = draws_of(work, batch)
-        names = [work.real.class_names[work.labels[sample]] for sample in work.samples[batch.tasks]]
+        asked = self._work.asked(batch)
         images = self._text_to_image.generate(
-            [prompts.render(drawn.prompt_id, name) for drawn, name in zip(draws, names, strict=True)],
-            [prompts.render_negative(name) for name in names],
-            [drawn.seed for drawn in draws],
+            [image.prompt for image in asked],
+            [image.negative_prompt for image in asked],
+            [image.seed for image in asked],
         )
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[:2] != (len(draws), 3):
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[:2] != (len(asked), 3):
             raise GenerationError(
-                f"The model gave {images.dtype} {list(images.shape)} for {len(draws)} prompts; expected uint8 "
+                f"The model gave {images.dtype} {list(images.shape)} for {len(asked)} prompts; expected uint8 "
                 "[n, 3, H, W]."
             )
         self._generating += time.perf_counter() - began
-        return batch, draws, images
+        return batch, asked, images
 
     def _settle(self, recording: Future[Bools]) -> None:
         began = time.perf_counter()
@@ -301,13 +286,14 @@ def _thresholds(out: Path, similarity_filter: Filter, metadata: dict[str, Any]) 
 
 
 def _outcome(report: GenerationReport) -> dict[str, Any]:
+    total = report.total
     return {
         "counts": {
-            "generated": report.generated,
-            "accepted": report.accepted,
-            "discarded": report.discarded,
-            "covered": report.covered,
-            "without_counterpart": report.without_counterpart,
+            "generated": total.generated,
+            "accepted": total.accepted,
+            "discarded": total.discarded,
+            "covered": total.covered,
+            "without_counterpart": total.never_passed,
             "generated_per_class": [part.generated for part in report.classes],
             "discarded_per_class": [part.discarded for part in report.classes],
         }

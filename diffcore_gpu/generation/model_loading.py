@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,17 +16,15 @@ from typing import Any
 import torch
 
 from diffcore_gpu.errors import GenerationError, clause
-from diffcore_gpu.generation.guidance import denoiser_of
-from diffcore_gpu.generation.model_options import ModelOptions
-from diffcore_gpu.generation.quiet import quiet_libraries
-from diffcore_gpu.generation.text_to_image import DiffusersTextToImage
+from diffcore_gpu.generation.settings import ModelOptions
+from diffcore_gpu.generation.text_to_image import DiffusersTextToImage, denoiser_of
 
 PICKLE_SUFFIXES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_FILE = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)/(.+\.safetensors)")
 _INDEX = "model_index.json"
 _HASHED_BYTES = 64 << 20  # larger files count by name and size: reading gigabytes would delay every start
-
+_LIBRARIES = ("diffusers", "transformers", "accelerate", "huggingface_hub", "open_clip", "timm", "torch")
 _UNREACHABLE = "the hub cannot be reached, and it was not downloaded before; give a local folder or file."
 _INSTALL = 'pip install "diffcore-gpu[generate]"'
 
@@ -302,3 +303,30 @@ def _hub_commit(options: ModelOptions) -> str | None:
     file = try_to_load_from_cache(repository, name, revision=options.revision)
     found = re.search(r"/snapshots/([0-9a-f]{40})/", file) if isinstance(file, str) else None
     return found[1] if found else None
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No warnings, no bars, and no remarks short of errors from the libraries that are imported by then.
+
+    All of that belongs to the process, not to a thread: enter this once, around the threads.
+    """
+    hub = logging.getLogger("huggingface_hub")  # it warns of each of its retries; what failed in the end is raised
+    hub_level = hub.level
+    logs = [sys.modules.get(f"{library}.utils.logging") for library in ("diffusers", "transformers")]
+    before = [(log, log.is_progress_bar_enabled(), log.get_verbosity()) for log in logs if log is not None]
+    with warnings.catch_warnings():
+        for library in _LIBRARIES:
+            warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
+        hub.setLevel(logging.ERROR)
+        for log, _, _ in before:
+            log.disable_progress_bar()
+            log.set_verbosity_error()
+        try:
+            yield
+        finally:
+            hub.setLevel(hub_level)
+            for log, bars, verbosity in before:
+                log.set_verbosity(verbosity)
+                if bars:
+                    log.enable_progress_bar()

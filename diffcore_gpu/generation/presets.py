@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
-from diffcore_gpu.generation.model_options import SchedulerOptions
+from diffcore_gpu.generation.settings import SchedulerOptions
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Preset:
     config: str | None = None
     vae: str | None = None
     scheduler: SchedulerOptions | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What it sets of `ModelOptions`, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "description"}
 
 
 PRESETS: dict[str, Preset] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,13 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from diffcore_gpu.errors import GenerationError
-from diffcore_gpu.generation.draws import Draw, Int64s, draw
+from diffcore_gpu.generation.draws import Int64s
 from diffcore_gpu.generation.report.folder import ReportFolder
-from diffcore_gpu.generation.report.records import Candidate, GenerationReport, NeverPassed
+from diffcore_gpu.generation.report.records import Candidate, NeverPassed
 from diffcore_gpu.generation.report.tally import ReportTally
 from diffcore_gpu.generation.schedule import Batch, Bools
 from diffcore_gpu.generation.verdicts import RECORD, Journal, Records
-from diffcore_gpu.generation.work import Work
+from diffcore_gpu.generation.work import Asked, Work
 from diffcore_gpu.packing.decode import resize
 from diffcore_gpu.packing.options import Fit
 from diffcore_gpu.store import CounterpartWriter
@@ -39,12 +38,6 @@ class Filter(Protocol):
         ...
 
 
-def draws_of(work: Work, batch: Batch) -> list[Draw]:
-    """The seed and prompt of every image of a batch."""
-    settings, tasks = work.settings, batch.tasks
-    return draw(settings.seed, work.samples[tasks], work.copies[tasks], batch.attempt, len(settings.prompts.contextual))
-
-
 class Recorder:
     """Takes the batches in order and keeps the store, the journal, the thumbnails and the tally in step.
 
@@ -59,6 +52,7 @@ class Recorder:
         negative: whether the model uses negative prompts; else the candidates have none.
 
     Attributes:
+        tally: counts the candidates for the report.
         seconds: spent in "filter" and "write".
     """
 
@@ -75,7 +69,7 @@ class Recorder:
         self._work, self._writer, self._folder, self._journal = work, writer, folder, journal
         self._filter, self._negative = similarity_filter, negative
         self._best = np.full(work.num_tasks, -np.inf, np.float32)
-        self._tally = ReportTally(
+        self.tally = ReportTally(
             work.real.class_names,
             work.real.labels,
             work.chosen.tolist(),
@@ -101,17 +95,17 @@ class Recorder:
             begin += len(part)
             if not np.array_equal(part["task"], batch.tasks) or not (part["attempt"] == batch.attempt).all():
                 raise self._disagree()
-            self._count(batch, draws_of(self._work, batch), part["similarity"], part["accepted"])
+            self._count(batch, self._work.asked(batch), part["similarity"], part["accepted"])
         accepted = int(records["accepted"].sum())
         if begin != len(records) or (accepted, accepted) != (self._writer.num_rows, self._writer.num_pairs):
             raise self._disagree()
 
-    def record(self, batch: Batch, draws: list[Draw], images: Tensor) -> Bools:
+    def record(self, batch: Batch, asked: list[Asked], images: Tensor) -> Bools:
         """Judge a batch and keep what passed.
 
         Args:
             batch: its tasks.
-            draws: what the images were generated from.
+            asked: what the images were generated from, as `Work.asked` says.
             images: uint8 [n, 3, H, W] of any size, on the CPU.
 
         Returns:
@@ -131,7 +125,7 @@ class Recorder:
                 f"The filter model {self._filter.model} gave a similarity that is no number; use another precision."
             )
         judged = time.perf_counter()
-        candidates = self._count(batch, draws, similarity, accepted)
+        candidates = self._count(batch, asked, similarity, accepted)
         for candidate, image in zip(candidates, images, strict=True):
             if candidate.accepted:
                 row = self._writer.add_row(
@@ -172,7 +166,7 @@ class Recorder:
         for sample in samples[copies == per_sample].tolist():
             first = int(np.searchsorted(work.samples, sample))
             label = int(work.labels[sample])
-            self._tally.give_up(
+            self.tally.give_up(
                 NeverPassed(
                     sample=sample,
                     label=label,
@@ -182,43 +176,23 @@ class Recorder:
                 )
             )
 
-    def report(
-        self,
-        *,
-        model: Mapping[str, Any],
-        settings: Mapping[str, Any],
-        seconds: Mapping[str, float],
-        wall_seconds: float,
-        timed_images: int,
-    ) -> GenerationReport:
-        """What came of the run so far."""
-        return self._tally.report(
-            model=model, settings=settings, seconds=seconds, wall_seconds=wall_seconds, timed_images=timed_images
-        )
-
     def _count(
-        self, batch: Batch, draws: list[Draw], similarity: np.ndarray[Any, Any], accepted: Bools
+        self, batch: Batch, asked: list[Asked], similarity: np.ndarray[Any, Any], accepted: Bools
     ) -> list[Candidate]:
-        work, prompts = self._work, self._work.settings.prompts
         candidates = []
-        for task, drawn, value, passed in zip(
-            batch.tasks.tolist(), draws, similarity.tolist(), accepted.tolist(), strict=True
-        ):
-            sample = int(work.samples[task])
-            label = int(work.labels[sample])
-            class_name = work.real.class_names[label]
+        for image, value, passed in zip(asked, similarity.tolist(), accepted.tolist(), strict=True):
             candidate = Candidate(
-                sample=sample,
-                label=label,
+                sample=image.sample,
+                label=image.label,
                 attempt=batch.attempt,
-                seed=drawn.seed,
-                prompt=prompts.render(drawn.prompt_id, class_name),
-                negative_prompt=prompts.render_negative(class_name) if self._negative else "",
+                seed=image.seed,
+                prompt=image.prompt,
+                negative_prompt=image.negative_prompt if self._negative else "",
                 similarity=value,
                 accepted=passed,
-                prompt_id=drawn.prompt_id,
+                prompt_id=image.prompt_id,
             )
-            self._tally.add(candidate)
+            self.tally.add(candidate)
             candidates.append(candidate)
         self._best[batch.tasks] = np.maximum(self._best[batch.tasks], similarity)
         return candidates

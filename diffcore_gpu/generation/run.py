@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
-from diffcore_gpu.errors import GenerationError
-from diffcore_gpu.generation.embedding import load_embedder
-from diffcore_gpu.generation.embedding_cache import CACHE_NAME, real_embeddings
-from diffcore_gpu.generation.filter import SimilarityFilter, choose_thresholds
+from diffcore_gpu.generation.filter import ClipSimilarity
 from diffcore_gpu.generation.loop import GenerationListener, generate
-from diffcore_gpu.generation.model_loading import check_model, load_text_to_image, resolve_device
-from diffcore_gpu.generation.model_options import ModelOptions
-from diffcore_gpu.generation.quiet import quiet_libraries
+from diffcore_gpu.generation.model_loading import check_model, load_text_to_image, quiet_libraries
 from diffcore_gpu.generation.report.folder import ReportFolder
-from diffcore_gpu.generation.report.page_from_store import write_store_page
+from diffcore_gpu.generation.report.page import write_store_page
 from diffcore_gpu.generation.report.records import GenerationReport
-from diffcore_gpu.generation.resumption import FILTER_KEY, MODEL_KEY, check_resumable
-from diffcore_gpu.generation.settings import GenerationSettings
-from diffcore_gpu.generation.work import Work, check_place, plan_work
+from diffcore_gpu.generation.settings import FilterOptions, GenerationSettings, ModelOptions
+from diffcore_gpu.generation.work import FILTER_KEY, MODEL_KEY, check_place, check_resumable, plan_work
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.store import CounterpartStore
-
-DEFAULT_FILTER = "ViT-B-32"
-
-
-@dataclass(frozen=True)
-class FilterOptions:
-    """The model that measures similarity, and where its thresholds come from.
-
-    Attributes:
-        model: a model of open_clip by name, or a folder with one.
-        weights: the name of its pretrained weights, or a .safetensors file; None: the usual ones.
-        threshold: τ of every class, in [−1, 1]; None: measured on the real images.
-        pairs_per_class: estimate each τ from so many pairs, as the paper does; None: exactly, from all pairs.
-
-    Raises:
-        GenerationError: a number is out of its range, or both are given.
-    """
-
-    model: str = DEFAULT_FILTER
-    weights: str | None = None
-    threshold: float | None = None
-    pairs_per_class: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.threshold is not None and not -1 <= self.threshold <= 1:
-            raise GenerationError(f"threshold is {self.threshold:g}; a cosine similarity lies in [-1, 1].")
-        if self.pairs_per_class is not None and self.pairs_per_class < 1:
-            raise GenerationError(f"pairs_per_class is {self.pairs_per_class}; it must be at least 1.")
-        if self.threshold is not None and self.pairs_per_class is not None:
-            raise GenerationError("A threshold was given, so there is none to sample: leave out one of the two.")
 
 
 @dataclass(frozen=True)
@@ -80,16 +41,13 @@ class GenerationRequest:
 
 
 def run_request(
-    request: GenerationRequest,
-    listener: GenerationListener | None = None,
-    embedded: Callable[[int, int], None] = lambda done, total: None,
+    request: GenerationRequest, listener: GenerationListener | None = None
 ) -> tuple[GenerationReport, Path]:
     """Generate a store and write the page of its report.
 
     Args:
         request: what to do.
         listener: is told what happens.
-        embedded: gets (done, total) of the real images whose embeddings were computed.
 
     Returns:
         The report, and the path of its page.
@@ -106,15 +64,17 @@ def run_request(
         known = {"gamma": request.model.gamma, "steps": request.model.steps, "negative_prompt": request.model.negative}
         check_resumable(work, request.out, {**request.settings.as_json(), MODEL_KEY: known})
     with quiet_libraries():
-        similarity_filter = _load_filter(request, work, embedded, listener.say)
+        similarity = ClipSimilarity(
+            request.similarity, out=request.out, device=request.model.device, seed=request.settings.seed
+        )
+        similarity_filter = similarity.filter(scan, listener.embedded, listener.say)
         if request.resume:
             check_resumable(work, request.out, {FILTER_KEY: {"model": similarity_filter.model}})
         listener.say(f"Loading {request.model.model} …")
         text_to_image = load_text_to_image(request.model, listener.say)
     report = generate(
-        scan,
+        work,
         request.out,
-        request.settings,
         text_to_image,
         similarity_filter,
         listener,
@@ -122,26 +82,6 @@ def run_request(
         overwrite=request.overwrite,
     )
     return report, _write_page(request, scan)
-
-
-def _load_filter(
-    request: GenerationRequest, work: Work, embedded: Callable[[int, int], None], say: Callable[[str], None]
-) -> SimilarityFilter:
-    options, scan = request.similarity, work.real
-    embedder = load_embedder(options.model, options.weights, device=str(resolve_device(request.model.device)))
-    cache = ReportFolder.beside(request.out).path / CACHE_NAME
-    real = real_embeddings(embedder, scan, cache, embedded, say)
-    labels = torch.from_numpy(work.labels)
-    thresholds = choose_thresholds(
-        real,
-        labels,
-        len(scan.class_names),
-        real=scan.root,
-        threshold=options.threshold,
-        pairs_per_class=options.pairs_per_class,
-        seed=request.settings.seed,
-    )
-    return SimilarityFilter(embedder, real, labels, thresholds)
 
 
 def _write_page(request: GenerationRequest, scan: ImageFolderScan) -> Path:

@@ -1,7 +1,19 @@
-"""Images from prompts: the interface that the loop uses, and its implementation by a pipeline of diffusers."""
+"""Images from prompts: the interface that the loop uses, and its implementation by a pipeline of diffusers.
+
+Of the guidance γ of eq. 4,
+
+    eps = (1 + γ) · eps(x, P_c) − γ · eps(x, P_n),
+
+a pipeline is told what it calls guidance_scale. Nearly all pipelines compute eps_n + w · (eps_c − eps_n), so w = 1 + γ.
+A few compute eps_c + s · (eps_c − eps_n), so their scale is γ itself. Others have no use for a negative prompt; they
+are refused, because the images would silently contain what it forbids.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -9,8 +21,11 @@ import torch
 from torch import Tensor
 
 from diffcore_gpu.errors import GenerationError
-from diffcore_gpu.generation.guidance import check_negative_prompt, denoiser_of, guidance_scale
-from diffcore_gpu.generation.stage_timer import StageTimer
+from diffcore_gpu.generation.settings import check_gamma
+
+# Known from their source: the scale multiplies (eps_c − eps_n), which is added to eps_c.
+_SCALE_IS_GAMMA = ("ZImage", "Krea2")
+_MEND = "choose another model, or give --no-negative-prompt to generate without one"
 
 
 class TextToImage(Protocol):
@@ -201,3 +216,99 @@ def _size(pipeline: Any, height: int | None, width: int | None) -> tuple[int, in
 
 def _as_json(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def guidance_scale(pipeline: Any, gamma: float) -> float:
+    """What to pass to this pipeline as guidance_scale, so that it computes eq. 4 with this γ."""
+    return gamma if type(pipeline).__name__.startswith(_SCALE_IS_GAMMA) else 1 + gamma
+
+
+def check_negative_prompt(pipeline: Any, gamma: float) -> None:
+    """Refuse a pipeline or a γ with which the negative prompt has no effect.
+
+    Raises:
+        GenerationError: says why it has none.
+    """
+    check_gamma(gamma, negative=True)
+    name = type(pipeline).__name__
+    parameters = inspect.signature(pipeline.__call__).parameters
+    if "negative_prompt" not in parameters:
+        raise GenerationError(f"{name} takes no negative prompt; {_MEND}.")
+    if "guidance_scale" not in parameters or "true_cfg_scale" in parameters:
+        raise GenerationError(f"The guidance_scale of {name} does not weigh the negative prompt; {_MEND}.")
+    if getattr(pipeline.config, "is_distilled", False):
+        raise GenerationError(f"This {name} is distilled, and ignores the negative prompt; {_MEND}.")
+    config = getattr(denoiser_of(pipeline), "config", None)
+    if getattr(config, "time_cond_proj_dim", None) is not None or getattr(config, "guidance_embeds", False):
+        raise GenerationError(
+            f"The denoiser of this {name} has the guidance scale as an input of its own, so that the negative prompt "
+            f"has no effect; {_MEND}."
+        )
+
+
+def denoiser_of(pipeline: Any) -> Any:
+    """The part of a pipeline that predicts the noise: its `unet` or `transformer`; None where it has neither."""
+    return getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+
+
+class StageTimer:
+    """Adds up the time of named stages of a pipeline, measured where they are called.
+
+    On a GPU a stage is bracketed by two events in its stream, which cost microseconds and are read later, by `settle`.
+
+    Args:
+        device: where the stages run.
+
+    Attributes:
+        seconds: by stage, what `settle` has read.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._open: dict[str, Any] = {}
+        self._closed: list[tuple[str, Any, Any]] = []
+        self.seconds: dict[str, float] = {}
+
+    def begin(self, stage: str) -> None:
+        """The stage begins; one that was begun before and failed is forgotten."""
+        self._open[stage] = self._now()
+
+    def end(self, stage: str) -> None:
+        """The stage has ended."""
+        self._closed.append((stage, self._open.pop(stage), self._now()))
+
+    def settle(self) -> None:
+        """Read the clocks of everything that has ended. On a GPU it waits for that."""
+        for stage, begin, end in self._closed:
+            if self._cuda:
+                end.synchronize()
+                spent = begin.elapsed_time(end) / 1e3
+            else:
+                spent = end - begin
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+        self._closed.clear()
+
+    def watch_module(self, stage: str, module: torch.nn.Module) -> None:
+        """Count every call of the module."""
+        module.register_forward_pre_hook(lambda *_: self.begin(stage))
+        module.register_forward_hook(lambda *_: self.end(stage))
+
+    def watch_method(self, stage: str, owner: object, name: str) -> None:
+        """Count every call of a method."""
+        method = getattr(owner, name)
+
+        @functools.wraps(method)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self.begin(stage)
+            result = method(*args, **kwargs)
+            self.end(stage)
+            return result
+
+        setattr(owner, name, timed)
+
+    def _now(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event

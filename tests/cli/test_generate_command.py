@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from diffcore_gpu import CounterpartStore
+from diffcore_gpu.generation.model_loading import quiet_libraries
 from diffcore_gpu.generation.presets import PRESETS
-from diffcore_gpu.generation.quiet import quiet_libraries
 from diffcore_gpu.generation.run import GenerationRequest
 from diffcore_gpu.generation.text_to_image import DiffusersTextToImage
 from tests.cli.conftest import Outcome, Run
@@ -178,7 +178,7 @@ def test_refused_before_a_model_is_loaded(
     changes: tuple[str, ...],
     message: str,
 ) -> None:
-    monkeypatch.setattr("diffcore_gpu.generation.run.load_embedder", _no_loading)
+    monkeypatch.setattr("diffcore_gpu.generation.filter.load_embedder", _no_loading)
     monkeypatch.setattr("diffcore_gpu.generation.run.load_text_to_image", _no_loading)
     typed = [str(word) for word in arguments(real, tmp_path / "out", models)]
     if changes[0] == "--prompts":

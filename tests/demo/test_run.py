@@ -30,13 +30,13 @@ def test_the_whole_demo_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(said) == 3
     assert outcome.num_fitted + outcome.num_training + outcome.num_held_out == len(digits.load_digits()[1])
     assert f"fitted on {outcome.num_fitted} other real ones, which the arm without never sees" in outcome.caveat
-    assert outcome.report.discarded > 0
-    assert outcome.report.generated == outcome.report.accepted + outcome.report.discarded
+    assert outcome.report.total.discarded > 0
+    assert outcome.report.total.generated == outcome.report.total.accepted + outcome.report.total.discarded
     assert "handwritten digit" in outcome.page.read_text()
     with Image.open(outcome.sheet) as sheet:
         assert sheet.width > 4 * digits.SIZE
     store = CounterpartStore.open(out / "store-100")
-    assert (store.num_samples, store.num_rows) == (outcome.num_training, outcome.report.accepted)
+    assert (store.num_samples, store.num_rows) == (outcome.num_training, outcome.report.total.accepted)
     assert bool((store.pair_similarity > 0).all())
 
     again = run(out, 1, said.append)  # replaces what it left

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from diffcore_gpu.generation import recorder
 from diffcore_gpu.generation.loop import generate
+from diffcore_gpu.generation.work import plan_work
+from diffcore_gpu.packing.imagefolder import scan_image_folder
 from tests.generation import fakes
 from tests.store.killed_writer import die_at
 
@@ -22,9 +24,8 @@ def run(job: dict) -> int:
     recorder.SAVE_SECONDS = job["save_seconds"]
     count = die_at(job["step"])
     generate(
-        Path(job["real"]),
+        plan_work(scan_image_folder(Path(job["real"])), fakes.settings()),
         Path(job["out"]),
-        fakes.settings(),
         fakes.FakeTextToImage(rounding=True),
         fakes.FakeFilter(fakes.labels()),
         resume=True,

@@ -13,6 +13,8 @@ import pytest
 
 from diffcore_gpu.generation import recorder
 from diffcore_gpu.generation.loop import generate
+from diffcore_gpu.generation.work import plan_work
+from diffcore_gpu.packing.imagefolder import scan_image_folder
 from tests.generation import fakes
 
 
@@ -56,9 +58,8 @@ def undisturbed(tmp_path, real, monkeypatch):
 
 
 def finish(real, out):
-    return generate(
-        real, out, fakes.settings(), fakes.FakeTextToImage(rounding=True), fakes.FakeFilter(fakes.labels()), resume=True
-    )
+    work = plan_work(scan_image_folder(real), fakes.settings())
+    return generate(work, out, fakes.FakeTextToImage(rounding=True), fakes.FakeFilter(fakes.labels()), resume=True)
 
 
 @pytest.mark.parametrize("save_seconds", [0.0, pytest.param(1e9, marks=pytest.mark.slow)])
@@ -70,7 +71,7 @@ def test_killed_at_every_step(tmp_path, real, killer, undisturbed, monkeypatch, 
     while (result := killer(real=real, out=out, step=step, save_seconds=save_seconds))["killed"]:
         report = finish(real, out)
         assert fakes.contents(out) == undisturbed, f"step {step}"
-        assert (report.generated, report.accepted) == (19, 10)
+        assert (report.total.generated, report.total.accepted) == (19, 10)
         shutil.rmtree(out.parent)
         step += 1
     assert int(result["answer"]) == step > 60

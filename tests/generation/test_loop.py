@@ -19,6 +19,8 @@ from diffcore_gpu.generation.draws import draw
 from diffcore_gpu.generation.loop import GenerationListener, generate
 from diffcore_gpu.generation.prompts import PromptSet
 from diffcore_gpu.generation.report.folder import ReportFolder
+from diffcore_gpu.generation.work import plan_work
+from diffcore_gpu.packing.imagefolder import scan_image_folder
 from diffcore_gpu.store import CounterpartStore
 from tests.generation import fakes
 
@@ -30,9 +32,8 @@ def real(tmp_path):
 
 def run(real, out, *, model=None, similarity_filter=None, listener=None, resume=False, overwrite=False, **changes):
     return generate(
-        real,
+        plan_work(scan_image_folder(real), fakes.settings(**changes)),
         out,
-        fakes.settings(**changes),
         model or fakes.FakeTextToImage(),
         similarity_filter or fakes.FakeFilter(fakes.labels()),
         listener,
@@ -65,7 +66,7 @@ def test_what_comes_out(real, tmp_path, copies):
     expected = one_by_one(fakes.settings(), copies)
     store = CounterpartStore.open(tmp_path / "out")
     store.verify()
-    assert store.num_rows == store.num_pairs == len(expected) == report.accepted
+    assert store.num_rows == store.num_pairs == len(expected) == report.total.accepted
     found = set()
     for sample in range(store.num_samples):
         for row, similarity in zip(store.rows(sample).tolist(), store.similarities(sample).tolist(), strict=True):
@@ -80,15 +81,15 @@ def test_what_comes_out(real, tmp_path, copies):
 def test_every_verdict_is_counted(real, tmp_path):
     model = fakes.FakeTextToImage()
     report = run(real, tmp_path / "out", model=model)
-    assert report.generated == len(model.asked) == len(set(model.asked))
-    assert report.accepted + report.discarded == report.generated
-    assert report.covered + report.without_counterpart == 11
+    assert report.total.generated == len(model.asked) == len(set(model.asked))
+    assert report.total.accepted + report.total.discarded == report.total.generated
+    assert report.total.covered + report.total.never_passed == 11
     assert [part.samples for part in report.classes] == list(fakes.CLASSES.values())
     assert [part.threshold for part in report.classes] == [0.4, 0.6, 0.5]
-    assert sum(part.histogram.total for part in report.classes) == report.generated
+    assert sum(part.histogram.total for part in report.classes) == report.total.generated
     counts = CounterpartStore.open(tmp_path / "out").metadata["counts"]
-    assert (counts["generated"], counts["discarded"]) == (report.generated, report.discarded)
-    assert sum(counts["discarded_per_class"]) == report.discarded
+    assert (counts["generated"], counts["discarded"]) == (report.total.generated, report.total.discarded)
+    assert sum(counts["discarded_per_class"]) == report.total.discarded
 
 
 def test_what_never_passes_is_named(real, tmp_path):
@@ -112,7 +113,7 @@ def test_each_attempt_has_another_prompt(real, tmp_path):
 def test_nothing_passes(real, tmp_path):
     never = fakes.FakeFilter(fakes.labels(), torch.full((3,), 1.0, dtype=torch.float64))
     report = run(real, tmp_path / "out", similarity_filter=never)
-    assert (report.generated, report.accepted, report.without_counterpart) == (33, 0, 11)
+    assert (report.total.generated, report.total.accepted, report.total.never_passed) == (33, 0, 11)
     assert CounterpartStore.open(tmp_path / "out").num_rows == 0
 
 
@@ -157,7 +158,7 @@ def test_recording_overlaps_with_generating(real, tmp_path):
             assert generating.wait(30), "the second batch is not generated while the first is judged"
             return super().judge(*arguments)
 
-    assert run(real, tmp_path / "out", model=Model(), similarity_filter=Filter(fakes.labels())).generated == 19
+    assert run(real, tmp_path / "out", model=Model(), similarity_filter=Filter(fakes.labels())).total.generated == 19
 
 
 def test_progress(real, tmp_path):
@@ -165,7 +166,7 @@ def test_progress(real, tmp_path):
     report = run(real, tmp_path / "out", listener=GenerationListener(progressed=seen.append))
     assert [standing.generated for standing in seen] == [4, 8, 11, 15, 18, 19]
     assert (seen[-1].settled, seen[-1].total, seen[-1].expected) == (11, 11, 0)
-    assert seen[-1].accepted == report.accepted
+    assert seen[-1].accepted == report.total.accepted
     assert all(standing.images_per_second > 0 for standing in seen)
 
 
@@ -251,7 +252,7 @@ def test_other_filter(real, tmp_path):
     with pytest.raises(GenerationError, match=r"that of class 1 was 0.6000, now 0.7000"):
         run(real, tmp_path / "out", similarity_filter=other, resume=True)
     rounded = fakes.FakeFilter(fakes.labels(), fakes.THRESHOLDS + 1e-7)
-    assert run(real, tmp_path / "out", similarity_filter=rounded, resume=True).generated == 19
+    assert run(real, tmp_path / "out", similarity_filter=rounded, resume=True).total.generated == 19
 
 
 def test_other_dataset(real, tmp_path):

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from diffcore_gpu.errors import GenerationError
-from diffcore_gpu.generation.model_loading import check_model, load_text_to_image
-from diffcore_gpu.generation.model_options import ModelOptions, SchedulerOptions
+from diffcore_gpu.generation.model_loading import check_model, load_text_to_image, quiet_libraries
 from diffcore_gpu.generation.presets import PRESETS
-from diffcore_gpu.generation.quiet import quiet_libraries
+from diffcore_gpu.generation.settings import ModelOptions, SchedulerOptions
 from tests.generation import tiny_models
 from tests.generation.single_file import save_single_file, single_file_utils
 

@@ -1,4 +1,4 @@
-"""Genuine pipelines of diffusers behind `TextToImage`: eq. 4, seeds, memory, and what is refused."""
+"""Genuine pipelines of diffusers behind `TextToImage`: eq. 4, seeds, memory, what is refused, and timing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import torch
 
 import diffcore_gpu
 from diffcore_gpu.errors import GenerationError
-from diffcore_gpu.generation.guidance import check_negative_prompt, guidance_scale
-from diffcore_gpu.generation.model_loading import load_text_to_image
-from diffcore_gpu.generation.model_options import ModelOptions
+from diffcore_gpu.generation import text_to_image
+from diffcore_gpu.generation.model_loading import load_text_to_image, quiet_libraries
 from diffcore_gpu.generation.presets import PRESETS
-from diffcore_gpu.generation.quiet import quiet_libraries
-from diffcore_gpu.generation.text_to_image import DiffusersTextToImage
+from diffcore_gpu.generation.settings import ModelOptions
+from diffcore_gpu.generation.text_to_image import (
+    DiffusersTextToImage,
+    StageTimer,
+    check_negative_prompt,
+    guidance_scale,
+)
 from tests.generation import tiny_models
 
 PROMPTS = ["a bird in snow", "a red car", "two words"]
@@ -267,3 +271,53 @@ def test_a_prompt_that_is_too_long(plain, capfd):
     # the tokenizer of the tiny pipeline has a token for each letter, and one at each end of the text
     assert said == [f"The model reads 32 tokens; of {'a' * 40!r}, 10 more are left out."]
     assert capfd.readouterr().err == ""
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a test sets."""
+    now = [0.0]
+    monkeypatch.setattr(text_to_image.time, "perf_counter", lambda: now[0])
+    return now
+
+
+class Working(torch.nn.Module):
+    """Takes as many seconds as it is told, or fails."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self._clock = clock
+
+    def forward(self, seconds):
+        self._clock[0] += abs(seconds)
+        if seconds < 0:
+            raise torch.OutOfMemoryError("out of memory")
+        return seconds
+
+    decode = forward
+
+
+def test_modules_and_methods(clock):
+    timer, module, other = StageTimer(torch.device("cpu")), Working(clock), Working(clock)
+    timer.watch_module("denoiser", module)
+    timer.watch_method("vae", other, "decode")
+    assert module(2.0) == 2.0
+    assert other.decode(3.0) == 3.0
+    clock[0] += 100
+    module(0.5)
+    assert timer.seconds == {}
+    timer.settle()
+    assert timer.seconds == {"denoiser": 2.5, "vae": 3.0}
+    module(1.0)
+    timer.settle()
+    assert timer.seconds == {"denoiser": 3.5, "vae": 3.0}
+
+
+def test_a_call_that_failed_does_not_count(clock):
+    timer, module = StageTimer(torch.device("cpu")), Working(clock)
+    timer.watch_module("denoiser", module)
+    with pytest.raises(torch.OutOfMemoryError):
+        module(-5.0)
+    module(1.0)
+    timer.settle()
+    assert timer.seconds == {"denoiser": 1.0}

@@ -15,18 +15,24 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from diffcore_gpu.errors import GenerationError, clause
-from diffcore_gpu.generation.report.choice import StratifiedChoice
+from diffcore_gpu.errors import GenerationError, PackError, clause
 from diffcore_gpu.generation.report.records import Candidate, GenerationReport
-from diffcore_gpu.generation.report.thumbnail import shrink
+from diffcore_gpu.generation.report.tally import StratifiedChoice
+from diffcore_gpu.packing.colour import ImageProblemError
+from diffcore_gpu.packing.decode import decode, pillow_ready
+from diffcore_gpu.packing.options import Fit
 from diffcore_gpu.store.durable import named_os_errors, replace_file
 
 KEPT_DISCARDS = 200
 """How many discarded images are kept at most."""
+LONGEST_SIDE = 160
+"""Of a thumbnail, in pixels; a smaller image keeps its size."""
 _TEXT = "candidate"
 
 
@@ -172,3 +178,47 @@ def _read_candidate(file: Path) -> Candidate:
             return Candidate.from_json(json.loads(image.info[_TEXT]))
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, UnidentifiedImageError) as error:
         raise GenerationError(f"{file} is damaged or no thumbnail of this report; delete it.") from error
+
+
+def shrink(image: Tensor) -> Image.Image:
+    """An RGB thumbnail of a tensor.
+
+    Args:
+        image: uint8 [3, H, W] or [1, H, W] on the CPU.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or image.dtype != torch.uint8 or 0 in image.shape:
+        raise ValueError(f"expected an image uint8 [3, H, W], got {image.dtype} {list(image.shape)}.")
+    pixels = image.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+    picture = Image.fromarray(pixels)
+    return picture.resize(_fitting(picture.size), Image.Resampling.BICUBIC, reducing_gap=3.0)
+
+
+def shrink_file(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
+    """An RGB thumbnail of a file.
+
+    Args:
+        path: of any image that `diffcore pack` takes.
+        size: (width, height); the middle of the image is cut to that aspect ratio. None: the image's own.
+
+    Raises:
+        GenerationError: the file is missing, or no image.
+    """
+    try:
+        with pillow_ready():
+            if size is None:
+                with Image.open(path) as image:
+                    size = _fitting(image.size)
+            pixels = decode(path, size[1], size[0], Fit.CROP).pixels
+    except ImageProblemError as error:
+        raise GenerationError(f"{path} cannot be shown in the report: {error.detail or error.kind}.") from error
+    except (OSError, PackError, Image.DecompressionBombError) as error:
+        raise GenerationError(f"{path} cannot be shown in the report: it cannot be read as an image.") from error
+    return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def _fitting(size: tuple[int, int]) -> tuple[int, int]:
+    scale = min(1.0, LONGEST_SIDE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

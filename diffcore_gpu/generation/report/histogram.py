@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from diffcore_gpu.htmlreport.chart import Span
+
 BIN_WIDTH = 0.005
 """Width of a bin. Bin i holds the values in (i · 0.005, (i + 1) · 0.005]: 0 is an edge, and belongs to what lies below
 it, so that S − τ > 0 (accepted) and S − τ ≤ 0 (discarded) never share a bin."""
+_FACTORS = (1, 2, 4, 10, 20, 40)  # wide bins of 0.005, 0.01, 0.02, 0.05, 0.1, 0.2
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,13 @@ class Histogram:
         """Upper edge of the last bin."""
         return (self.first + len(self.accepted)) * BIN_WIDTH
 
-    def merged(self, factor: int, begin: int, end: int) -> tuple[list[int], list[int]]:
-        """Counts (accepted, discarded) in bins `factor` times as wide.
-
-        Args:
-            factor: narrow bins in a wide one.
-            begin: number of the first narrow bin.
-            end: number after the last; `end - begin` is a multiple of `factor`. Bins outside are left out.
-        """
-        wide: tuple[list[int], list[int]] = ([0] * ((end - begin) // factor), [0] * ((end - begin) // factor))
-        for counts, merged in zip((self.accepted, self.discarded), wide, strict=True):
-            for position, count in enumerate(counts, self.first):
-                if count and begin <= position < end:
-                    merged[(position - begin) // factor] += count
+    def merged(self, scale: Scale) -> dict[str, list[int]]:
+        """Counts by "accepted" and "discarded" in the wide bins of a scale; bins outside of it are left out."""
+        wide = {name: [0] * ((scale.end - scale.begin) // scale.factor) for name in ("accepted", "discarded")}
+        for name, merged in wide.items():
+            for position, count in enumerate(getattr(self, name), self.first):
+                if count and scale.begin <= position < scale.end:
+                    merged[(position - scale.begin) // scale.factor] += count
         return wide
 
     def as_json(self) -> dict[str, Any]:
@@ -125,3 +122,37 @@ def summed(histograms: Iterable[Histogram]) -> Histogram:
     for histogram in histograms:
         counter.include(histogram)
     return counter.histogram()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The horizontal scale of one or several histograms, in narrow bins.
+
+    Attributes:
+        begin: number of the first bin shown.
+        end: number after the last; `end - begin` is a multiple of `factor`.
+        factor: narrow bins in a wide one.
+    """
+
+    begin: int
+    end: int
+    factor: int
+
+    @property
+    def span(self) -> Span:
+        """The values from edge to edge."""
+        return Span(self.begin * BIN_WIDTH, self.end * BIN_WIDTH)
+
+
+def common_scale(histograms: Iterable[Histogram], marks: Iterable[float], most_bars: int) -> Scale:
+    """The scale that shows every value of the histograms and every mark in at most `most_bars` bins, if it can be."""
+    filled = [histogram for histogram in histograms if histogram.total]
+    edges = [round(mark / BIN_WIDTH) for mark in marks if not math.isnan(mark)]
+    lows = [histogram.first for histogram in filled] + [edge - 2 for edge in edges]
+    highs = [histogram.first + len(histogram.accepted) for histogram in filled] + [edge + 2 for edge in edges]
+    low, high = min(lows, default=0), max(highs, default=200)
+    for factor in _FACTORS:
+        begin, end = low // factor * factor, -(-high // factor) * factor
+        if (end - begin) // factor <= most_bars:
+            break
+    return Scale(begin, max(end, begin + 4 * factor), factor)

@@ -1,33 +1,36 @@
-"""The report of a generation run as one HTML file that needs nothing else: no network, no fonts, no framework."""
+"""The page of a generation run: which images it shows, and its one file; `views` says what of the report it shows."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
-from diffcore_gpu.generation.report import page_classes, page_gallery, page_sections
-from diffcore_gpu.generation.report.choice import StratifiedChoice
-from diffcore_gpu.generation.report.figures import count, counted, percent
-from diffcore_gpu.generation.report.page_gallery import Shown
-from diffcore_gpu.generation.report.page_script import SCRIPT
-from diffcore_gpu.generation.report.page_style import STYLE
-from diffcore_gpu.generation.report.page_text import escaped
+from diffcore_gpu.generation.report import text, views
+from diffcore_gpu.generation.report.folder import ReportFolder, shrink, shrink_file
 from diffcore_gpu.generation.report.records import Candidate, GenerationReport
-from diffcore_gpu.generation.report.thumbnail import shrink, shrink_file
+from diffcore_gpu.generation.report.tally import StratifiedChoice
+from diffcore_gpu.generation.report.views import Shown
+from diffcore_gpu.htmlreport.images import embed
+from diffcore_gpu.htmlreport.page import render
+from diffcore_gpu.packing.imagefolder import ImageFolderScan
+from diffcore_gpu.store import CounterpartStore
 from diffcore_gpu.store.durable import named_os_errors, replace_file
 
 MAX_PAIRS = 120
 """Accepted images that a page shows by default."""
 MAX_DISCARDS = 60
 """Discarded images that a page shows by default."""
-_NEGATIVE_PROMPTS = 8
 
+RenderPrompts = Callable[[int, str], tuple[str, str]]
+"""From a prompt's id and a class name to the contextual and the negative prompt as the model got them."""
+_TOLD = (
+    *(text.count, text.counted, text.percent, text.similarity, text.difference, text.duration),
+    *(text.speed_text, text.is_filtered, text.remarks),
+)
 _Offered = tuple[Candidate, Path, "Path | Image.Image"]
 
 
@@ -78,72 +81,81 @@ def write_page(
         if choice.wants(candidate.label, key):
             small = image if isinstance(image, Path) else shrink(image)
             choice.add(candidate.label, key, (candidate, real, small))
-    pairs, discards = ([_shown(item) for item in choices[accepted]] for accepted in (True, False))
-    page = _assemble(
-        report,
-        title,
-        page_gallery.pairs(report, pairs, offered[True]),
-        page_gallery.discards(report, discards, offered[False]),
-        _negative_prompts((*pairs, *discards)),
+    pairs, discards = ([_shown(report, item) for item in choices[accepted]] for accepted in (True, False))
+    page = render(
+        "diffcore_gpu.generation.report",
+        "generation.html",
+        functions={function.__name__: function for function in _TOLD},
+        scripted=True,
+        title=title,
+        report=report,
+        views=views,
+        yardstick=text.YARDSTICK,
+        nan=math.nan,
+        pairs=views.pairs(report, pairs, offered[True]),
+        discards=views.discards(report, discards, offered[False]),
+        negative_prompts=views.negative_prompts(item.candidate for item in (*pairs, *discards)),
     )
     with named_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, page.encode())
 
 
-def _shown(item: _Offered) -> Shown:
+def _shown(report: GenerationReport, item: _Offered) -> Shown:
     candidate, real, image = item
     picture = shrink_file(image) if isinstance(image, Path) else image
-    return Shown(candidate, shrink_file(real, picture.size), picture)
+    return Shown(candidate, report.classes[candidate.label], embed(shrink_file(real, picture.size)), embed(picture))
 
 
-def _negative_prompts(shown: Iterable[Shown]) -> list[str]:
-    texts = sorted({item.candidate.negative_prompt for item in shown} - {""})
-    more = len(texts) - _NEGATIVE_PROMPTS
-    return [*texts[:_NEGATIVE_PROMPTS], f"… and {count(more)} more"] if more > 0 else texts
+def write_store_page(
+    store: CounterpartStore,
+    real: ImageFolderScan,
+    folder: ReportFolder,
+    *,
+    render: RenderPrompts | None = None,
+    title: str | None = None,
+) -> Path:
+    """Write `folder.page` anew from a finished store; the real images are read where they lie.
+
+    Args:
+        store: the store, images of 1 or 3 channels.
+        real: the dataset that it was made for.
+        folder: the report folder of the run that made it.
+        render: fills in the prompts; None: the texts that the store has for them are shown, and no negative ones.
+        title: of the page; None: the name of the store's folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        StoreError: the store is of another dataset than `real`, or the page cannot be written.
+        GenerationError: the folder has no report, or an image file is missing or damaged.
+    """
+    store.bind(real.labels, labels=real.labels, file_names=real.file_names)
+    report = folder.read()
+    candidates = _candidates(store, real, folder, render)
+    write_page(folder.page, report, candidates, title=title or f"Generation report: {store.path.name}")
+    return folder.page
 
 
-def _assemble(report: GenerationReport, title: str, pairs: str, discards: str, negative_prompts: list[str]) -> str:
-    sections = [
-        ("cost", "Discards and time", page_sections.cost(report)),
-        ("similarities", "Similarities", page_classes.similarities(report)),
-        ("classes", "Classes", page_classes.classes(report)),
-        ("prompts", "Prompts", page_classes.prompts(report)),
-        ("pairs-section", "Pairs", pairs),
-        ("discards-section", "Discarded images", discards),
-        ("never-passed", "Never passed", page_classes.never_passed(report)),
-        ("settings", "Settings", page_sections.settings(report, negative_prompts)),
-    ]
-    links = "".join(f'<li><a href="#{name}">{heading}</a></li>' for name, heading, content in sections if content)
-    body = "".join(content for _, _, content in sections)
-    # Nothing may be loaded, and no script may run but the page's own: whatever text found its way into the page.
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(STYLE)}'; script-src '{_hash(SCRIPT)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escaped(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f'<div class="wrap"><header><h1>{escaped(title)}</h1><p class="lead">{_lead(report)}</p>'
-        f'{page_sections.warnings(report)}<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n'
-        f"<main>{page_sections.headline(report)}{body}</main>\n"
-        "<footer>Written by diffcore-gpu. This file loads nothing from the network.</footer></div>\n"
-        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
-    )
-
-
-def _lead(report: GenerationReport) -> str:
-    if not report.generated:
-        return f"No image was generated for {counted(report.samples, 'sample')}."
-    return (
-        f"{count(report.covered)} of {counted(report.samples, 'sample')} ({percent(100 * report.coverage)}) have a "
-        f"counterpart. The filter discarded {percent(report.discarded_percent)} of "
-        f"{counted(report.generated, 'generated image')}."
-    )
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+def _candidates(
+    store: CounterpartStore, real: ImageFolderScan, folder: ReportFolder, render: RenderPrompts | None
+) -> Iterator[tuple[Candidate, Path, Path | Tensor]]:
+    """The discards, and every pair of the store with its image as a view that is not read before it is used."""
+    for candidate, file in folder.discards():
+        yield candidate, real.path(candidate.sample), file
+    seeds, attempts, prompts = store.row_seed().tolist(), store.row_attempt().tolist(), store.row_prompt().tolist()
+    for sample in range(store.num_samples):
+        label = real.labels[sample]
+        for row, similarity in zip(store.rows(sample).tolist(), store.similarities(sample).tolist(), strict=True):
+            prompt_id = prompts[row]
+            if prompt_id < 0:
+                prompt, negative = "", ""
+            elif render is None:
+                prompt, negative = store.prompts[prompt_id], ""
+            else:
+                prompt, negative = render(prompt_id, store.class_names[label])
+            candidate = Candidate(
+                *(sample, label, attempts[row], seeds[row], prompt, negative, similarity, True), prompt_id=prompt_id
+            )
+            yield candidate, real.path(sample), store.image(row)

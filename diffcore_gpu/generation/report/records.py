@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
-from diffcore_gpu.generation.report.histogram import Histogram
+from diffcore_gpu.generation.report.histogram import Histogram, summed
 
 VERSION = 1
 """Of the report's JSON form."""
+COUNTS = ("samples", "wanted", "covered", "generated", "discarded", "never_passed")
+"""What is counted of a class, as `ClassReport` explains; of all classes it adds up."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ClassReport:
-    """What came of one class.
+    """What came of one class, or of all classes as one.
 
     Attributes:
         name: the class folder's name.
@@ -94,7 +97,7 @@ class ClassReport:
     histogram: Histogram = field(default_factory=Histogram)
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.wanted, self.covered, self.generated, self.discarded, self.never_passed) < 0:
+        if min(getattr(self, name) for name in COUNTS) < 0:
             raise ValueError(f"class {self.name!r} has a negative count.")
         if self.discarded > self.generated or self.covered > self.samples or self.wanted > self.samples:
             raise ValueError(f"the counts of class {self.name!r} contradict each other.")
@@ -103,6 +106,11 @@ class ClassReport:
     def accepted(self) -> int:
         """Generated images that passed."""
         return self.generated - self.discarded
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted images over generated ones, in [0, 1]; NaN where none was generated."""
+        return _share(self.accepted, self.generated)
 
     @property
     def discarded_percent(self) -> float:
@@ -141,12 +149,11 @@ class ClassReport:
         Raises:
             KeyError, TypeError, ValueError: they are something else.
         """
-        counts = ("samples", "wanted", "covered", "generated", "discarded", "never_passed")
         return cls(
             name=str(value["name"]),
             threshold=math.nan if value["threshold"] is None else float(value["threshold"]),
             histogram=Histogram.from_json(value["histogram"]),
-            **{name: int(value[name]) for name in counts},
+            **{name: int(value[name]) for name in COUNTS},
         )
 
 
@@ -216,64 +223,16 @@ class GenerationReport:
     prompts: Sequence[PromptReport] = ()
     never_passed: Sequence[NeverPassed] = ()
 
-    # Counts over all classes
-
-    @property
-    def samples(self) -> int:
-        """Real images."""
-        return sum(part.samples for part in self.classes)
-
-    @property
-    def wanted(self) -> int:
-        """Samples that were to get a counterpart."""
-        return sum(part.wanted for part in self.classes)
-
-    @property
-    def covered(self) -> int:
-        """Samples that have a counterpart."""
-        return sum(part.covered for part in self.classes)
-
-    @property
-    def uncovered(self) -> int:
-        """Samples that were to get a counterpart and have none."""
-        return sum(part.uncovered for part in self.classes)
-
-    @property
-    def without_counterpart(self) -> int:
-        """Samples whose every attempt was discarded, of which `never_passed` lists a bounded choice."""
-        return sum(part.never_passed for part in self.classes)
-
-    @property
-    def generated(self) -> int:
-        """Images generated, all attempts."""
-        return sum(part.generated for part in self.classes)
-
-    @property
-    def discarded(self) -> int:
-        """Images that the filter discarded."""
-        return sum(part.discarded for part in self.classes)
-
-    @property
-    def accepted(self) -> int:
-        """Images that the filter accepted."""
-        return self.generated - self.discarded
-
-    # Figures
-
-    @property
-    def acceptance_rate(self) -> float:
-        """Accepted images over generated ones, in [0, 1]; NaN where none was generated."""
-        return _share(self.accepted, self.generated)
-
-    @property
-    def discarded_percent(self) -> float:
-        """Discarded images in percent of those generated; NaN where none was."""
-        return _percent(self.discarded, self.generated)
-
-    @property
-    def coverage(self) -> float:
-        """The share of all samples that have a counterpart, in [0, 1]; NaN where there are none."""
-        return _share(self.covered, self.samples)
+    @cached_property
+    def total(self) -> ClassReport:
+        """All classes as one; its τ is NaN where theirs differ, or where they have none."""
+        thresholds = {part.threshold for part in self.classes if not math.isnan(part.threshold)}
+        return ClassReport(
+            name="all classes",
+            threshold=thresholds.pop() if len(thresholds) == 1 else math.nan,
+            histogram=summed(part.histogram for part in self.classes),
+            **{name: sum(getattr(part, name) for part in self.classes) for name in COUNTS},
+        )
 
     @property
     def images_per_second(self) -> float:
@@ -288,7 +247,7 @@ class GenerationReport:
     @property
     def seconds_per_counterpart(self) -> float:
         """Wall-clock seconds per accepted image, at the run's acceptance rate; NaN where nothing passed."""
-        return _share(self.seconds_per_image, self.acceptance_rate)
+        return _share(self.seconds_per_image, self.total.acceptance_rate)
 
     @property
     def stage_shares(self) -> dict[str, float]:
@@ -296,28 +255,21 @@ class GenerationReport:
         total = math.fsum(self.seconds.values())
         return {stage: spent / total for stage, spent in self.seconds.items()} if total > 0 else {}
 
-    @property
-    def one_threshold(self) -> float | None:
-        """τ where all classes have the same; None where they differ."""
-        values = {part.threshold for part in self.classes if not math.isnan(part.threshold)}
-        return values.pop() if len(values) == 1 else None
-
-    # JSON
-
     def as_json(self) -> dict[str, Any]:
         """The whole report as JSON-able values, derived figures included; `from_json` reads it back."""
+        total = self.total
         return {
             "version": VERSION,
-            "samples": self.samples,
-            "wanted": self.wanted,
-            "covered": self.covered,
-            "uncovered": self.uncovered,
-            "without_counterpart": self.without_counterpart,
-            "generated": self.generated,
-            "accepted": self.accepted,
-            "discarded": self.discarded,
-            "discarded_percent": _rounded(self.discarded_percent, 3),
-            "coverage": _rounded(self.coverage, 6),
+            "samples": total.samples,
+            "wanted": total.wanted,
+            "covered": total.covered,
+            "uncovered": total.uncovered,
+            "without_counterpart": total.never_passed,
+            "generated": total.generated,
+            "accepted": total.accepted,
+            "discarded": total.discarded,
+            "discarded_percent": _rounded(total.discarded_percent, 3),
+            "coverage": _rounded(total.coverage, 6),
             "images_per_second": _rounded(self.images_per_second, 4),
             "stage_shares": {stage: round(share, 6) for stage, share in self.stage_shares.items()},
             "seconds": dict(self.seconds),

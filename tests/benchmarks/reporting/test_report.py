@@ -20,6 +20,7 @@ from diffcore_gpu.benchmarks.suites import run_suite
 from diffcore_gpu.cli import main
 from diffcore_gpu.errors import BenchmarkError
 from tests.benchmarks.reporting.samples import PARTS, sample, write_samples
+from tests.htmlreport.browser import dump, needs_browser, overflow, with_script
 
 VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
 ADDRESSES = {"src", "href", "srcset", "data", "action", "poster"}
@@ -87,6 +88,37 @@ def test_the_page_needs_nothing_else(folder: Path) -> None:
     assert "@import" not in style
     assert {"charset": "utf-8"} in page.all("meta")
     assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
+
+
+def test_the_policy_of_the_page_lets_its_own_style_in_and_no_script(folder: Path) -> None:
+    [policy] = [meta["content"] for meta in read(folder).all("meta") if "http-equiv" in meta]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "script-src" not in policy
+    assert "unsafe" not in policy
+    assert not [attributes for _, attributes in read(folder).tags if "style" in attributes]  # the policy forbids it
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [360, 1200])
+def test_tables_and_plots_scroll_by_themselves(folder: Path, width: int) -> None:
+    assert overflow(folder / "out" / "report.html", width) <= 0
+
+
+@needs_browser
+def test_a_plot_is_not_shrunk_until_it_cannot_be_read(folder: Path) -> None:
+    page = folder / "out" / "report.html"
+    probe = """
+    onload = () => {
+      const shares = [...document.querySelectorAll(".plot img")].map((image) => image.offsetWidth / image.width);
+      document.title = `${document.body.clientWidth} ${shares.map((share) => share.toFixed(2)).join()}`;
+    };
+    """
+    narrow = with_script(page, probe.replace("image.width", "image.getAttribute('width')"))
+    narrow.write_text(narrow.read_text().replace("<body>", '<body style="width: 390px">'))
+    width, shares = dump(narrow).all("title")[0].text.split()
+    assert width == "390"
+    assert set(shares.split(",")) == {"0.68"}
 
 
 def test_links_in_the_page_lead_somewhere(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcore_gpu.generation.report.histogram import BIN_WIDTH, Histogram, HistogramCounter, summed
+from diffcore_gpu.generation.report.histogram import BIN_WIDTH, Histogram, HistogramCounter, Scale, summed
 
 VALUES = st.lists(st.tuples(st.floats(-1, 1, width=32), st.booleans()), max_size=60)
 
@@ -33,7 +33,7 @@ def test_every_value_is_in_its_bin(values: list[tuple[float, bool]], factor: int
                 assert value <= (position + 1) * BIN_WIDTH + 1e-12
                 expected[position - histogram.first] += 1
         assert list(counts) == expected
-    accepted, discarded = histogram.merged(factor, -400, 400)
+    accepted, discarded = histogram.merged(Scale(-400, 400, factor)).values()
     assert sum(accepted) == sum(passed for _, passed in values)
     assert sum(accepted) + sum(discarded) == len(values) == histogram.total
     assert Histogram.from_json(histogram.as_json()) == histogram
@@ -52,7 +52,7 @@ def test_zero_parts_accepted_from_discarded(similarity: float, threshold: float)
 
 def test_agrees_with_numpy_away_from_edges() -> None:
     values = np.random.default_rng(0).normal(0.8, 0.05, 5000)
-    accepted, _ = counted([(float(value), True) for value in values]).merged(4, 80, 240)
+    accepted = counted([(float(value), True) for value in values]).merged(Scale(80, 240, 4))["accepted"]
     expected, _ = np.histogram(values, bins=40, range=(0.4, 1.2))
     assert accepted == expected.tolist()
 

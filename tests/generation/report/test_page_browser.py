@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from diffcore_gpu.generation.report.page import write_page
-from tests.generation.report.page_reader import Element, read_page
 from tests.generation.report.reports import Run, make_run
+from tests.htmlreport.browser import dump, needs_browser, overflow, with_script
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs chromium, which opens the page without a window")
+pytestmark = needs_browser
 ATTACK = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\">"
-
-
-def dump(path: Path, width: int = 1200) -> Element:
-    """The document after its scripts have run."""
-    assert BROWSER is not None
-    profile = path.parent / f"profile-{width}"
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
-    command += [f"--window-size={width},900", "--virtual-time-budget=3000", "--dump-dom", path.as_uri()]
-    result = subprocess.run(command, capture_output=True, timeout=120, check=True)
-    return read_page(result.stdout.decode())
-
-
-def with_script(path: Path, script: str) -> Path:
-    """A copy of the page without its policy, and with a script that acts as a reader would."""
-    head, policy, rest = path.read_text(encoding="utf-8").partition('<meta http-equiv="Content-Security-Policy"')
-    assert policy
-    acted = path.with_name(f"acted-{len(script)}.html")
-    text = head + rest.partition(">")[2].replace("</body>", f"<script>{script}</script></body>")
-    acted.write_text(text, encoding="utf-8")
-    return acted
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +33,7 @@ def test_the_policy_lets_the_own_script_and_style_run_and_no_other(page: Path, r
     assert len(tools) == 2
     assert all("hidden" not in tool.attributes for tool in tools)
     assert all(head.all("button") for head in document.all("th", **{"data-sort": "number"}))
-    assert len(document.all(id="pairs")[0].all("li")) == run.report.accepted
+    assert len(document.all(id="pairs")[0].all("li")) == run.report.total.accepted
     text = page.read_text(encoding="utf-8").replace("</body>", "<script>document.title = 'owned'</script></body>")
     (page.parent / "attacked.html").write_text(text, encoding="utf-8")
     assert dump(page.parent / "attacked.html").all("title")[0].text == f"Birds {ATTACK}"
@@ -90,18 +67,7 @@ def test_a_reader_sorts_and_filters(page: Path, run: Run) -> None:
 
 @pytest.mark.parametrize("width", [360, 1200])
 def test_nothing_is_wider_than_the_window(page: Path, width: int) -> None:
-    # A window cannot be as narrow as a phone; a frame can.
-    probe = "document.documentElement.dataset.over = document.documentElement.scrollWidth - innerWidth;"
-    framed = with_script(page, probe + f"// {width}")
-    outer = page.parent / f"outer-{width}.html"
-    report = "onload = () => { document.title = frames[0].document.documentElement.dataset.over; };"
-    outer.write_text(
-        f"<html><head><title></title></head><body><iframe width={width} height=800></iframe><script>{report}"
-        f"document.querySelector('iframe').srcdoc = {_javascript(framed.read_text(encoding='utf-8'))};"
-        "</script></body></html>",
-        encoding="utf-8",
-    )
-    assert int(dump(outer, 1400).all("title")[0].text) <= 0
+    assert overflow(page, width) <= 0
 
 
 def test_small_pictures_are_crisp_and_all_pictures_decode(page: Path) -> None:
@@ -118,9 +84,3 @@ def test_small_pictures_are_crisp_and_all_pictures_decode(page: Path) -> None:
     acted = with_script(page, script)
     acted.write_text(acted.read_text(encoding="utf-8").replace('loading="lazy"', ""), encoding="utf-8")
     assert dump(acted).all("title")[0].text == "true true pixelated"
-
-
-def _javascript(text: str) -> str:
-    import json
-
-    return json.dumps(text).replace("</", "<\\/")

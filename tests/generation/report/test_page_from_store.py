@@ -10,11 +10,11 @@ from PIL import Image
 
 from diffcore_gpu.errors import GenerationError, StoreError
 from diffcore_gpu.generation.report.folder import ReportFolder
-from diffcore_gpu.generation.report.page_from_store import write_store_page
+from diffcore_gpu.generation.report.page import write_store_page
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.store import CounterpartStore, CounterpartWriter
-from tests.generation.report.page_reader import read_page
 from tests.generation.report.reports import Run, make_run
+from tests.htmlreport.page_reader import read_page
 
 Made = tuple[CounterpartStore, ImageFolderScan, ReportFolder, Run]
 

@@ -15,12 +15,12 @@ from tests.generation.report.reports import make_run
 def test_figures_equal_a_count_of_the_candidates(tmp_path: Path) -> None:
     run = make_run(tmp_path, ["a", "b", "c"], hopeless=2)
     report, candidates = run.report, run.candidates
-    assert report.generated == len(candidates)
-    assert report.accepted == sum(candidate.accepted for candidate in candidates)
-    assert report.discarded_percent == pytest.approx(100 * report.discarded / len(candidates))
-    assert report.acceptance_rate == pytest.approx(report.accepted / len(candidates))
-    assert report.covered == len({candidate.sample for candidate in candidates if candidate.accepted})
-    assert report.coverage == pytest.approx(report.covered / 18)
+    assert report.total.generated == len(candidates)
+    assert report.total.accepted == sum(candidate.accepted for candidate in candidates)
+    assert report.total.discarded_percent == pytest.approx(100 * report.total.discarded / len(candidates))
+    assert report.total.acceptance_rate == pytest.approx(report.total.accepted / len(candidates))
+    assert report.total.covered == len({candidate.sample for candidate in candidates if candidate.accepted})
+    assert report.total.coverage == pytest.approx(report.total.covered / 18)
     for label, part in enumerate(report.classes):
         own = [candidate for candidate in candidates if candidate.label == label]
         assert (part.generated, part.discarded) == (len(own), sum(not candidate.accepted for candidate in own))
@@ -33,9 +33,9 @@ def test_figures_equal_a_count_of_the_candidates(tmp_path: Path) -> None:
         sample for sample in range(18) if not any(c.accepted for c in candidates if c.sample == sample)
     }
     assert sum(prompt.generated for prompt in report.prompts) == len(candidates)
-    assert sum(prompt.discarded for prompt in report.prompts) == report.discarded
+    assert sum(prompt.discarded for prompt in report.prompts) == report.total.discarded
     assert report.images_per_second == pytest.approx(len(candidates) / 10)
-    assert report.seconds_per_counterpart == pytest.approx(10 / report.accepted)
+    assert report.seconds_per_counterpart == pytest.approx(10 / report.total.accepted)
     assert report.stage_shares == pytest.approx({"denoiser": 0.8, "vae": 0.15, "filter": 0.03, "write": 0.02})
 
 
@@ -54,16 +54,18 @@ def test_nothing_generated_and_no_threshold() -> None:
     assert value["classes"][0]["threshold"] is None
     again = GenerationReport.from_json(value)
     assert math.isnan(again.classes[0].threshold)
-    assert math.isnan(again.discarded_percent)
+    assert math.isnan(again.total.discarded_percent)
     assert again.stage_shares == {}
-    assert again.one_threshold is None
+    assert math.isnan(again.total.threshold)
 
 
 def test_one_threshold() -> None:
     parts = [ClassReport(name, 1, 1, 0, 0, 0, 0.5) for name in "ab"]
-    assert GenerationReport(parts, {}, {}).one_threshold == 0.5
+    assert GenerationReport(parts, {}, {}).total.threshold == 0.5
     other = ClassReport("c", 1, 1, 0, 0, 0, 0.6)
-    assert GenerationReport([*parts, other], {}, {}).one_threshold is None
+    assert math.isnan(GenerationReport([*parts, other], {}, {}).total.threshold)
+    # Equal again after another: still not one for all.
+    assert math.isnan(GenerationReport([*parts, other, other], {}, {}).total.threshold)
 
 
 @pytest.mark.parametrize("damage", [{}, [], {"version": 99}, {"version": 1}, {"version": 1, "classes": [3]}])

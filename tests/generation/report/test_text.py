@@ -7,9 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from diffcore_gpu.generation.report.figures import counted, difference, duration, percent, plain_value, similarity
 from diffcore_gpu.generation.report.records import ClassReport, GenerationReport
-from diffcore_gpu.generation.report.text import class_heading, class_rows, remarks, speed_text, summary_rows
+from diffcore_gpu.generation.report.text import (
+    class_heading,
+    class_rows,
+    counted,
+    difference,
+    duration,
+    percent,
+    plain_value,
+    remarks,
+    similarity,
+    speed_text,
+    summary_rows,
+)
 from tests.generation.report.reports import make_run
 
 
@@ -17,7 +28,7 @@ def test_summary(tmp_path: Path) -> None:
     report = make_run(tmp_path, ["a", "b"]).report
     rows = dict(summary_rows(report))
     assert rows["samples"] == "12 in 2 classes"
-    assert rows["discarded"].startswith(f"{report.discarded_percent:.1f} %")
+    assert rows["discarded"].startswith(f"{report.total.discarded_percent:.1f} %")
     assert "about half of all pairs of real images lie below a measured τ too" in rows["discarded"]
     assert rows["time by stage"].startswith("denoiser 80.0 %")
 

@@ -1,8 +1,3 @@
-"""The script of the report's page: sorting tables, sorting and filtering galleries. The page is complete without it."""
-
-from __future__ import annotations
-
-SCRIPT = """
 "use strict";
 const value = (cell) => {
   const text = cell.dataset.value;
@@ -53,4 +48,3 @@ for (const tools of document.querySelectorAll(".tools")) {
   only.addEventListener("change", update);
   tools.hidden = false;
 }
-"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-_VOID = {"meta", "img", "br", "link", "input", "hr", "wbr"}
+_VOID = {"meta", "img", "br", "link", "input", "hr", "wbr", "source"}
 
 
 @dataclass
