@@ -34,8 +34,7 @@ from diffcore_gpu.benchmarks import paper
 from diffcore_gpu.benchmarks.harness.measure import table
 from diffcore_gpu.benchmarks.harness.options import SuiteParser
 from diffcore_gpu.benchmarks.paper import OURS
-from diffcore_gpu.benchmarks.reporting.step_notes import overhead_notes
-from diffcore_gpu.benchmarks.reporting.step_tables import OWN, WAITED, share_cell
+from diffcore_gpu.benchmarks.reporting.step_tables import OWN, WAITED, overhead_notes, share_cell
 from diffcore_gpu.benchmarks.reporting.tables import NOISE
 from diffcore_gpu.benchmarks.steps.results import AtBatch, at_batches
 from diffcore_gpu.benchmarks.steps.run import add_step_options, run_steps

@@ -22,10 +22,15 @@ from diffcore_gpu.benchmarks.harness.measure import deviation, table
 from diffcore_gpu.benchmarks.harness.options import SuiteParser, positive
 from diffcore_gpu.benchmarks.harness.result_file import new_result, read_result, write_result
 from diffcore_gpu.benchmarks.paper import AGAIN, OURS, VANILLA
-from diffcore_gpu.benchmarks.reporting.accuracies import Reached, failures, reached
-from diffcore_gpu.benchmarks.reporting.accuracy_tables import trade_off_tables
+from diffcore_gpu.benchmarks.reporting.accuracy_tables import (
+    Point,
+    Reached,
+    failures,
+    reached,
+    to_json,
+    trade_off_tables,
+)
 from diffcore_gpu.benchmarks.reporting.collection import complete
-from diffcore_gpu.benchmarks.reporting.trade_off import Point, to_json
 from diffcore_gpu.benchmarks.steps.results import Overhead, at_batches
 from diffcore_gpu.errors import BenchmarkError
 from diffcore_gpu.store.durable import replace_file
@@ -202,8 +207,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table and write the plot, and JSON if asked."""
     options = parse(arguments)
-    from diffcore_gpu.benchmarks.reporting.accuracy_plots import trade_off_plots
     from diffcore_gpu.benchmarks.reporting.plots import LIGHT
+    from diffcore_gpu.benchmarks.reporting.suite_plots import trade_off_plots
 
     result = make_result(options)
     (plot,) = trade_off_plots(result)

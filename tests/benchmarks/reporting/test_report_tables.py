@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffcore_gpu.benchmarks.reporting import tables
-from diffcore_gpu.benchmarks.reporting.markdown import code, markdown_table, plain
 from diffcore_gpu.benchmarks.reporting.step_tables import batch_time_tables, overhead_tables
 from diffcore_gpu.benchmarks.reporting.suite_tables import TABLES, tables_of
-from diffcore_gpu.benchmarks.reporting.tables import Table, make_table
+from diffcore_gpu.benchmarks.reporting.tables import Table, make_table, markdown_code, markdown_table, markdown_text
 from diffcore_gpu.benchmarks.suites import SUITES
 from diffcore_gpu.errors import BenchmarkError
 from tests.benchmarks.reporting.samples import PARTS, loaded
@@ -246,6 +245,6 @@ def test_a_row_of_another_length_is_refused() -> None:
 def test_markdown_aligns_figures_and_escapes_what_would_end_a_cell() -> None:
     table = make_table("t", ("name", "figure"), [("a|b", "<i>1\n2")])
     assert markdown_table(table) == "| name | figure |\n| --- | ---: |\n| a\\|b | &lt;i>1 2 |\n"
-    assert plain("a & b") == "a &amp; b"
-    assert code("a `b` c") == "``a `b` c``"
-    assert code("`b`") == "`` `b` ``"
+    assert markdown_text("a & b") == "a &amp; b"
+    assert markdown_code("a `b` c") == "``a `b` c``"
+    assert markdown_code("`b`") == "`` `b` ``"
