@@ -6,19 +6,40 @@ what they differ by is the method.
 
 from __future__ import annotations
 
+import hashlib
+from enum import IntEnum
 from collections.abc import Iterator
 from typing import Any
-
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-
 from diffcore_gpu import IndexedDataset
 from diffcore_gpu.baselines.own_draws import own_draws
 from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.training.data import Int64s
-from diffcore_gpu.benchmarks.training.draws import Use, seed_of
 from diffcore_gpu.errors import BenchmarkError, clause
+
+class Use(IntEnum):
+    """What a seed is for; different uses have different seeds."""
+
+    MODEL = 1
+    ORDER = 2
+    AUGMENTATION = 3
+    METHOD = 4
+    LAYERS = 5
+
+
+def seed_of(use: Use, seed: int, *numbers: int) -> int:
+    """A seed in [0, 2⁶³).
+
+    Args:
+        use: what for.
+        seed: of the run.
+        numbers: such as the epoch, or epoch and sample; not negative.
+    """
+    key = "/".join(map(str, (int(use), seed, *numbers)))
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 1
+
 
 Key = tuple[int, int]
 """Epoch and index of a sample."""
