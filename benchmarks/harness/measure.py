@@ -80,17 +80,25 @@ def _gpu_seconds(action: Callable[[], object], head_start: bool) -> float:
     return milliseconds / 1e3
 
 
+def quantiles(samples: Sequence[float]) -> tuple[float, float, float]:
+    """Median, 10th and 90th percentile; of one sample, that sample."""
+    if len(samples) == 1:
+        return (samples[0],) * 3
+    tenths = statistics.quantiles(samples, n=10, method="inclusive")
+    return statistics.median(samples), tenths[0], tenths[-1]
+
+
 def summary(seconds: Sequence[float]) -> dict[str, Any]:
     """Median, 10th and 90th percentile in milliseconds, and the samples behind them.
 
     Args:
         seconds: one sample or more.
     """
-    tenths = statistics.quantiles(seconds, n=10, method="inclusive") if len(seconds) > 1 else seconds
+    median, low, high = quantiles(seconds)
     return {
-        "median_ms": statistics.median(seconds) * 1e3,
-        "p10_ms": tenths[0] * 1e3,
-        "p90_ms": tenths[-1] * 1e3,
+        "median_ms": median * 1e3,
+        "p10_ms": low * 1e3,
+        "p90_ms": high * 1e3,
         "samples_ms": [round(value * 1e3, 5) for value in seconds],
     }
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from diffcore_gpu.benchmarks import paper
-from diffcore_gpu.benchmarks.harness.measure import deviation
+from diffcore_gpu.benchmarks.harness.measure import deviation, quantiles
 from diffcore_gpu.benchmarks.paper import OURS, VANILLA
 from diffcore_gpu.benchmarks.reporting.accuracy_tables import Point, Reached, from_json, pareto_optimal, reached
 from diffcore_gpu.benchmarks.reporting.collection import Loaded, complete
@@ -35,7 +35,7 @@ from diffcore_gpu.benchmarks.reporting.plots import (
     vertical_rules,
 )
 from diffcore_gpu.benchmarks.reporting.suite_tables import has_filter
-from diffcore_gpu.benchmarks.reporting.tables import quantiles, union
+from diffcore_gpu.benchmarks.reporting.tables import union
 from diffcore_gpu.benchmarks.steps.results import AtBatch, at_batches
 
 _ROW = 0.235

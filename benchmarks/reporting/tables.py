@@ -8,6 +8,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from diffcore_gpu.benchmarks.harness.measure import quantiles
+
 Name = TypeVar("Name", bound=Hashable)
 MISSING = "–"
 FAILED = "failed"
@@ -78,14 +80,6 @@ def with_spread(time: Mapping[str, Any], scale: float = 1.0) -> str:
 def figure(value: float) -> str:
     """A number with three digits, two decimals at least."""
     return f"{value:.{decimals(value)}f}"
-
-
-def quantiles(samples: Sequence[float]) -> tuple[float, float, float]:
-    """Median, 10th and 90th percentile; of one sample, that sample."""
-    if len(samples) == 1:
-        return (samples[0],) * 3
-    tenths = statistics.quantiles(samples, n=10, method="inclusive")
-    return statistics.median(samples), tenths[0], tenths[-1]
 
 
 def samples_with_spread(samples: Sequence[float], scale: float = 1.0, places: int | None = None) -> str:
