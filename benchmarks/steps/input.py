@@ -19,7 +19,7 @@ from diffcore_gpu.benchmarks.harness.random_data import (
     random_store_for,
 )
 from diffcore_gpu.benchmarks.steps.batches import Feed, folder_feed, random_feed
-from diffcore_gpu.errors import BenchmarkError
+from diffcore_gpu.errors import BenchmarkError, clause
 from diffcore_gpu.store.residency import RESIDENCIES, Residency
 
 
@@ -92,7 +92,7 @@ def _image_folder(data: Path, size: int) -> IndexedDataset:
         return IndexedDataset(torchvision.datasets.ImageFolder(data, augment))
     except FileNotFoundError as error:
         raise BenchmarkError(
-            f"--data {data}: holds no folder for each class with images in it ({str(error).splitlines()[0]})."
+            f"--data {data}: holds no folder for each class with images in it ({clause(error)})."
         ) from None
 
 

@@ -7,17 +7,27 @@ what they differ by is the method.
 from __future__ import annotations
 
 import hashlib
-from enum import IntEnum
 from collections.abc import Iterator
+from enum import IntEnum
 from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+
 from diffcore_gpu import IndexedDataset
 from diffcore_gpu.baselines.own_draws import own_draws
 from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.training.data import Int64s
 from diffcore_gpu.errors import BenchmarkError, clause
+
+Key = tuple[int, int]
+"""Epoch and index of a sample."""
+
+_PADDING = 4
+_RESIZED = 8 / 7
+"""Size before the central crop over size of the crop: 256 for 224."""
+
 
 class Use(IntEnum):
     """What a seed is for; different uses have different seeds."""
@@ -30,7 +40,7 @@ class Use(IntEnum):
 
 
 def seed_of(use: Use, seed: int, *numbers: int) -> int:
-    """A seed in [0, 2⁶³).
+    """A seed in [0, 2⁶³) for a part of a run: one that goes on draws what it would have drawn.
 
     Args:
         use: what for.
@@ -39,14 +49,6 @@ def seed_of(use: Use, seed: int, *numbers: int) -> int:
     """
     key = "/".join(map(str, (int(use), seed, *numbers)))
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 1
-
-
-Key = tuple[int, int]
-"""Epoch and index of a sample."""
-
-_PADDING = 4
-_RESIZED = 8 / 7
-"""Size before the central crop over size of the crop: 256 for 224."""
 
 
 def augmentation(name: str, size: int) -> Any:

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
-import torch
-from torch import Tensor, nn
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+
 from diffcore_gpu import PrefetchLoader
 from diffcore_gpu.baselines import Batch
 from diffcore_gpu.benchmarks.training.arms import Method, Prepared, make_method
 from diffcore_gpu.benchmarks.training.checkpoint import Checkpoint
 from diffcore_gpu.benchmarks.training.data import Data
-from diffcore_gpu.benchmarks.training.draws import Use, seed_of
 from diffcore_gpu.benchmarks.training.loading import (
     EpochBatches,
     EvaluationSet,
     TrainingSet,
+    Use,
     augmentation,
     evaluation_loader,
     preprocessing,
+    seed_of,
     training_loader,
 )
 from diffcore_gpu.benchmarks.training.models import make_model
 from diffcore_gpu.benchmarks.training.recipe import Training
 from diffcore_gpu.benchmarks.training.step import loss_of
+
+AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def count_hits(logits: Tensor, labels: Tensor) -> Tensor:
     """How many samples have their class first, and among the first five (or all K, if there are fewer).
@@ -78,9 +80,6 @@ def evaluate(
         total += len(labels)
     first, five = hits.tolist()
     return {"top1": first / total, "top5": five / total}
-
-
-AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)

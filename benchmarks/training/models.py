@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
+
 import torch
 from torch import Tensor, nn
-from typing import Any
-import torch
-from torch import Tensor, nn
-from diffcore_gpu.errors import BenchmarkError, nearest
+
+from diffcore_gpu.errors import BenchmarkError, clause, nearest
 
 Stem = Literal["small", "large"]
 
@@ -43,7 +42,12 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """A residual network with full pre-activation.
+    """He, Zhang, Ren, Sun, "Identity Mappings in Deep Residual Networks", ECCV 2016.
+
+    Batch normalization and ReLU come before each convolution, so that nothing but additions lies on the path from one
+    block to the next:  x_{l+1} = x_l + F(BN-ReLU(x_l)).  A block that changes the width or the resolution takes its
+    shortcut, a 1×1 convolution, from the normalized input, as the paper's authors do. torchvision has none, and timm's
+    pre-activation networks begin at 50 layers of bottlenecks.
 
     Args:
         num_classes: K.
@@ -107,8 +111,7 @@ def make_model(name: str, num_classes: int, *, pretrained: bool = False, **setti
     """A classifier with `num_classes` outputs, on the CPU, in training mode.
 
     Args:
-        name: of a PreAct-ResNet of `diffcore_gpu.benchmarks.training.preact_resnet`, of torchvision, or of timm,
-            looked up in this order.
+        name: a key of `PREACT_RESNETS`, or of torchvision, or of timm, looked up in this order.
         num_classes: K.
         pretrained: with the library's default ImageNet weights, which it downloads; the classifying layer is new.
         settings: for the model's constructor.
@@ -138,8 +141,7 @@ def make_model(name: str, num_classes: int, *, pretrained: bool = False, **setti
     except (OSError, RuntimeError, ValueError) as error:
         if not pretrained:
             raise
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BenchmarkError(f"the pretrained weights of {name} cannot be had: {why}.") from error
+        raise BenchmarkError(f"the pretrained weights of {name} cannot be had: {clause(error)}.") from error
     known = [*PREACT_RESNETS, *of_torchvision, *timm.list_models()]
     others = f"see those of torchvision and timm, and {', '.join(PREACT_RESNETS)}."
     raise BenchmarkError(f"there is no model {name!r}; {nearest(name, known, others)}")
@@ -161,8 +163,7 @@ def check_model(model: nn.Module, name: str, num_classes: int, size: int) -> Non
         with torch.no_grad():
             logits = model.train()(torch.zeros(2, 3, size, size))
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BenchmarkError(f"{name} cannot be trained on images of {size}×{size}: {reason}.") from error
+        raise BenchmarkError(f"{name} cannot be trained on images of {size}×{size}: {clause(error)}.") from error
     if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
         got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise BenchmarkError(f"{name} gives {got} in training, not logits [2, {num_classes}]; choose another model.")

@@ -1,33 +1,34 @@
-"""What is made sure of before anything is trained: the model fits the images, and every arm can be made."""
+"""What is made sure of before anything is trained: the model fits the images, and every arm has its counterparts.
+
+Those are a stratified, nested part of what a store has, or other real images of the same class: what the method brings
+without generated ones.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from diffcore_gpu import CounterpartStore
-from diffcore_gpu.benchmarks.training.data import Data, Int64s
-from diffcore_gpu.errors import BenchmarkError
-from diffcore_gpu.generation.draws import choose_samples
 import tempfile
-from pathlib import Path
-from diffcore_gpu import CounterpartStore
-from diffcore_gpu.benchmarks.training.data import Data
-from diffcore_gpu.packing import Layout, PackOptions
-from diffcore_gpu.packing.pack import pack
-from diffcore_gpu.store.format import MANIFEST_NAME
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 import torch
+
 from diffcore_gpu import CounterpartStore
 from diffcore_gpu.benchmarks.training.arms import Prepared, check_settings
-from diffcore_gpu.benchmarks.training.data import Data
+from diffcore_gpu.benchmarks.training.data import Data, Int64s
 from diffcore_gpu.benchmarks.training.loop import Execution, make_trained
 from diffcore_gpu.benchmarks.training.models import check_model
 from diffcore_gpu.benchmarks.training.recipe import Arm, Training
-from diffcore_gpu.benchmarks.training.step import why
-from diffcore_gpu.errors import BenchmarkError
+from diffcore_gpu.errors import BenchmarkError, clause
+from diffcore_gpu.generation.draws import choose_samples
+from diffcore_gpu.packing import Layout, PackOptions
+from diffcore_gpu.packing.pack import pack
+from diffcore_gpu.store.format import MANIFEST_NAME
 
 COVERAGE_SEED = 0
 """Of the choice: the same samples in every arm and run, and those that `diffcore generate` chooses by default."""
+PARTNERS = 64
+"""At most so many images of the class for each sample."""
 
 
 def covered_samples(
@@ -96,10 +97,6 @@ def _rounded_up(share: float) -> str:
     return f"{np.ceil(share * 1000) / 1000:.3f}"
 
 
-PARTNERS = 64
-"""At most so many images of the class for each sample."""
-
-
 def real_store(data: Data, size: int, out: Path, workers: int | None = None) -> CounterpartStore:
     """The store of the images that are trained on, of which none is paired with itself; written if it is not there.
 
@@ -153,7 +150,7 @@ def check_trained(training: Training, num_classes: int) -> None:
     try:
         model = make_trained(training, num_classes, 0, Execution(torch.device("cpu")))
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        raise BenchmarkError(f"{training.model} cannot be made for {training.size} pixels: {why(error)}.") from error
+        raise BenchmarkError(f"{training.model} cannot be made for {training.size} pixels: {clause(error)}.") from error
     check_model(model, training.model, num_classes, training.size)
 
 

@@ -44,8 +44,8 @@ from diffcore_gpu.benchmarks.training.recipe import (
     load_recipe,
     overridden,
 )
-from diffcore_gpu.benchmarks.training.step import FAILURES, why
-from diffcore_gpu.errors import BenchmarkError
+from diffcore_gpu.benchmarks.training.step import FAILURES
+from diffcore_gpu.errors import BenchmarkError, clause
 
 PACKAGES = ("torchvision", "timm")
 _OVERRIDES = (
@@ -197,7 +197,7 @@ class _Runs:
         except BenchmarkError as error:
             raise plain(error) from error
         except FAILURES as error:
-            figures = {"failed": why(error)}
+            figures = {"failed": clause(error)}
         if self._execution.device.type == "cuda":
             torch.cuda.empty_cache()
         return None if figures is None else {"definition": ready.definition(), **figures}

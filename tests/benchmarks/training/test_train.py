@@ -253,7 +253,7 @@ def test_running_out_of_memory_is_a_row(trees: Path, tmp_path: Path, monkeypatch
         patch.setattr("diffcore_gpu.benchmarks.training.step.cross_entropy", exhausted)
         result = train(trees, tmp_path, "--arms", "mixup", "vanilla", "--epochs", 1)
     assert [found.get("failed") for found in result["results"]] == [
-        "CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
         None,
     ]
     retried = train(trees, tmp_path, "--arms", "mixup", "vanilla", "--epochs", 1, "--retry-failed")
