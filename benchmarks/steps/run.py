@@ -24,8 +24,7 @@ from diffcore_gpu.benchmarks.harness.options import SuiteParser, device_of, one_
 from diffcore_gpu.benchmarks.harness.random_data import FORMATS
 from diffcore_gpu.benchmarks.harness.runs import Part, Run
 from diffcore_gpu.benchmarks.paper import AGAIN, OURS, VANILLA
-from diffcore_gpu.benchmarks.steps.batches import Feed
-from diffcore_gpu.benchmarks.steps.input import Input, add_input_options, make_feed, make_input, make_ours
+from diffcore_gpu.benchmarks.steps.batches import Feed, Input, add_input_options, make_feed, make_input, make_ours
 from diffcore_gpu.benchmarks.steps.turns import Trainee, Turns, by_turns, figures, turns_of
 from diffcore_gpu.benchmarks.training.models import check_model, make_model
 from diffcore_gpu.benchmarks.training.step import FAILURES, Trainer, make_mix, mix_of

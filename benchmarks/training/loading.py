@@ -59,7 +59,7 @@ def augmentation(name: str, size: int) -> Any:
         crop = [v2.RandomResizedCrop(size)]
     else:
         crop = [v2.Resize(size), v2.CenterCrop(size), v2.RandomCrop(size, padding=_PADDING)]
-    return v2.Compose([*crop, v2.RandomHorizontalFlip(), *_to_tensor()])
+    return v2.Compose([*crop, v2.RandomHorizontalFlip(), to_tensor()])
 
 
 def preprocessing(name: str, size: int) -> Any:
@@ -67,13 +67,14 @@ def preprocessing(name: str, size: int) -> Any:
     from torchvision.transforms import v2
 
     resized = round(_RESIZED * size) if name == "imagenet" else size
-    return v2.Compose([v2.Resize(resized), v2.CenterCrop(size), *_to_tensor()])
+    return v2.Compose([v2.Resize(resized), v2.CenterCrop(size), to_tensor()])
 
 
-def _to_tensor() -> list[Any]:
+def to_tensor() -> Any:
+    """From a PIL image to float32 [3, H, W], normalized."""
     from torchvision.transforms import v2
 
-    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
 
 
 class TrainingSet(Dataset[tuple[Tensor, int, int]]):
