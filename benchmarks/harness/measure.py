@@ -103,10 +103,15 @@ def summary(seconds: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def within_noise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two summaries differ by no more than their spread: each median lies within the other's p10 to p90."""
-    pairs = (one, other), (other, one)
-    return all(bool(a["p10_ms"] <= b["median_ms"] <= a["p90_ms"]) for a, b in pairs)
+def within_noise(one: Mapping[str, Any], other: Mapping[str, Any], unit: str = "ms") -> bool:
+    """Whether two summaries differ by no more than their spread: each median lies within the other's p10 to p90.
+
+    Args:
+        one, other: of `summary`, or in another unit.
+        unit: at the end of their keys.
+    """
+    median, low, high = f"median_{unit}", f"p10_{unit}", f"p90_{unit}"
+    return all(bool(a[low] <= b[median] <= a[high]) for a, b in ((one, other), (other, one)))
 
 
 def deviation(values: Sequence[float]) -> float | None:

@@ -40,7 +40,7 @@ from typing import Any
 
 import torch
 
-from diffcore_gpu.benchmarks.harness.measure import quantiles, table
+from diffcore_gpu.benchmarks.harness.measure import quantiles, table, within_noise
 from diffcore_gpu.benchmarks.harness.options import SuiteParser, device_of, not_negative, positive
 from diffcore_gpu.benchmarks.harness.runs import Run
 from diffcore_gpu.benchmarks.loader.arms import FLOOR, Pass, make_arms, one_pass
@@ -118,7 +118,7 @@ def report(result: Mapping[str, Any]) -> str:
             f"{arm['p10_images_per_second']:.1f}–{arm['p90_images_per_second']:.1f}",
             f"{1e3 * arm['median_cpu_seconds_per_image']:.2f}",
             f"{arm['median_images_per_second'] / floor['median_images_per_second']:.2f}"
-            + (" (noise)" if name != FLOOR and _within_noise(arm, floor) else ""),
+            + (" (noise)" if name != FLOOR and within_noise(arm, floor, "images_per_second") else ""),
         )
         for name, arm in result["arms"].items()
     ]
@@ -133,14 +133,6 @@ def report(result: Mapping[str, Any]) -> str:
             + ", ".join(f"{form} {sizes[key] / 1e6:.1f} MB" for form, key in _FORMS.items())
             + ".",
         ]
-    )
-
-
-def _within_noise(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    """Whether each median lies within the other's p10 to p90."""
-    pairs = (one, other), (other, one)
-    return all(
-        a["p10_images_per_second"] <= b["median_images_per_second"] <= a["p90_images_per_second"] for a, b in pairs
     )
 
 
