@@ -171,15 +171,18 @@ def _picture(image: Tensor) -> Image.Image:
     """uint8 [C, H, W] at the size of the sheet; small images keep their pixels visible."""
     channels = image.expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
     picture = Image.fromarray(channels.permute(1, 2, 0).contiguous().numpy())
-    longest = max(picture.size)
-    if longest < _SMALLEST:
-        factor = -(-_SMALLEST // longest)
+    return resized(picture, -(-_SMALLEST // max(picture.size)), _LARGEST)
+
+
+def resized(picture: Image.Image, factor: int, largest: int) -> Image.Image:
+    """Enlarged `factor` times with its pixels visible, if that is above 1; else with sides of `largest` at most."""
+    if factor > 1:
         return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    if longest > _LARGEST:
-        scale = _LARGEST / longest
-        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-        return picture.resize(size, Image.Resampling.LANCZOS)
-    return picture
+    scale = largest / max(picture.size)
+    if scale >= 1:
+        return picture
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def _readable(text: str, otherwise: str) -> str:

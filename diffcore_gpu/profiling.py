@@ -290,8 +290,8 @@ def profile_training(
                 pass
         except (RuntimeError, ValueError, TypeError) as error:
             what = "×".join(map(str, (batch_size, *store.image_shape)))
-            reason = str(error).partition("\n")[0].rstrip(".")
-            raise ProfileError(f"{model} cannot be trained on batches of {what} on {device}: {reason}.") from error
+            said = f"{model} cannot be trained on batches of {what} on {device}: {clause(error)}."
+            raise ProfileError(said) from error
         training.marks.finish()
         first_round = int(training.mix.round)
         # The first batch of a loop has nothing to hide behind, so its step is left out.
@@ -346,6 +346,8 @@ def _trace(training: _Steps, steps: int, path: Path | None) -> tuple[float | Non
         profiler.export_chrome_trace(str(path))
     if not cuda:
         return None, steps
+    # `key_averages` sums times and counts by name, and tells nowhere which range launched a kernel; the events hold the
+    # kernels of each operator and the operators within it.
     cpu = torch._C._autograd.DeviceType.CPU
     mixes = [event for event in profiler.events() or () if event.name == "diffcore::mix" and event.device_type == cpu]
     return sum(_kernels(event) for event in mixes) / max(len(mixes), 1), steps

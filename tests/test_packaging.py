@@ -111,7 +111,11 @@ from diffcore_gpu.benchmarks.suites import run_suite
 assert all(getattr(dc, name) is not None for name in dc.__all__)
 run_suite("train", ["--list"])
 """
-EXTRAS = ["accelerate", "cv2", "diffusers", "gco", "kornia", "matplotlib", "numba", "open_clip", "sklearn", "submitit"]
+# Not pydantic: recipes are read with it, and it comes with newer versions of typer, but older ones do not bring it.
+EXTRAS = [
+    *("accelerate", "cv2", "diffusers", "gco", "kornia", "matplotlib", "numba", "open_clip", "scipy", "sklearn"),
+    "submitit",
+]
 
 
 def test_every_name_and_the_recipes_need_core_dependencies_alone():

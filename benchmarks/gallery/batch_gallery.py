@@ -25,8 +25,7 @@ import torch
 import typer
 
 from diffcore_gpu import CounterpartStore
-from diffcore_gpu.benchmarks.gallery.batch import DIGITS, GalleryBatch, load_batch, write_digits
-from diffcore_gpu.benchmarks.gallery.model import load_model
+from diffcore_gpu.benchmarks.gallery.batch import DIGITS, GalleryBatch, load_batch, load_model, write_digits
 from diffcore_gpu.benchmarks.gallery.picture import draw_gallery
 from diffcore_gpu.benchmarks.gallery.rows import given_rows, method_row
 from diffcore_gpu.benchmarks.harness import options

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffcore_gpu.benchmarks.gallery.rows import GalleryRow
+from diffcore_gpu.contact_sheet import resized
 
 COLUMNS = 8
 """Images beside each other at most; longer rows go on below."""
@@ -127,12 +128,4 @@ def _write(
 def _picture(image: Tensor) -> Image.Image:
     """uint8 [3, H, W] at the size of the gallery; small images keep their pixels visible."""
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-    longest = max(picture.size)
-    factor = _LARGEST // longest
-    if factor > 1:
-        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    if longest > _LARGEST:
-        scale = _LARGEST / longest
-        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-        return picture.resize(size, Image.Resampling.LANCZOS)
-    return picture
+    return resized(picture, _LARGEST // max(picture.size), _LARGEST)

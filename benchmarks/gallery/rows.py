@@ -18,7 +18,8 @@ from diffcore_gpu.baselines.images import Normalization
 from diffcore_gpu.benchmarks.gallery.batch import GalleryBatch
 from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.paper import OURS
-from diffcore_gpu.benchmarks.training.step import FAILURES, why
+from diffcore_gpu.benchmarks.training.step import FAILURES
+from diffcore_gpu.errors import clause
 from diffcore_gpu.plan import MixPlan
 
 _SMALLEST_SHARE = 0.005
@@ -110,7 +111,7 @@ def method_row(name: str, batch: GalleryBatch, model: nn.Module, model_is: str, 
         method = make_baseline(name, len(names), mean=MEAN, std=STD, seed=seed, store=batch.store)
         made, draw = _drawn(method, batch, model, seed)
     except FAILURES as error:
-        return GalleryRow(name, failed=why(error), figures={"method": name, "failed": why(error)})
+        return GalleryRow(name, failed=clause(error), figures={"method": name, "failed": clause(error)})
     notes = []
     if (Need.GRADIENTS | Need.ACTIVATIONS) & method.needs:
         notes.append(f"saliency of {model_is}")

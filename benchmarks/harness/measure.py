@@ -83,17 +83,25 @@ def _gpu_seconds(action: Callable[[], object], head_start: bool) -> float:
     return milliseconds / 1e3
 
 
+def quantiles(samples: Sequence[float]) -> tuple[float, float, float]:
+    """Median, 10th and 90th percentile; of one sample, that sample."""
+    if len(samples) == 1:
+        return (samples[0],) * 3
+    tenths = statistics.quantiles(samples, n=10, method="inclusive")
+    return statistics.median(samples), tenths[0], tenths[-1]
+
+
 def summary(seconds: Sequence[float]) -> dict[str, Any]:
     """Median, 10th and 90th percentile in milliseconds, and the samples behind them.
 
     Args:
         seconds: one sample or more.
     """
-    tenths = statistics.quantiles(seconds, n=10, method="inclusive") if len(seconds) > 1 else seconds
+    median, low, high = quantiles(seconds)
     return {
-        "median_ms": statistics.median(seconds) * 1e3,
-        "p10_ms": tenths[0] * 1e3,
-        "p90_ms": tenths[-1] * 1e3,
+        "median_ms": median * 1e3,
+        "p10_ms": low * 1e3,
+        "p90_ms": high * 1e3,
         "samples_ms": [round(value * 1e3, 5) for value in seconds],
     }
 
@@ -102,10 +110,10 @@ def within_noise(one: Mapping[str, Any], other: Mapping[str, Any], unit: str = "
     """Whether two summaries differ by no more than their spread: each median lies within the other's p10 to p90.
 
     Args:
-        one, other: with "median", "p10" and "p90", each followed by an underscore and the unit.
-        unit: of what is compared.
+        one, other: of `summary`, or in another unit.
+        unit: at the end of their keys.
     """
-    median, low, high = (f"{name}_{unit}" for name in ("median", "p10", "p90"))
+    median, low, high = f"median_{unit}", f"p10_{unit}", f"p90_{unit}"
     return all(bool(a[low] <= b[median] <= a[high]) for a, b in ((one, other), (other, one)))
 
 

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from diffcore_gpu import DiffCoreMix, IndexedDataset, PrefetchLoader
 from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.loader.data import Chosen, LoaderData
+from diffcore_gpu.benchmarks.training.loading import to_tensor
 from diffcore_gpu.plan.crops import RandomResizedCropMirror
 from diffcore_gpu.store.residency import Residency
 
@@ -76,7 +77,7 @@ class MixedFromFiles(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, real: Chosen, counterparts: Sequence[Path], size: int) -> None:
         self._real, self._counterparts, self._size = real, counterparts, (size, size)
-        self._crop, self._to_tensor = _crop(size), _to_tensor()
+        self._crop, self._to_tensor = _crop(size), to_tensor()
 
     def __len__(self) -> int:
         return len(self._real.paths)
@@ -122,7 +123,7 @@ def make_arms(data: LoaderData, size: int, device: torch.device) -> dict[str, Ar
     """
     from torchvision.transforms import v2
 
-    real = RealImages(data.real, v2.Compose([_crop(size), _to_tensor()]))
+    real = RealImages(data.real, v2.Compose([_crop(size), to_tensor()]))
     arms = {
         FLOOR: Arm(real),
         PNG: Arm(MixedFromFiles(data.real, data.png, size)),
@@ -208,9 +209,3 @@ def _crop(size: int) -> Any:
     from torchvision.transforms import v2
 
     return v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])
-
-
-def _to_tensor() -> Any:
-    from torchvision.transforms import v2
-
-    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])

@@ -41,7 +41,7 @@ import typer
 
 from diffcore_gpu.benchmarks.harness import options
 from diffcore_gpu.benchmarks.harness.command import output_of
-from diffcore_gpu.benchmarks.harness.measure import table, within_noise
+from diffcore_gpu.benchmarks.harness.measure import quantiles, table, within_noise
 from diffcore_gpu.benchmarks.harness.runs import Run
 from diffcore_gpu.benchmarks.loader.arms import FLOOR, Pass, make_arms, one_pass
 from diffcore_gpu.benchmarks.loader.data import LoaderData, prepare
@@ -63,14 +63,14 @@ def figures(passes: Mapping[str, Sequence[Pass]], startup: Sequence[Pass], image
     arms = {}
     for name, of in passes.items():
         rates = [images / one.seconds for one in of]
-        tenths = statistics.quantiles(rates, n=10, method="inclusive")
+        median, low, high = quantiles(rates)
         cpu = [(one.cpu_seconds - idle) / images for one in of]
         arms[name] = {
             "images_per_second": [round(rate, 3) for rate in rates],
             "cpu_seconds_per_image": [round(seconds, 7) for seconds in cpu],
-            "median_images_per_second": statistics.median(rates),
-            "p10_images_per_second": tenths[0],
-            "p90_images_per_second": tenths[-1],
+            "median_images_per_second": median,
+            "p10_images_per_second": low,
+            "p90_images_per_second": high,
             "median_cpu_seconds_per_image": statistics.median(cpu),
         }
     return {

@@ -28,6 +28,7 @@ from torch import Tensor
 from diffcore_gpu.benchmarks.harness import measure, options
 from diffcore_gpu.benchmarks.harness.command import output_of
 from diffcore_gpu.benchmarks.harness.runs import Run
+from diffcore_gpu.benchmarks.reporting.suite_tables import store_access_tables
 from diffcore_gpu.store import CounterpartStore, CounterpartWriter
 
 OPEN = """
@@ -131,21 +132,8 @@ def measure_reading(folder: Path, num_rows: int, batch: int, repeats: int) -> di
 
 def report(result: Mapping[str, Any]) -> str:
     """The figures of one part."""
-    if result["what"] == "opening":
-        figures = [
-            ("write", f"{result['write_seconds']:.1f} s"),
-            ("verify", f"{result['verify_seconds']:.1f} s"),
-            ("open", f"{result['open']['median_ms']:.2f} ms"),
-            ("memory after opening", f"+{result['extra_resident_mb']:.1f} MB"),
-        ]
-        return measure.table((f"{result['rows']} rows of 3×32×32", ""), figures)
-    rows = [
-        (name, f"{of['median_ms']:.2f}", f"{of['p10_ms']:.2f}–{of['p90_ms']:.2f}", f"{of['gb_per_s']:.1f}")
-        for name, of in result["times"].items()
-    ]
-    text = measure.table((f"{result['batch']} rows of 3×256×256", "ms", "p10–p90", "GB/s"), rows)
-    ratios = [(name, f"{value:.2f}") for name, value in result["speed"].items()]
-    return text + "\n\n" + measure.table(("speed", "ratio"), ratios)
+    found = store_access_tables({"results": [result]})
+    return "\n\n".join(f"{one.title}\n{measure.table(one.header, one.rows)}" for one in found)
 
 
 def main(

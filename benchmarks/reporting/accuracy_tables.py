@@ -1,12 +1,13 @@
-"""Tables of accuracies beside the paper's, and of overhead against accuracy (Fig. 4)."""
+"""Accuracies of `train` beside the paper's, and overhead against accuracy (Fig. 4): what they are, and their tables."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from diffcore_gpu.benchmarks.harness.measure import within_deviation
 from diffcore_gpu.benchmarks.paper import VANILLA
-from diffcore_gpu.benchmarks.reporting.accuracies import Reached, failures, reached
 from diffcore_gpu.benchmarks.reporting.tables import (
     MISSING,
     NOISE,
@@ -16,7 +17,113 @@ from diffcore_gpu.benchmarks.reporting.tables import (
     mean_and_spread,
     union,
 )
-from diffcore_gpu.benchmarks.reporting.trade_off import from_json, pareto_optimal
+
+
+@dataclass
+class Reached:
+    """The accuracies of one arm on one split.
+
+    Attributes:
+        variant: of the recipe; None where it has none.
+        arm: its name.
+        split: that was evaluated.
+        top1, top5: in percent, one for each seed; top-5 only where it was told.
+    """
+
+    variant: str | None
+    arm: str
+    split: str
+    top1: list[float] = field(default_factory=list)
+    top5: list[float] = field(default_factory=list)
+
+
+def reached(result: dict[str, Any]) -> list[Reached]:
+    """The accuracies of a `train` result, by variant, arm and split in the order in which they come."""
+    found: dict[tuple[str | None, str, str], Reached] = {}
+    for run in result["results"]:
+        for split, accuracy in run.get("splits", {}).items():
+            key = run["variant"], run["arm"], split
+            one = found.setdefault(key, Reached(*key))
+            one.top1.append(100 * accuracy["top1"])
+            if accuracy.get("top5") is not None:
+                one.top5.append(100 * accuracy["top5"])
+    return list(found.values())
+
+
+def failures(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs of a `train` result that failed."""
+    return [run for run in result["results"] if "failed" in run]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method.
+
+    Attributes:
+        name: of the arm whose accuracy it is.
+        method: whose overhead it has.
+        percent, low, high: overhead A_O and its interval, in percent.
+        accuracy: mean, in percent.
+        deviation: sample standard deviation over the seeds in points; None: of one seed, or not told.
+        seeds: number of runs behind the mean; None: not told.
+    """
+
+    name: str
+    method: str
+    percent: float
+    low: float
+    high: float
+    accuracy: float
+    deviation: float | None
+    seeds: int | None
+
+
+def pareto_optimal(points: Sequence[Point]) -> list[bool]:
+    """Of each point, whether no other has at most its overhead and at least its accuracy, and betters it in one."""
+    return [
+        not any(
+            other.percent <= point.percent
+            and other.accuracy >= point.accuracy
+            and (other.percent, other.accuracy) != (point.percent, point.accuracy)
+            for other in points
+        )
+        for point in points
+    ]
+
+
+def to_json(points: Sequence[Point], source: str) -> list[dict[str, Any]]:
+    """The points as the entries of a result of `overhead-accuracy`.
+
+    Args:
+        points: in any order.
+        source: where the accuracies come from.
+    """
+    return [
+        {
+            "arm": point.name,
+            "method": point.method,
+            "overhead": {"percent": point.percent, "low": point.low, "high": point.high},
+            "accuracy": {"mean": point.accuracy, "deviation": point.deviation, "seeds": point.seeds},
+            "source": source,
+            "pareto_optimal": optimal,
+        }
+        for point, optimal in zip(points, pareto_optimal(points), strict=True)
+    ]
+
+
+def from_json(result: dict[str, Any]) -> list[Point]:
+    """The points of a result of `overhead-accuracy`."""
+    return [
+        Point(
+            name=entry["arm"],
+            method=entry["method"],
+            **{key: float(entry["overhead"][key]) for key in ("percent", "low", "high")},
+            accuracy=float(entry["accuracy"]["mean"]),
+            deviation=entry["accuracy"]["deviation"],
+            seeds=entry["accuracy"]["seeds"],
+        )
+        for entry in result["results"]
+    ]
 
 
 def train_tables(result: dict[str, Any]) -> list[Table]:

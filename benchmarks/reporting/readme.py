@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffcore_gpu.benchmarks.reporting.collection import Loaded, complete
-from diffcore_gpu.benchmarks.reporting.markdown import code, markdown_table, plain
 from diffcore_gpu.benchmarks.reporting.provenance import where
 from diffcore_gpu.benchmarks.reporting.suite_tables import tables_of
+from diffcore_gpu.benchmarks.reporting.tables import markdown_code, markdown_table, markdown_text
 from diffcore_gpu.errors import BenchmarkError, nearest
 from diffcore_gpu.store.durable import replace_file
 
@@ -58,14 +58,14 @@ def _section(readme: Path, name: str, results: Sequence[Loaded]) -> str:
     for loaded in of_name:
         tables = [table for table in tables_of(loaded) if not table.details]
         for table in tables:
-            title = f"**{plain(table.title)}**\n\n" if len(tables) > 1 else ""
-            footnote = f"\n{plain(table.footnote)}\n" if table.footnote else ""
+            title = f"**{markdown_text(table.title)}**\n\n" if len(tables) > 1 else ""
+            footnote = f"\n{markdown_text(table.footnote)}\n" if table.footnote else ""
             parts.append(f"{title}{markdown_table(table)}{footnote}")
         source = Path(os.path.relpath(loaded.path.resolve(), readme.resolve().parent)).as_posix()
         with complete(loaded.path, loaded.suite):
             environment = loaded.result["environment"]
-            told = plain(where(environment))
-            parts.append(f"[{source}]({source}), {code(environment['command'])}: {told}\n")
+            told = markdown_text(where(environment))
+            parts.append(f"[{source}]({source}), {markdown_code(environment['command'])}: {told}\n")
     return "\n".join(parts)
 
 

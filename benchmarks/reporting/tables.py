@@ -1,12 +1,14 @@
-"""A table as data, whatever it is written as, and how its figures are put: medians, spreads, noise."""
+"""A table as data, how its figures are put (medians, spreads, noise), how it is Markdown, and one of any result."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from diffcore_gpu.benchmarks.harness.measure import quantiles
 
 Name = TypeVar("Name", bound=Hashable)
 MISSING = "–"
@@ -80,14 +82,6 @@ def figure(value: float) -> str:
     return f"{value:.{decimals(value)}f}"
 
 
-def quantiles(samples: Sequence[float]) -> tuple[float, float, float]:
-    """Median, 10th and 90th percentile; of one sample, that sample."""
-    if len(samples) == 1:
-        return (samples[0],) * 3
-    tenths = statistics.quantiles(samples, n=10, method="inclusive")
-    return statistics.median(samples), tenths[0], tenths[-1]
-
-
 def samples_with_spread(samples: Sequence[float], scale: float = 1.0, places: int | None = None) -> str:
     """Samples as "median (p10–p90)", or the one sample alone."""
     median, low, high = (value * scale for value in quantiles(samples))
@@ -125,3 +119,77 @@ def shape_of(part: Mapping[str, Any]) -> str:
 def union(names: Iterable[Iterable[Name]]) -> list[Name]:
     """All names, each once, in the order in which they come."""
     return list(dict.fromkeys(name for group in names for name in group))
+
+
+def markdown_table(table: Table) -> str:
+    """A Markdown table, names to the left and figures to the right; title and note are not in it."""
+    figures = len(table.header) - table.text_columns
+    rule = ["---"] * table.text_columns + ["---:"] * figures
+    lines = [_line(cells) for cells in (table.header, rule, *table.rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(markdown_text, cells)) + " |"
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is where it stands in a cell: no new cell, line or tag begins in it."""
+    for character, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|")):
+        text = text.replace(character, written)
+    return " ".join(text.split())
+
+
+def markdown_code(text: str) -> str:
+    """Code between backticks, more of them than it holds in a row."""
+    fence = "`"
+    while fence in text:
+        fence += "`"
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{' '.join(text.split())}{space}{fence}"
+
+
+_SHORT = 4
+"""So many numbers are shown one by one."""
+
+
+def generic_tables(result: dict[str, Any], *, details: bool = False) -> list[Table]:
+    """A row for each figure and a column for each part, for suites without tables; names of nested figures are joined.
+
+    Args:
+        result: of any suite.
+        details: whether it is for the page alone.
+    """
+    parts = [dict(_flat(part)) for part in result["results"]]
+    names = union(parts)
+    header = ["figure", *(str(number + 1) for number in range(len(parts)))]
+    rows = ([name, *(part.get(name, MISSING) for part in parts)] for name in names)
+    return [make_table("Figures", header, rows, note="Of several numbers: median (p10–p90).", details=details)]
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        if name == "clocks_at_end":
+            continue
+        if isinstance(inner, Mapping) and {"median_ms", "p10_ms", "p90_ms"} <= inner.keys():
+            yield f"{name}, ms", with_spread(inner)
+        elif isinstance(inner, Mapping):
+            yield from _flat(inner, f"{name} / ")
+        elif isinstance(inner, list) and any(isinstance(item, Mapping | list) for item in inner):
+            yield from _flat({str(number + 1): item for number, item in enumerate(inner)}, f"{name} / ")
+        else:
+            yield name, _text(inner)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        numbers = [item for item in value if isinstance(item, int | float) and not isinstance(item, bool)]
+        if len(value) > _SHORT and len(numbers) == len(value):
+            return samples_with_spread(numbers)
+        return ", ".join(map(_text, value)) or MISSING
+    if value is None:
+        return MISSING
+    if isinstance(value, float):
+        return figure(value)
+    return str(value)

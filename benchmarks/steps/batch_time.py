@@ -16,7 +16,7 @@ from typing import Any
 from diffcore_gpu.benchmarks import paper
 from diffcore_gpu.benchmarks.harness.measure import table
 from diffcore_gpu.benchmarks.paper import OURS
-from diffcore_gpu.benchmarks.reporting.step_notes import load, unfinished
+from diffcore_gpu.benchmarks.reporting.step_tables import load, unfinished
 from diffcore_gpu.benchmarks.steps.results import AtBatch, at_batches
 from diffcore_gpu.benchmarks.steps.run import step_suite
 

@@ -1,4 +1,6 @@
-"""The batches that training steps are measured on: through all rows of a store, or of a dataset by its loader.
+"""What training steps are measured on: random images or a folder of them, with counterparts that live somewhere.
+
+Their batches go through all rows of a store, or come from a dataset by its loader.
 
 All methods of a part share one `Feed`. Where the counterparts are not in the memory of the device that mixes, the
 batches of every method come through a `PrefetchLoader`, vanilla steps too, and that of this library's method brings the
@@ -11,15 +13,26 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from itertools import cycle
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix, IndexedDataset, PrefetchLoader
 from diffcore_gpu.baselines import Batch
-from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD, random_images
-from diffcore_gpu.errors import BenchmarkError
+from diffcore_gpu.benchmarks.harness.random_data import (
+    CLASSES,
+    FORMATS,
+    MEAN,
+    STD,
+    random_images,
+    random_store,
+    random_store_for,
+)
+from diffcore_gpu.benchmarks.training.loading import augmentation
+from diffcore_gpu.errors import BenchmarkError, clause
+from diffcore_gpu.store.residency import Residency
 
 _PREFETCH = 2
 """Batches that each worker holds ready, torch's default."""
@@ -197,3 +210,88 @@ def folder_feed(
     return Feed(
         lambda: shared, device, memory_format, ahead=workers * _PREFETCH, prefetch=prefetch, waits=True
     )  # fmt: skip
+
+
+class Input(NamedTuple):
+    """What is trained on.
+
+    Attributes:
+        store: counterparts of the samples.
+        num_classes: K.
+        dataset: of real images; None: random ones.
+    """
+
+    store: CounterpartStore
+    num_classes: int
+    dataset: IndexedDataset | None
+
+
+def make_input(real: Path | None, store: Path | None, size: int, folder: Path) -> Input:
+    """What is trained on.
+
+    Args:
+        real: an ImageFolder; None: random images.
+        store: its counterparts; None: random ones.
+        size: height and width.
+        folder: that a random store is written into.
+
+    Raises:
+        BenchmarkError: a store without real images, no images in the folder, or a store of another size.
+        StoreError: the store was not made for these images.
+    """
+    if real is None:
+        if store is not None:
+            raise BenchmarkError("--store needs --real, the images that it was made for.")
+        return Input(random_store(folder / "store", size), CLASSES, None)
+    dataset = _image_folder(real, size)
+    classes = len(dataset.classes)
+    if store is None:
+        return Input(random_store_for(folder / "store", size, dataset.targets, classes), classes, dataset)
+    opened = CounterpartStore.open(store).bind(dataset)
+    if opened.image_shape != (3, size, size):
+        held = "×".join(map(str, opened.image_shape[1:]))
+        raise BenchmarkError(f"{opened.path} holds images of {held}, but --size is {size}; make them equal.")
+    return Input(opened, classes, dataset)
+
+
+def _image_folder(real: Path, size: int) -> IndexedDataset:
+    import torchvision
+
+    try:
+        return IndexedDataset(torchvision.datasets.ImageFolder(real, augmentation("imagenet", size)))
+    except FileNotFoundError as error:
+        raise BenchmarkError(
+            f"--real {real}: holds no folder for each class with images in it ({clause(error)})."
+        ) from None
+
+
+def make_feed(
+    made: Input, batch_size: int, device: torch.device, *, size: int, memory_format: str, workers: int, prefetch: bool
+) -> Feed:
+    """Batches of one size: of the images that `made` holds, or of random numbers.
+
+    Args:
+        made: what is trained on.
+        batch_size: images of each.
+        device: that trains.
+        size: height and width of random images.
+        memory_format: one of `FORMATS`.
+        workers: of the loader of images.
+        prefetch: bring them by a `PrefetchLoader`.
+    """
+    layout = FORMATS[memory_format]
+    if made.dataset is None:
+        return random_feed(made.store, batch_size, size, device, layout, prefetch=prefetch)
+    return folder_feed(made.dataset, batch_size, workers, device, layout, prefetch=prefetch)
+
+
+def make_ours(made: Input, residency: Residency, device: torch.device) -> tuple[DiffCoreMix, bool]:
+    """This library's transform, and whether its batches must come through a `PrefetchLoader`.
+
+    They do where "host" or "disk" was asked for, and where "auto" found that a GPU's memory does not hold the store.
+
+    Raises:
+        StoreError: the store does not fit into the memory that `residency` asks for.
+    """
+    mix = DiffCoreMix(made.store, residency=residency, mean=MEAN, std=STD).to(device)
+    return mix, mix.residency != "device" and (device.type == "cuda" or residency != "auto")

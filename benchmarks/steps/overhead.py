@@ -33,8 +33,7 @@ from diffcore_gpu.baselines import BASELINES
 from diffcore_gpu.benchmarks import paper
 from diffcore_gpu.benchmarks.harness.measure import table
 from diffcore_gpu.benchmarks.paper import OURS
-from diffcore_gpu.benchmarks.reporting.step_notes import overhead_notes
-from diffcore_gpu.benchmarks.reporting.step_tables import OWN, WAITED, share_cell
+from diffcore_gpu.benchmarks.reporting.step_tables import OWN, WAITED, overhead_notes, share_cell
 from diffcore_gpu.benchmarks.reporting.tables import NOISE
 from diffcore_gpu.benchmarks.steps.results import AtBatch, at_batches
 from diffcore_gpu.benchmarks.steps.run import step_suite

@@ -24,10 +24,15 @@ from diffcore_gpu.benchmarks.harness.command import output_of
 from diffcore_gpu.benchmarks.harness.measure import deviation, table
 from diffcore_gpu.benchmarks.harness.result_file import new_result, read_result, write_result
 from diffcore_gpu.benchmarks.paper import AGAIN, OURS, VANILLA
-from diffcore_gpu.benchmarks.reporting.accuracies import Reached, failures, reached
-from diffcore_gpu.benchmarks.reporting.accuracy_tables import trade_off_tables
+from diffcore_gpu.benchmarks.reporting.accuracy_tables import (
+    Point,
+    Reached,
+    failures,
+    reached,
+    to_json,
+    trade_off_tables,
+)
 from diffcore_gpu.benchmarks.reporting.collection import complete
-from diffcore_gpu.benchmarks.reporting.trade_off import Point, to_json
 from diffcore_gpu.benchmarks.steps.results import Overhead, at_batches
 from diffcore_gpu.errors import BenchmarkError
 from diffcore_gpu.store.durable import replace_file
@@ -211,8 +216,8 @@ def main(
         raise typer.BadParameter(f"--out {out} is not the name of a PNG file; let it end in .png.")
     if paper_accuracies and (variant is not None or split is not None):
         raise typer.BadParameter("--variant and --split go with --train.")
-    from diffcore_gpu.benchmarks.reporting.accuracy_plots import trade_off_plots
     from diffcore_gpu.benchmarks.reporting.plots import LIGHT
+    from diffcore_gpu.benchmarks.reporting.suite_plots import trade_off_plots
 
     result = make_result(overhead, train, batch, variant, split, output_of(context, json).command)
     (plot,) = trade_off_plots(result)

@@ -25,8 +25,7 @@ from diffcore_gpu.benchmarks.harness.command import output_of
 from diffcore_gpu.benchmarks.harness.random_data import FORMATS
 from diffcore_gpu.benchmarks.harness.runs import Part, Run
 from diffcore_gpu.benchmarks.paper import AGAIN, OURS, VANILLA
-from diffcore_gpu.benchmarks.steps.batches import Feed
-from diffcore_gpu.benchmarks.steps.input import Input, make_feed, make_input, make_ours
+from diffcore_gpu.benchmarks.steps.batches import Feed, Input, make_feed, make_input, make_ours
 from diffcore_gpu.benchmarks.steps.turns import Trainee, Turns, by_turns, figures, turns_of
 from diffcore_gpu.benchmarks.training.models import check_model, make_model
 from diffcore_gpu.benchmarks.training.step import FAILURES, Trainer, make_mix, mix_of
@@ -50,6 +49,9 @@ Residency = Annotated[
 ]
 
 
+_SETTING_NAMES = {"real": "data", "memory_format": "format"}
+
+
 @dataclass(frozen=True)
 class StepOptions:
     """What the samples of a run depend on, as its options name it."""
@@ -57,7 +59,7 @@ class StepOptions:
     model: str
     methods: list[str]
     size: int
-    format: str
+    memory_format: str
     amp: bool
     repeats: int
     warmup: int
@@ -68,8 +70,8 @@ class StepOptions:
     residency: Any
 
     def setting(self) -> dict[str, Any]:
-        """For the result; folders by their names alone."""
-        setting = {"data" if name == "real" else name: value for name, value in asdict(self).items()}
+        """For the result, as its format names them; folders by their names alone."""
+        setting = {_SETTING_NAMES.get(name, name): value for name, value in asdict(self).items()}
         return {name: value.name if isinstance(value, Path) else value for name, value in setting.items()}
 
 
@@ -89,7 +91,7 @@ def step_suite(suite: str, methods: list[str], report: Callable[[Mapping[str, An
         methods: options.Methods = methods,
         batch: options.BatchSizes = BATCH_SIZES,
         size: options.Size = 224,
-        format: options.Format = "contiguous",
+        memory_format: options.Format = "contiguous",
         amp: Annotated[bool, options.flag("--amp", "Autocast to bfloat16.")] = False,
         repeats: options.Spread = 30,
         warmup: Annotated[int, options.number("--warmup", "Turns before the measured ones.")] = 2,
@@ -101,7 +103,9 @@ def step_suite(suite: str, methods: list[str], report: Callable[[Mapping[str, An
         json: options.ResumableJson = None,
         budget_minutes: options.BudgetMinutes = None,
     ) -> None:
-        how = StepOptions(model, methods, size, format, amp, repeats, warmup, steps, real, store, workers, residency)
+        how = StepOptions(
+            model, methods, size, memory_format, amp, repeats, warmup, steps, real, store, workers, residency
+        )
         check_model(make_model(model, 2), model, 2, size)
         where = options.device_of(device)
         run = Run(suite, output_of(context, json, budget_minutes), where, how.setting(), PACKAGES)
@@ -152,10 +156,16 @@ def measure_steps(run: Run, how: StepOptions, made: Input, part: Part) -> dict[s
             turns.fail(OURS, error)
     where = {} if ours is None else {"residency": ours.residency}
     feed = make_feed(
-        made, part["batch"], device, size=how.size, memory_format=how.format, workers=how.workers, prefetch=prefetch
+        made,
+        part["batch"],
+        device,
+        size=how.size,
+        memory_format=how.memory_format,
+        workers=how.workers,
+        prefetch=prefetch,
     )
     try:
-        model = make_model(how.model, made.num_classes).to(device).to(memory_format=FORMATS[how.format])
+        model = make_model(how.model, made.num_classes).to(device).to(memory_format=FORMATS[how.memory_format])
         trainer = Trainer(model.train(), device, amp=how.amp)
         trainees = _trainees(names, turns, made, feed, ours)
         rounds = {name: getattr(how, name) for name in ("repeats", "warmup", "steps")}

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import torch
 
 from diffcore_gpu.benchmarks.harness.measure import summary
-from diffcore_gpu.benchmarks.training.step import FAILURES, Batches, Mix, Row, Trainer, why
+from diffcore_gpu.benchmarks.training.step import FAILURES, Batches, Mix, Row, Trainer
+from diffcore_gpu.errors import clause
 
 _STAGES = ("load", "mix", "train")
 
@@ -45,7 +46,7 @@ class Turns:
     def fail(self, name: str, error: BaseException) -> None:
         """Drop a method."""
         self.rows.pop(name, None)
-        self.failed[name] = why(error)
+        self.failed[name] = clause(error)
 
 
 def by_turns(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,12 +11,11 @@ import torch
 from torch import nn
 
 from diffcore_gpu import Beta, CounterpartStore, DiffCoreMix
-from diffcore_gpu.baselines import Batch, make_baseline
+from diffcore_gpu.baselines import Baseline, Batch, Mixed, make_baseline
 from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.paper import OURS, VANILLA
-from diffcore_gpu.benchmarks.training.draws import Use, seed_of
+from diffcore_gpu.benchmarks.training.loading import Use, seed_of
 from diffcore_gpu.benchmarks.training.recipe import Arm
-from diffcore_gpu.benchmarks.training.step import ToTrain
 from diffcore_gpu.errors import BenchmarkError, clause, nearest
 
 _OURS_ALONE = ("store", "mean", "std", "seed", "inplace", "geometry", "counterpart_crop", "dtype", "memory_format")
@@ -62,8 +60,8 @@ class Method(Protocol):
         """Draw from now on what belongs to this epoch, whatever was drawn before."""
         ...
 
-    def __call__(self, batch: Batch, model: nn.Module) -> ToTrain:
-        """What the model is trained on."""
+    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
+        """What the model is trained on; labels are targets, too: see `loss_of`."""
         ...
 
 
@@ -73,8 +71,8 @@ class _Vanilla:
     def begin(self, epoch: int) -> None:
         pass
 
-    def __call__(self, batch: Batch, model: nn.Module) -> ToTrain:
-        return ToTrain(batch.images, batch.labels, nullcontext())
+    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
+        return Mixed(batch.images, batch.labels)
 
 
 class _Ours:
@@ -84,8 +82,8 @@ class _Ours:
     def begin(self, epoch: int) -> None:
         self.mix.set_epoch(epoch)
 
-    def __call__(self, batch: Batch, model: nn.Module) -> ToTrain:
-        return ToTrain(self.mix(batch.images, batch.index, labels=batch.labels), batch.labels, nullcontext())
+    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
+        return Mixed(self.mix(batch.images, batch.index, labels=batch.labels), batch.labels)
 
 
 class _Compared:
@@ -93,17 +91,17 @@ class _Compared:
 
     mix = None
 
-    def __init__(self, make: Callable[[int], Any]) -> None:
+    def __init__(self, make: Callable[[int], Baseline]) -> None:
         self._make = make
-        self._method: Any = None
+        self._method: Baseline | None = None
 
     def begin(self, epoch: int) -> None:
         self._method = None  # before the next is made: it may hold a store in the GPU's memory
         self._method = self._make(epoch)
 
-    def __call__(self, batch: Batch, model: nn.Module) -> ToTrain:
-        made = self._method(batch, model)
-        return ToTrain(made.images, made.targets, made.during_forward)
+    def __call__(self, batch: Batch, model: nn.Module) -> Mixed:
+        assert self._method is not None  # `begin` made it
+        return self._method(batch, model)
 
 
 def make_method(prepared: Prepared, num_classes: int, seed: int, device: torch.device) -> Method:
@@ -129,7 +127,7 @@ def make_method(prepared: Prepared, num_classes: int, seed: int, device: torch.d
         mix = DiffCoreMix(store, mean=MEAN, std=STD, seed=seed_of(Use.METHOD, seed), **settings)
         return _Ours(mix.to(device))
 
-    def make(epoch: int) -> Any:
+    def make(epoch: int) -> Baseline:
         of_epoch = seed_of(Use.METHOD, seed, epoch)
         return make_baseline(arm.method, num_classes, mean=MEAN, std=STD, seed=of_epoch, store=store, **settings)
 

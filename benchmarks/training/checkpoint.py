@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 
-from diffcore_gpu.benchmarks.training.step import why
-from diffcore_gpu.errors import BenchmarkError
+from diffcore_gpu.errors import BenchmarkError, clause
 
 FORMAT = 1
 _NAME, _WEIGHTS = "checkpoint.pt", "model.pt"
@@ -102,5 +101,5 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's own, where a disk is full
         raise BenchmarkError(
-            f"{path}: cannot be written ({why(error)}); what was there before is whole: make room and run again."
+            f"{path}: cannot be written ({clause(error)}); what was there before is whole: make room and run again."
         ) from error

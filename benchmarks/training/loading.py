@@ -6,7 +6,9 @@ what they differ by is the method.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from enum import IntEnum
 from typing import Any
 
 import torch
@@ -17,7 +19,6 @@ from diffcore_gpu import IndexedDataset
 from diffcore_gpu.baselines import own_draws
 from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.training.data import Int64s
-from diffcore_gpu.benchmarks.training.draws import Use, seed_of
 from diffcore_gpu.errors import BenchmarkError, clause
 
 Key = tuple[int, int]
@@ -28,6 +29,28 @@ _RESIZED = 8 / 7
 """Size before the central crop over size of the crop: 256 for 224."""
 
 
+class Use(IntEnum):
+    """What a seed is for; different uses have different seeds."""
+
+    MODEL = 1
+    ORDER = 2
+    AUGMENTATION = 3
+    METHOD = 4
+    LAYERS = 5
+
+
+def seed_of(use: Use, seed: int, *numbers: int) -> int:
+    """A seed in [0, 2⁶³) for a part of a run: one that goes on draws what it would have drawn.
+
+    Args:
+        use: what for.
+        seed: of the run.
+        numbers: such as the epoch, or epoch and sample; not negative.
+    """
+    key = "/".join(map(str, (int(use), seed, *numbers)))
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 1
+
+
 def augmentation(name: str, size: int) -> Any:
     """From a PIL image to float32 [3, size, size], normalized, at random: one of `recipe.AUGMENTATIONS`."""
     from torchvision.transforms import v2
@@ -36,7 +59,7 @@ def augmentation(name: str, size: int) -> Any:
         crop = [v2.RandomResizedCrop(size)]
     else:
         crop = [v2.Resize(size), v2.CenterCrop(size), v2.RandomCrop(size, padding=_PADDING)]
-    return v2.Compose([*crop, v2.RandomHorizontalFlip(), *_to_tensor()])
+    return v2.Compose([*crop, v2.RandomHorizontalFlip(), to_tensor()])
 
 
 def preprocessing(name: str, size: int) -> Any:
@@ -44,13 +67,14 @@ def preprocessing(name: str, size: int) -> Any:
     from torchvision.transforms import v2
 
     resized = round(_RESIZED * size) if name == "imagenet" else size
-    return v2.Compose([v2.Resize(resized), v2.CenterCrop(size), *_to_tensor()])
+    return v2.Compose([v2.Resize(resized), v2.CenterCrop(size), to_tensor()])
 
 
-def _to_tensor() -> list[Any]:
+def to_tensor() -> Any:
+    """From a PIL image to float32 [3, H, W], normalized."""
     from torchvision.transforms import v2
 
-    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
 
 
 class TrainingSet(Dataset[tuple[Tensor, int, int]]):

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from diffcore_gpu import CounterpartStore, DiffCoreMix
-from diffcore_gpu.baselines import Batch, cross_entropy, make_baseline
+from diffcore_gpu.baselines import Batch, Mixed, cross_entropy, make_baseline
 from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.paper import AGAIN, VANILLA
 from diffcore_gpu.benchmarks.training.models import paper_sgd
@@ -23,22 +22,15 @@ FAILURES = (RuntimeError, ValueError, ImportError, MemoryError, ArithmeticError,
 """What a method may raise that concerns this method alone; running out of GPU memory is a RuntimeError."""
 
 
-class ToTrain(NamedTuple):
-    """What a model is trained on: images [M, C, H, W]; labels int64 [M] or class weights float32 [M, K]."""
-
-    images: Tensor
-    targets: Tensor
-    during_forward: AbstractContextManager[object]
-
-
 def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy, the mean over the batch, with the targets of `ToTrain`."""
+    """Cross-entropy, the mean over the batch; targets are class weights float32 [M, K], or labels int64 [M]."""
     if targets.dtype == torch.int64:
         return nn.functional.cross_entropy(logits.float(), targets)
     return cross_entropy(logits, targets)
 
 
-Mix = Callable[[Batch, nn.Module], ToTrain]
+Mix = Callable[[Batch, nn.Module], Mixed]
+"""Takes a batch and the model; the targets of its result may be labels, too: see `loss_of`."""
 
 
 class Batches(Protocol):
@@ -57,7 +49,7 @@ class Batches(Protocol):
 
 def mix_of(ours: DiffCoreMix) -> Mix:
     """This library's transform as the training step calls it."""
-    return lambda batch, model: ToTrain(ours(batch.images, batch.index), batch.labels, nullcontext())
+    return lambda batch, model: Mixed(ours(batch.images, batch.index), batch.labels)
 
 
 def make_mix(name: str, num_classes: int, store: CounterpartStore) -> Mix:
@@ -72,14 +64,8 @@ def make_mix(name: str, num_classes: int, store: CounterpartStore) -> Mix:
         ImportError, ValueError: of `make_baseline`.
     """
     if name in (VANILLA, AGAIN):
-        return lambda batch, model: ToTrain(batch.images, batch.labels, nullcontext())
-    method = make_baseline(name, num_classes, mean=MEAN, std=STD, store=store)
-
-    def mixed(batch: Batch, model: nn.Module) -> ToTrain:
-        made = method(batch, model)
-        return ToTrain(made.images, made.targets, made.during_forward)
-
-    return mixed
+        return lambda batch, model: Mixed(batch.images, batch.labels)
+    return make_baseline(name, num_classes, mean=MEAN, std=STD, store=store)
 
 
 class Row(NamedTuple):
@@ -157,8 +143,3 @@ def _between(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
 
 def _difference(start: float, end: float) -> float:
     return end - start
-
-
-def why(error: BaseException) -> str:
-    """The first line of an error, for a row that says what failed."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
 """Accuracy runs by recipes: any method, model and coverage, over seeds, with the paper's numbers beside.
 
 RECIPE is one of the package's, one for each table of the paper (``--list`` shows them), or the path of a TOML file of
-your own; the top of `diffcore_gpu/benchmarks/training/recipe_parsing.py` tells its fields. ``--real`` holds ``train/``
+your own; the top of `diffcore_gpu/benchmarks/training/recipe.py` tells its fields. ``--real`` holds ``train/``
 and the folders that the recipe evaluates on (``val/``, ``test/``), each with one folder of images for each class.
 ``--store`` holds the counterparts of ``train/`` at the training size; arms without counterparts run without it.
 Everything is checked before anything is trained. Try a recipe with two steps first:
@@ -36,11 +36,16 @@ from diffcore_gpu.benchmarks.training.data import Data, open_data
 from diffcore_gpu.benchmarks.training.loading import EpochBatches, plain
 from diffcore_gpu.benchmarks.training.loop import AMP, Epoch, Execution, train
 from diffcore_gpu.benchmarks.training.preparation import check_trained, prepare_arms
-from diffcore_gpu.benchmarks.training.recipe import AUGMENTATIONS, Training, overridden
-from diffcore_gpu.benchmarks.training.recipe_files import listing, load_recipe
-from diffcore_gpu.benchmarks.training.recipe_parsing import TRAINING_FIELDS
-from diffcore_gpu.benchmarks.training.step import FAILURES, why
-from diffcore_gpu.errors import BenchmarkError
+from diffcore_gpu.benchmarks.training.recipe import (
+    AUGMENTATIONS,
+    TRAINING_FIELDS,
+    Training,
+    listing,
+    load_recipe,
+    overridden,
+)
+from diffcore_gpu.benchmarks.training.step import FAILURES
+from diffcore_gpu.errors import BenchmarkError, clause
 
 PACKAGES = ("torchvision", "timm")
 _INSTEAD = "In place of what the recipe says"
@@ -135,7 +140,7 @@ class _Runs:
         except BenchmarkError as error:
             raise plain(error) from error
         except FAILURES as error:
-            figures = {"failed": why(error)}
+            figures = {"failed": clause(error)}
         if self._execution.device.type == "cuda":
             torch.cuda.empty_cache()
         return None if figures is None else {"definition": ready.definition(), **figures}

@@ -16,8 +16,7 @@ from safetensors.torch import save_file
 
 from diffcore_gpu import CounterpartStore, CounterpartWriter, baselines
 from diffcore_gpu.benchmarks.gallery import rows as gallery_rows
-from diffcore_gpu.benchmarks.gallery.batch import choose, load_batch
-from diffcore_gpu.benchmarks.gallery.model import load_model
+from diffcore_gpu.benchmarks.gallery.batch import choose, load_batch, load_model
 from diffcore_gpu.benchmarks.gallery.rows import GalleryRow, given_rows, method_row, readable_names, shares
 from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.harness.result_file import read_result

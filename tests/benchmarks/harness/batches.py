@@ -1,8 +1,10 @@
-"""Batches for tests of what trains on them."""
+"""Batches and options for tests of what trains on them."""
 
 from __future__ import annotations
 
 from diffcore_gpu.baselines import Batch
+
+TINY_STEPS = ["--device", "cpu", "--model", "squeezenet1_1", "--size", "32", "--warmup", "1", "--steps", "2"]
 
 
 class OneBatch:

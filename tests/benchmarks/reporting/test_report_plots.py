@@ -13,10 +13,9 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from diffcore_gpu.benchmarks.reporting.accuracy_plots import name_points
+from diffcore_gpu.benchmarks.reporting.accuracy_tables import Point
 from diffcore_gpu.benchmarks.reporting.plots import DARK, LIGHT, new_figure, overhead_axis
-from diffcore_gpu.benchmarks.reporting.suite_plots import PLOTS, pictures_of
-from diffcore_gpu.benchmarks.reporting.trade_off import Point
+from diffcore_gpu.benchmarks.reporting.suite_plots import PLOTS, name_points, pictures_of
 from diffcore_gpu.errors import BenchmarkError
 from tests.benchmarks.reporting.samples import loaded
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffcore_gpu.benchmarks.harness import measure
 from diffcore_gpu.benchmarks.reporting import tables
-from diffcore_gpu.benchmarks.reporting.markdown import code, markdown_table, plain
 from diffcore_gpu.benchmarks.reporting.step_tables import batch_time_tables, overhead_tables
 from diffcore_gpu.benchmarks.reporting.suite_tables import TABLES, tables_of
-from diffcore_gpu.benchmarks.reporting.tables import Table, make_table
+from diffcore_gpu.benchmarks.reporting.tables import Table, make_table, markdown_code, markdown_table, markdown_text
 from diffcore_gpu.benchmarks.suites import SUITES
 from diffcore_gpu.errors import BenchmarkError
 from tests.benchmarks.reporting.samples import PARTS, loaded
@@ -228,7 +228,7 @@ def test_a_result_without_its_fields_is_named(suite: str, damage: str) -> None:
 @given(st.lists(st.floats(0.001, 1e4), min_size=2, max_size=30))
 def test_quantiles_are_those_of_numpy(samples: list[float]) -> None:
     expected = np.quantile(samples, [0.5, 0.1, 0.9])
-    np.testing.assert_allclose(tables.quantiles(samples), expected, rtol=1e-9)
+    np.testing.assert_allclose(measure.quantiles(samples), expected, rtol=1e-9)
 
 
 @given(st.floats(1e-6, 1e6))
@@ -246,6 +246,6 @@ def test_a_row_of_another_length_is_refused() -> None:
 def test_markdown_aligns_figures_and_escapes_what_would_end_a_cell() -> None:
     table = make_table("t", ("name", "figure"), [("a|b", "<i>1\n2")])
     assert markdown_table(table) == "| name | figure |\n| --- | ---: |\n| a\\|b | &lt;i>1 2 |\n"
-    assert plain("a & b") == "a &amp; b"
-    assert code("a `b` c") == "``a `b` c``"
-    assert code("`b`") == "`` `b` ``"
+    assert markdown_text("a & b") == "a &amp; b"
+    assert markdown_code("a `b` c") == "``a `b` c``"
+    assert markdown_code("`b`") == "`` `b` ``"

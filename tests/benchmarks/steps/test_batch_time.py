@@ -6,31 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from diffcore_gpu import CounterpartWriter
+from diffcore_gpu.benchmarks.harness.random_data import random_store_for
 from diffcore_gpu.benchmarks.harness.result_file import read_result
 from diffcore_gpu.benchmarks.suites import run_suite
 from diffcore_gpu.errors import BenchmarkError, StoreError
+from tests.benchmarks.harness.batches import TINY_STEPS
 
 for package in ("torchvision", "timm"):
     pytest.importorskip(package, reason=f"the benchmark of batch times needs {package}")
 
-TINY = [
-    "--device",
-    "cpu",
-    "--model",
-    "squeezenet1_1",
-    "--size",
-    "32",
-    "--repeats",
-    "2",
-    "--warmup",
-    "1",
-    "--steps",
-    "2",
-]
+TINY = [*TINY_STEPS, "--repeats", "2"]
 CLASSES, EACH = 3, 4
 
 
@@ -39,26 +26,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     generator = np.random.default_rng(0)
     for label in range(CLASSES):
-        (folder / f"class {label}").mkdir()
+        (folder / f"class {label:03d}").mkdir()
         for number in range(EACH):
             pixels = generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"class {label}" / f"{number}.png")
+            Image.fromarray(pixels).save(folder / f"class {label:03d}" / f"{number}.png")
     return folder
 
 
 def write_store(path: Path, size: int, samples: int) -> Path:
     labels = [min(sample // EACH, CLASSES - 1) for sample in range(samples)]
-    with CounterpartWriter(
-        path,
-        num_samples=samples,
-        image_shape=(3, size, size),
-        class_names=[f"class {label}" for label in range(CLASSES)],
-        labels=labels,
-    ) as writer:
-        for sample, label in enumerate(labels):
-            row = writer.add_row(torch.zeros(3, size, size, dtype=torch.uint8), label=label)
-            writer.add_pair(sample, row, 0.5)
-    return path
+    return random_store_for(path, size, labels, CLASSES).path
 
 
 def test_steps_are_told_by_stages_beside_the_papers_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

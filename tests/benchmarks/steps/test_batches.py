@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from diffcore_gpu import CounterpartStore
 from diffcore_gpu.benchmarks.harness.random_data import CLASSES
-from diffcore_gpu.benchmarks.steps.batches import Fed, random_feed, walk
-from diffcore_gpu.benchmarks.steps.input import Input, make_feed, make_ours
+from diffcore_gpu.benchmarks.steps.batches import Fed, Input, make_feed, make_ours, random_feed, walk
 from diffcore_gpu.store.residency import Residency
 
 CPU = torch.device("cpu")

@@ -17,12 +17,13 @@ from diffcore_gpu.benchmarks.steps.run import blocks, parts
 from diffcore_gpu.benchmarks.suites import run_suite
 from diffcore_gpu.benchmarks.training.step import Mix, make_mix
 from diffcore_gpu.errors import BenchmarkError
+from tests.benchmarks.harness.batches import TINY_STEPS
 from tests.benchmarks.reporting.samples import sample
 
 for package in ("torchvision", "timm"):
     pytest.importorskip(package, reason=f"the benchmark of overheads needs {package}")
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KILLED_IN_THE_THIRD_TURN = """
 import os, signal, sys
 from diffcore_gpu.benchmarks.suites import run_suite
@@ -36,20 +37,7 @@ def killed(*arguments):
 Trainer.row = killed
 run_suite("overhead", sys.argv[1:])
 """
-TINY = [
-    "--device",
-    "cpu",
-    "--model",
-    "squeezenet1_1",
-    "--size",
-    "32",
-    "--repeats",
-    "3",
-    "--warmup",
-    "1",
-    "--steps",
-    "2",
-]
+TINY = [*TINY_STEPS, "--repeats", "3"]
 
 
 def test_methods_are_measured_or_say_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from diffcore_gpu.baselines import Batch
+from diffcore_gpu.baselines import Batch, Mixed
 from diffcore_gpu.benchmarks.steps.turns import Trainee, Turns, by_turns, figures, turns_of
-from diffcore_gpu.benchmarks.training.step import Mix, Row, ToTrain, Trainer
+from diffcore_gpu.benchmarks.training.step import Mix, Row, Trainer
 from tests.benchmarks.harness.batches import OneBatch, WaitedFor
 
 CPU = torch.device("cpu")
@@ -21,11 +20,11 @@ BATCH = Batch(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3]), torch.arange(
 
 
 def noting(name: str, calls: list[str], fails_at: int | None = None, error: type[Exception] = RuntimeError) -> Mix:
-    def mix(batch: Batch, model: nn.Module) -> ToTrain:
+    def mix(batch: Batch, model: nn.Module) -> Mixed:
         calls.append(name)
         if calls.count(name) == fails_at:
             raise error("CUDA out of memory. Tried to allocate\nmore lines")
-        return ToTrain(batch.images, batch.labels, nullcontext())
+        return Mixed(batch.images, batch.labels)
 
     return mix
 

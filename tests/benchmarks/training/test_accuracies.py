@@ -19,8 +19,7 @@ from diffcore_gpu.benchmarks.training.accuracies import (
     epoch_line,
     run_line,
 )
-from diffcore_gpu.benchmarks.training.evaluation import evaluate
-from diffcore_gpu.benchmarks.training.loop import Epoch
+from diffcore_gpu.benchmarks.training.loop import Epoch, evaluate
 
 
 @given(st.integers(1, 8), st.integers(1, 30), st.integers(0, 1000))

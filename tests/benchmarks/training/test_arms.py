@@ -13,13 +13,10 @@ from diffcore_gpu import CounterpartStore
 from diffcore_gpu.baselines import BASELINES, Batch
 from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.training.arms import Method, Prepared, check_settings, make_method
-from diffcore_gpu.benchmarks.training.coverage import restrict
 from diffcore_gpu.benchmarks.training.data import Data, open_data
 from diffcore_gpu.benchmarks.training.models import make_model
-from diffcore_gpu.benchmarks.training.preparation import check_trained, prepare_arms
-from diffcore_gpu.benchmarks.training.real_counterparts import real_store
-from diffcore_gpu.benchmarks.training.recipe import Arm, Training
-from diffcore_gpu.benchmarks.training.recipe_files import load_recipe
+from diffcore_gpu.benchmarks.training.preparation import check_trained, prepare_arms, real_store, restrict
+from diffcore_gpu.benchmarks.training.recipe import Arm, Training, load_recipe
 from diffcore_gpu.errors import BenchmarkError
 from tests.baselines.small_models import SmallConvNet
 from tests.benchmarks.training.folders import SIZE, write_plain_images, write_store

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffcore_gpu import CounterpartStore
-from diffcore_gpu.benchmarks.training.coverage import covered_samples, restrict
 from diffcore_gpu.benchmarks.training.data import Data, open_data
+from diffcore_gpu.benchmarks.training.preparation import covered_samples, restrict
 from diffcore_gpu.errors import BenchmarkError
 from diffcore_gpu.generation.draws import choose_samples
 

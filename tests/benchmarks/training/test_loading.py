@@ -14,15 +14,16 @@ from torch._utils import ExceptionWrapper
 
 from diffcore_gpu.benchmarks.harness.random_data import MEAN, STD
 from diffcore_gpu.benchmarks.training.data import Data, open_data
-from diffcore_gpu.benchmarks.training.draws import Use, seed_of
 from diffcore_gpu.benchmarks.training.loading import (
     EpochBatches,
     EvaluationSet,
     TrainingSet,
+    Use,
     augmentation,
     evaluation_loader,
     plain,
     preprocessing,
+    seed_of,
     training_loader,
 )
 from diffcore_gpu.errors import BenchmarkError

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffcore_gpu.benchmarks.training.models import make_model, paper_sgd
-from diffcore_gpu.benchmarks.training.preact_resnet import PreActResNet
+from diffcore_gpu.benchmarks.training.models import PreActResNet, make_model, paper_sgd
 from diffcore_gpu.errors import BenchmarkError
 
 timm = pytest.importorskip("timm", reason="models need timm")

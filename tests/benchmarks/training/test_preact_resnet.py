@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffcore_gpu.benchmarks.training.preact_resnet import PREACT_RESNETS, PreActBlock, PreActResNet
+from diffcore_gpu.benchmarks.training.models import PREACT_RESNETS, PreActBlock, PreActResNet
 
 
 def parameters_by_hand(depths: list[int], classes: int) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from diffcore_gpu.benchmarks.harness.result_file import read_result
 from diffcore_gpu.benchmarks.suites import run_suite
-from diffcore_gpu.benchmarks.training.recipe_files import built_in, load_recipe
+from diffcore_gpu.benchmarks.training.recipe import built_in, load_recipe
 from diffcore_gpu.cli import main
 from tests.benchmarks.training.folders import SIZE, arguments, write_dataset, write_store
 

@@ -11,7 +11,7 @@ from diffcore_gpu import CounterpartStore, DiffCoreMix
 from diffcore_gpu.baselines import Batch
 from diffcore_gpu.benchmarks.harness.random_data import random_store_for
 from diffcore_gpu.benchmarks.training.models import make_model
-from diffcore_gpu.benchmarks.training.step import Trainer, make_mix, mix_of, why
+from diffcore_gpu.benchmarks.training.step import Trainer, make_mix, mix_of
 from tests.benchmarks.harness.batches import OneBatch
 
 CPU = torch.device("cpu")
@@ -30,11 +30,6 @@ def test_steps_train(name: str, amp: bool, small_store: CounterpartStore) -> Non
     assert not any(torch.equal(part, old) for part, old in zip(model.parameters(), before, strict=True))
     assert all(torch.isfinite(part).all() for part in model.parameters())
     assert 0 < row.mix < row.mix + row.train <= row.step
-
-
-def test_why_is_one_line() -> None:
-    assert why(RuntimeError("\nfirst\nsecond")) == "first"
-    assert why(MemoryError()) == "MemoryError"
 
 
 def test_a_random_store_for_a_dataset_has_a_row_of_its_class_for_each_sample(tmp_path: Path) -> None:

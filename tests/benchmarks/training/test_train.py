@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import diffcore_gpu.benchmarks.training.train as train_suite
 from diffcore_gpu.benchmarks.harness.result_file import read_result
 from diffcore_gpu.benchmarks.harness.runs import Run
 from diffcore_gpu.benchmarks.suites import run_suite
-from diffcore_gpu.benchmarks.training.preact_resnet import PREACT_RESNETS
+from diffcore_gpu.benchmarks.training.models import PREACT_RESNETS
 from diffcore_gpu.errors import BenchmarkError
 from tests.baselines.small_models import SmallConvNet
 from tests.benchmarks.training.folders import PER_CLASS, arguments, write_dataset, write_store
@@ -65,15 +64,6 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_store(write_dataset(folder / "data"), folder / "store")
     (folder / "small.toml").write_text(RECIPE)
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The batches are too small for several threads to be worth their waiting for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -264,7 +254,7 @@ def test_running_out_of_memory_is_a_row(trees: Path, tmp_path: Path, monkeypatch
         patch.setattr("diffcore_gpu.benchmarks.training.step.cross_entropy", exhausted)
         result = train(trees, tmp_path, "--arms", "mixup", "vanilla", "--epochs", 1)
     assert [found.get("failed") for found in result["results"]] == [
-        "CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
         None,
     ]
     retried = train(trees, tmp_path, "--arms", "mixup", "vanilla", "--epochs", 1, "--retry-failed")

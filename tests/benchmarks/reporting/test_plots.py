@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffcore_gpu.benchmarks.reporting.label_places import Box, places
+from diffcore_gpu.benchmarks.reporting.plots import Box, places
 
 BOUNDS = Box(0, 0, 900, 500)
 POINTS = st.lists(st.tuples(st.floats(0, 900), st.floats(0, 500), st.floats(20, 130)), min_size=1, max_size=20)

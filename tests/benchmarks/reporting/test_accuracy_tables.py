@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcore_gpu.benchmarks.reporting.trade_off import Point, from_json, pareto_optimal, to_json
+from diffcore_gpu.benchmarks.reporting.accuracy_tables import Point, from_json, pareto_optimal, to_json
 
 FIGURES = st.integers(-3, 6).map(float) | st.floats(-50, 1000)
 POINTS = st.lists(st.tuples(FIGURES, FIGURES), max_size=12)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from diffcore_gpu.benchmarks.gallery.model import load_model
+from diffcore_gpu.benchmarks.gallery.batch import load_model
 from diffcore_gpu.benchmarks.training.models import make_model
 
 for package in ("torchvision", "timm"):
