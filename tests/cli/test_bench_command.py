@@ -25,7 +25,7 @@ def test_an_unknown_suite_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> No
     error = capsys.readouterr().err.splitlines()[-1]
     assert "there is no suite 'overheat'; did you mean overhead" in error
     assert main(["bench", "--nonsense"]) == 2
-    assert "No such option: --nonsense" in capsys.readouterr().err
+    assert "--nonsense" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_suite_without_its_packages_is_one_sentence(
