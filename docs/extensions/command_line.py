@@ -1,6 +1,7 @@
-"""`{command-line}`: a section for each command of `diffcore` and each suite of its benchmarks, with its own help text.
+"""`{command-line}`: a section for each command of `diffcore` and each suite of its benchmarks, with all its options.
 
-The text is what ``--help`` prints when the site is built, so it is that of the code.
+They are asked of the commands when the site is built, so they are those of the code. Suites are told by what their
+``--help`` prints, where lines must stay as they are.
 """
 
 from __future__ import annotations
@@ -10,21 +11,13 @@ import io
 import os
 from typing import Any
 
+import typer
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from diffcore_gpu.benchmarks.suites import SUITES, run_suite
 from diffcore_gpu.cli import app as commands
-from diffcore_gpu.cli import main
-
-
-def help_of(command: str) -> str:
-    """What ``diffcore COMMAND --help`` prints."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        main([*command.split(), "--help"])
-    return said.getvalue().strip()
 
 
 def help_of_suite(suite: str) -> str:
@@ -35,23 +28,43 @@ def help_of_suite(suite: str) -> str:
     return said.getvalue().strip()
 
 
+def _text(text: str) -> nodes.literal_block:
+    block = nodes.literal_block(text, text)
+    block["language"] = "text"
+    return block
+
+
+def _options(records: list[tuple[str, str]]) -> nodes.definition_list:
+    options = nodes.definition_list(classes=["options"])
+    for option, what in records:
+        term = nodes.term("", "", nodes.literal(option, option))
+        options += nodes.definition_list_item("", term, nodes.definition("", nodes.paragraph(what, what)))
+    return options
+
+
 class CommandLine(SphinxDirective):
     """Takes no argument: all commands, then all suites."""
 
     def run(self) -> list[nodes.Node]:
         """One section for each."""
-        os.environ["COLUMNS"] = "100"  # argparse and typer ask for the terminal's width
-        names = [info.name for info in commands.registered_commands if info.name is not None]
-        texts = {f"diffcore {name}": help_of(name) for name in names}
-        texts |= {f"diffcore bench {suite}": help_of_suite(suite) for suite in SUITES}
-        return [self._section(title, text) for title, text in texts.items()]
+        os.environ["COLUMNS"] = "100"  # argparse asks for the terminal's width
+        group: Any = typer.main.get_command(commands)
+        sections = [self._command(group, name, command) for name, command in group.commands.items()]
+        for suite in SUITES:
+            sections.append(self._section(f"diffcore bench {suite}", _text(help_of_suite(suite))))
+        return sections
 
-    def _section(self, title: str, text: str) -> nodes.section:
-        section = nodes.section(ids=[nodes.make_id(title)], names=[nodes.fully_normalize_name(title)])
-        section += nodes.title(title, title)
-        block = nodes.literal_block(text, text)
-        block["language"] = "text"
-        section += block
+    def _command(self, group: Any, name: str, command: Any) -> nodes.section:
+        context = command.make_context(name, [], parent=group.make_context("diffcore", [name]), resilient_parsing=True)
+        found = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+        usage = _text(command.get_usage(context).removeprefix("Usage: "))
+        about = nodes.paragraph("", " ".join(command.help.split()))
+        records = [(option, " ".join(what.split())) for option, what in filter(None, found)]
+        return self._section(f"diffcore {name}", about, usage, _options(records))
+
+    def _section(self, title: str, *content: nodes.Node) -> nodes.section:
+        section = nodes.section("", nodes.title(title, title), *content, ids=[nodes.make_id(title)])
+        section["names"] = [nodes.fully_normalize_name(title)]
         self.state.document.note_implicit_target(section, section)
         return section
 
