@@ -25,7 +25,7 @@ METHODS = (
     "mixup", "cutmix", "resizemix", "smoothmix", "saliencymix", "puzzlemix", "comixup", "guided-sr-greedy",
     "guided-ap-greedy", "augmix", "pixmix", "diffusemix", "diffcore-mix",
 )  # fmt: skip
-"""All but Manifold Mixup, which mixes hidden features, and two that need features of more than 2×2, as these have."""
+"""All but Manifold Mixup, which mixes hidden features, and two that refuse images as small as 32×32."""
 PAGE = (1200, 1500)
 
 
