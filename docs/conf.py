@@ -49,7 +49,6 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False  # what stands before the colon of “Returns” is prose, such as “uint8 [n, C, H, W]”
 toc_object_entries_show_parents = "hide"
 
-smartquotes = False  # pages have their own, and options of commands begin with two hyphens
 html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]

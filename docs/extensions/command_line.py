@@ -64,6 +64,7 @@ class CommandLine(SphinxDirective):
 
     def _section(self, title: str, *content: nodes.Node) -> nodes.section:
         section = nodes.section("", nodes.title(title, title), *content, ids=[nodes.make_id(title)])
+        section["support_smartquotes"] = False  # which would make dashes of the hyphens before an option
         section["names"] = [nodes.fully_normalize_name(title)]
         self.state.document.note_implicit_target(section, section)
         return section

@@ -33,7 +33,6 @@ Title
 CONF = """
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line", "docstring_links"]
 default_role = "docstring-link"
-smartquotes = False
 """
 
 
