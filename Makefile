@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # A process for each processor, with one thread; `make test PYTEST_ARGS=` runs all tests in one process.
 PYTEST_ARGS ?= -n auto --maxprocesses 8
 
-.PHONY: demo test test-all test-ptx lint types rehearsal check clean
+.PHONY: demo test test-all test-ptx lint types rehearsal docs docs-links check clean
 
 # What $(PYTHON) lacks to make a .venv, in a sentence. (Debian keeps ensurepip, by which venv installs pip, in a package of
 # its own.)
@@ -76,7 +76,19 @@ rehearsal: $(STAMP)
 	export DEVICE=cpu PYTHON=$(BIN)/python LIMIT_PERCENT=300; \
 	$$alone bash benchmarks/on_gpu.sh $(VENV)/rehearsal && $$alone bash benchmarks/on_gpu.sh --more $(VENV)/rehearsal
 
-check: lint types rehearsal test
+# The site, from nothing: every warning is an error, the tutorial is run, and no page may link to what is not there.
+SITE := docs/_build
+docs: $(STAMP)
+	@echo "Building the site, with the tutorial run …"
+	rm -rf $(SITE)
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs $(SITE)/html
+	$(BIN)/python docs/check_site.py $(SITE)/html
+
+# Links that lead elsewhere, which needs a network.
+docs-links: $(STAMP)
+	$(BIN)/python -m sphinx -b linkcheck -D nb_execution_mode=off -q docs $(SITE)/links
+
+check: lint types rehearsal docs test
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-output
+	rm -rf $(VENV) build dist *.egg-info demo-output $(SITE)

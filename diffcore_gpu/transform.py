@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from diffcore_gpu.store import CounterpartStore
 
 _INPLACE_WITH_GEOMETRY = "inplace=True cannot go with geometry, which writes images of another size."
-_OR_ANEW = ", or take its `_extra_state` out of the checkpoint to begin a stream of its own."
+_OR_ANEW = ", or take its `_extra_state` out of the checkpoint to begin a stream of its own"
 
 
 class DiffCoreMix(nn.Module):

@@ -32,7 +32,7 @@ def results(tmp_path: Path) -> list[Loaded]:
 
 def test_the_repositorys_readme_is_up_to_date() -> None:
     readme = ROOT / "README.md"
-    assert "<!-- results: overhead -->" in readme.read_text()
+    assert "<!-- results: peers -->" in readme.read_text()
     results, _ = collect([ROOT / "benchmarks" / "results"])
     assert not update(readme, results, check=True)
 

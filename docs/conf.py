@@ -1,0 +1,77 @@
+"""The site's settings: Sphinx, MyST for Markdown, and the tutorial's notebook, which is run at every build."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import diffcore_gpu
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "extensions"))
+PYPROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text("utf-8"))["project"]
+
+project = PYPROJECT["name"]
+version = release = diffcore_gpu.__version__
+author = f"the authors of {project}"
+copyright = author
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "command_line",
+    "docstring_links",
+]
+exclude_patterns = ["_build", "jupyter_execute"]
+nitpicky = True
+# Libraries whose names stand in signatures. Their inventories would have to be fetched, and the build needs no network.
+nitpick_ignore_regex = [(r"py:.*", r"(torch|numpy|np|npt|pathlib|collections|contextlib|typing|enum|types|abc)\..*")]
+
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"  # "cache" would show what an older version of the library printed
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # docstrings say what types cannot: shapes, dtypes, ranges
+autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
+default_role = "docstring-link"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False  # what stands before the colon of “Returns” is prose, such as “uint8 [n, C, H, W]”
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_title = project
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_copy_source = False
+html_theme_options = {
+    "source_repository": PYPROJECT["urls"]["Repository"],
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
+copybutton_exclude = ".linenos, .gp, .go"
+linkcheck_anchors_ignore_for_url = [r"https://github\.com/"]  # which draws its anchors by a script
+
+NOT_RUN = re.compile(r"^```(\w+) not run: (.+)$", re.MULTILINE)
+
+
+def show_why_a_block_is_not_run(app: Sphinx, name: str, content: list[str]) -> None:
+    """Show the reason in the fence of a block that tests do not run (```` ```bash not run: … ````) as its caption."""
+    content[0] = NOT_RUN.sub(r"```{code-block} \1\n:caption: " r"'Not run by the tests: \2'\n", content[0])
+
+
+def setup(app: Sphinx) -> None:
+    """Connect."""
+    app.connect("source-read", show_why_a_block_is_not_run)
+    app.connect("include-read", lambda app, parent, name, content: show_why_a_block_is_not_run(app, name, content))
