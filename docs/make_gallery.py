@@ -68,7 +68,7 @@ def main() -> None:
         diffcore("inspect", store, "--real", real, "--out", work / "sheet.png", "--samples", "8")
         save(Image.open(work / "sheet.png"), "inspect.png", 64)
         batch = work / "methods.png"
-        diffcore("bench", "batch-gallery", "--data", real, "--store", store, "--out", batch, "--methods", *METHODS)
+        diffcore("bench", "batch-gallery", "--real", real, "--store", store, "--out", batch, "--methods", *METHODS)
         save(Image.open(batch), "methods.png", 64)
         diffcore("bench", "report", ROOT / "benchmarks" / "results", "--out", work / "report.html")
         pages = {"generation": demo.resolve() / "store-100.report" / "index.html", "benchmarks": work / "report.html"}

@@ -4,7 +4,7 @@ The plain PyTorch loop, to be copied and changed. The three lines that diffcore-
 what such a loop has anyway: mixed precision, a seed, progress, a checkpoint after each epoch and an exact resume.
 
     diffcore pack --real birds --generated birds-generated --out stores/birds --size 224
-    python examples/train_imagefolder.py --data birds --store stores/birds --model resnet50 --epochs 30
+    python examples/train_imagefolder.py --real birds --store stores/birds --model resnet50 --epochs 30
 
 Run it again with the same arguments and it goes on after the last finished epoch, with the same result as a run that
 was never interrupted.
@@ -34,8 +34,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--data", type=Path, required=True, help="ImageFolder of the real images")
-    parser.add_argument("--store", type=Path, help="counterpart store made for --data; without it nothing is mixed")
+    parser.add_argument("--real", type=Path, required=True, help="ImageFolder of the real images")
+    parser.add_argument("--store", type=Path, help="counterpart store made for --real; without it nothing is mixed")
     parser.add_argument("--out", type=Path, default=Path("run"), help="folder for the checkpoint (default: run)")
     parser.add_argument("--model", default="resnet18", help="name of a torchvision classifier (default: resnet18)")
     parser.add_argument("--size", type=int, default=224, help="image size; that of the store if there is one")
@@ -109,10 +109,10 @@ def main() -> None:
     augment = v2.Compose([v2.RandomResizedCrop(size, scale=(0.5, 1.0)), v2.RandomHorizontalFlip(), *to_tensor])
     plain = v2.Compose([v2.Resize(min(size)), v2.CenterCrop(size), *to_tensor])
 
-    folder = torchvision.datasets.ImageFolder(arguments.data)
+    folder = torchvision.datasets.ImageFolder(arguments.real)
     training, evaluation = split_by_class(folder.targets, arguments.held_out, arguments.seed)
-    real = dc.IndexedDataset(torchvision.datasets.ImageFolder(arguments.data, augment))  # diffcore-gpu 1 of 3
-    held_out = dc.IndexedDataset(torchvision.datasets.ImageFolder(arguments.data, plain))
+    real = dc.IndexedDataset(torchvision.datasets.ImageFolder(arguments.real, augment))  # diffcore-gpu 1 of 3
+    held_out = dc.IndexedDataset(torchvision.datasets.ImageFolder(arguments.real, plain))
 
     mix: nn.Module | None = None
     if store:

@@ -70,7 +70,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_interrupted_run_ends_like_an_undisturbed_one(data: Path, tmp_path: Path) -> None:
-    common = "--data", data / "real", "--store", data / "store", "--epochs", 2, "--batch-size", 5, "--amp", "bf16"
+    common = "--real", data / "real", "--store", data / "store", "--epochs", 2, "--batch-size", 5, "--amp", "bf16"
     whole = run(*common, "--out", tmp_path / "whole")
     assert "epoch 2/2: loss" in whole
     first = run(*common, "--out", tmp_path / "parts", "--stop-after", 1)
@@ -83,7 +83,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(data: Path, tmp_path: P
 
 
 def test_without_a_store_it_is_the_plain_loop(data: Path, tmp_path: Path) -> None:
-    printed = run("--data", data / "real", "--size", 32, "--epochs", 1, "--workers", 0, "--out", tmp_path)
+    printed = run("--real", data / "real", "--size", 32, "--epochs", 1, "--workers", 0, "--out", tmp_path)
     assert "epoch 1/1: loss" in printed
     assert "mix" not in checkpoint(tmp_path)
 
@@ -110,5 +110,5 @@ def test_real_birds_with_one_class_of_fifteen_covered(tmp_path: Path) -> None:
     assert torch.equal(mixed[~covered], images[~covered])
     assert bool((mixed[covered] != images[covered]).flatten(1).any(1).all())
 
-    common = "--data", REAL_DATA / "cub200", "--store", tmp_path / "store", "--epochs", 1, "--batch-size", 32
+    common = "--real", REAL_DATA / "cub200", "--store", tmp_path / "store", "--epochs", 1, "--batch-size", 32
     assert "epoch 1/1: loss" in run(*common, "--out", tmp_path / "run")
