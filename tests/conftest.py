@@ -7,6 +7,11 @@ import os
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# A slow machine is no failure.
+settings.register_profile("diffcore-gpu", deadline=None)
+settings.load_profile("diffcore-gpu")
 
 # Without a GPU, Triton's kernels run in its interpreter. It must be chosen before triton is imported.
 if not torch.cuda.is_available():

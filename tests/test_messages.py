@@ -15,6 +15,7 @@ NO_SENTENCES = {
     "AssertionError": "is for who changes the code",
     "AttributeError": "has the wording that Python gives it",
     "ImageProblemError": "has a kind and a detail, of which the report of a pack makes its line",
+    "PydanticCustomError": "has a clause, of which the reader of recipes makes its sentence",
     "Exit": "of typer has a number",
     "SystemExit": "may have a number",
     "KeyError": "has the key",
