@@ -28,6 +28,10 @@ Title
 
 .. autoclass:: diffcore_gpu.IndexedDataset
 
+.. autoclass:: diffcore_gpu.PrefetchLoader
+
+.. autofunction:: diffcore_gpu.mix
+
 With :math:`\tau_k` in the line, and a block:
 
 .. math:: \frac{T_1}{T_2}
@@ -75,6 +79,13 @@ def test_names_in_docstrings_are_links_where_they_lead_somewhere_and_else_code(p
     assert re.search(r'href="#diffcore_gpu.IndexedDataset"[^>]*><code[^>]*>.*?IndexedDataset', page)
     assert re.search(r"<code[^>]*>.*?SAMPLE_BITS", page)
     assert not re.search(r"<a [^>]*><code[^>]*>[^/]*?SAMPLE_BITS", page)
+
+
+@pytest.mark.filterwarnings("default")
+def test_names_of_parameters_are_code_even_where_something_else_has_the_name(page: str) -> None:
+    loader = page.partition('id="diffcore_gpu.PrefetchLoader"')[2].partition('id="diffcore_gpu.mix"')[0]
+    assert re.search(r"<code[^>]*>(?:<[^>]*>)*mix<", loader)
+    assert 'href="#diffcore_gpu.mix"' not in loader
 
 
 @pytest.mark.filterwarnings("default")
