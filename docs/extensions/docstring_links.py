@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from typing import Any
 
@@ -41,10 +40,9 @@ def keep_whole(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines:
 
 def parameters_are_code(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Keep the name of a parameter from linking to what else has that name, as `mix` of a loader to the operator."""
-    if what not in ("class", "function", "method"):
-        return
-    names = "|".join(map(re.escape, inspect.signature(obj).parameters))
-    if names:
+    _, args, described = "\n".join(lines).partition("Args:\n")
+    if args:
+        names = "|".join(re.findall(r"^    (\w+):", described.partition("\n\n")[0], re.MULTILINE))
         lines[:] = [re.sub(rf"(?<!`)`({names})`(?!`)", r"``\1``", line) for line in lines]
 
 
