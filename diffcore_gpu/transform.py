@@ -76,6 +76,11 @@ class DiffCoreMix(nn.Module):
         dtype: with `geometry`, of the output: float32 (if None), float16, bfloat16 or uint8.
         memory_format: with `geometry`, of the output: contiguous (if None) or channels_last.
 
+    Attributes:
+        round: int64 scalar on the device, a buffer: what the next forward pass draws with.
+        config: the `PlanConfig` of the settings.
+        image_shape: (C, H, W) of the store's images.
+
     Raises:
         ValueError: a setting is outside its range.
         StoreError: the store does not fit into the memory that `residency` asks for.

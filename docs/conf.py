@@ -10,6 +10,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 import diffcore_gpu
+from diffcore_gpu import baselines, profiling, transform
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "extensions"))
@@ -26,13 +27,22 @@ extensions = [
     "sphinx_copybutton",
     "command_line",
     "docstring_links",
+    "math_as_mathml",
 ]
 exclude_patterns = ["_build", "jupyter_execute"]
 nitpicky = True
-# Libraries whose names stand in signatures. Their inventories would have to be fetched, and the build needs no network.
-nitpick_ignore_regex = [(r"py:.*", r"(torch|numpy|np|npt|pathlib|collections|contextlib|typing|enum|types|abc)\..*")]
+# Types in signatures: internal ones, and those of libraries, whose inventories would have to be fetched from a network.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(torch|numpy|np|npt|pathlib|collections|contextlib|typing|enum|types|abc)\..*"),
+    (r"py:class", r"diffcore_gpu\.(geometry\.GeometryStage|handover\.Draw|plan\.\w+\.(Draw|Crop)Parameters)"),
+    (r"py:class", r"diffcore_gpu\.(plan\.spec\.HasPairs|store\.format\.Manifest)"),
+]
+# Imported for type checkers alone: without it, the signatures of these modules would show the names of their types.
+for module in (baselines, profiling, transform):
+    module.CounterpartStore = diffcore_gpu.CounterpartStore  # type: ignore[attr-defined]
 
-myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
+html_math_renderer = "mathml"
 myst_heading_anchors = 3
 nb_execution_mode = "force"  # "cache" would show what an older version of the library printed
 nb_execution_timeout = 300
@@ -40,7 +50,9 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # docstrings say what types cannot: shapes, dtypes, ranges
+autodoc_typehints = "signature"  # types and defaults; docstrings say what types cannot: shapes, dtypes, ranges
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 100  # longer ones have a line for each argument
 autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
 default_role = "docstring-link"
 napoleon_google_docstring = True

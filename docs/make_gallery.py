@@ -2,7 +2,6 @@
 
 DEMO is the folder of a `diffcore demo`; without one it is run, which takes minutes.
 
-
 Everything comes from the demo's real digits and models and from the results in `benchmarks/results`, so the pictures
 may be kept in the repository. Colours are reduced to a palette, which halves the files.
 """

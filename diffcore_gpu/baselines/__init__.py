@@ -57,7 +57,7 @@ def make_baseline(
 
     Args:
         name: one of `BASELINES`.
-        num_classes: K.
+        num_classes: the number of classes, K.
         mean: C numbers that were subtracted from the images, in units of [0, 1].
         std: C numbers that they were divided by.
         seed: of the method's own random numbers.

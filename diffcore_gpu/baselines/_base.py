@@ -82,7 +82,7 @@ class Baseline(ABC):
             other methods do not look at them.
 
     Args:
-        num_classes: K.
+        num_classes: the number of classes, K.
         mean: of the normalization, for images in [0, 1], one number for each channel.
         std: of the normalization, likewise.
         seed: of the method's own generator.
@@ -118,6 +118,9 @@ class Baseline(ABC):
         Args:
             batch: what the loader yielded; it is not changed.
             model: the model that is trained; where `needs` names it, in the mode and on the device of its training.
+
+        Returns:
+            New images and targets, on the batch's device.
 
         Raises:
             ValueError: the batch or the model is not one that the method can work with; naming the mend.
@@ -200,7 +203,7 @@ def library(name: str, method: str) -> ModuleType:
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    """float32 [B, num_classes]."""
+    """1 where the class is the label, else 0: float32 [B, num_classes], from labels int64 [B] in [0, num_classes)."""
     return nn.functional.one_hot(labels, num_classes).to(torch.float32)
 
 
@@ -214,7 +217,7 @@ def mixed_targets(
         partner: int64 [B], which image each is mixed with.
         own: weight of the image's label, one number or float32 [B].
         other: weight of its partner's label, likewise. Partners of one class get the sum.
-        num_classes: K.
+        num_classes: the number of classes, K.
     """
     classes = one_hot(labels, num_classes)
     columns = [weight[:, None] if isinstance(weight, Tensor) else weight for weight in (own, other)]
@@ -222,7 +225,12 @@ def mixed_targets(
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over the batch of −Σ targets·log softmax(logits), with [M, K] targets whose rows need not sum to 1."""
+    """Mean over the batch of −Σ targets·log softmax(logits), a float32 scalar.
+
+    Args:
+        logits: [M, K], any float dtype.
+        targets: float32 [M, K], weights of the classes; rows need not sum to 1.
+    """
     return -(targets * nn.functional.log_softmax(logits.float(), dim=1)).sum(1).mean()
 
 

@@ -146,6 +146,9 @@ def draw_crops(
         round: an epoch or a step count, taken modulo 2³²; an int, or an int64 tensor of one element on index's device.
         counterpart: draw for the samples' counterparts, with random numbers of their own.
 
+    Returns:
+        The crops, each inside its image.
+
     Raises:
         ValueError: index is not an int64 vector, or a size is below 1.
     """
@@ -190,7 +193,14 @@ def draw_crops_from(
 
 
 def whole_image(batch: int, *, height: int, width: int, device: torch.device | str = "cpu") -> CropPlan:
-    """The whole of each image, not mirrored: a plain resize."""
+    """The whole of each image, not mirrored: a plain resize.
+
+    Args:
+        batch: B.
+        height: height of the source images in pixels.
+        width: width of the source images in pixels.
+        device: of the plan.
+    """
     return _same_for_all(batch, (0, 0, height, width), device)
 
 

@@ -77,7 +77,7 @@ class MixPlan:
         return self.row.shape[0]
 
     def to(self, device: torch.device | str) -> MixPlan:
-        """The same plan on another device."""
+        """The same plan on another device; tensors that are there already are not copied."""
         values: dict[str, Any] = {
             name: None if value is None else value.to(device) for name, value in vars(self).items()
         }

@@ -27,19 +27,7 @@ _TORCH_DTYPES = {"U8": torch.uint8, "I16": torch.int16, "I32": torch.int32, "I64
 class StoreContents:
     """The files of a finished store, checked against its manifest and mapped, with their tensors and sizes.
 
-    Attributes:
-        path: the store's folder, absolute.
-        image_shape: (C, H, W) of every image.
-        class_names: the name of each class, by its number.
-        prompts: the text of each prompt, by its id.
-        fingerprint: of the dataset that the store was made for.
-        metadata: how the store was made.
-        image_shards: one uint8 tensor [n_i, C, H, W] per shard, in row order, memory-mapped.
-        labels: int64 [num_samples], the class number of each sample of the dataset, memory-mapped.
-        pair_ptr: int64 [num_samples + 1]; the pairs of sample i are [pair_ptr[i], pair_ptr[i + 1]), memory-mapped.
-        pair_row: int64 [num_pairs], memory-mapped; the rows of a sample, the most similar first.
-        pair_similarity: float32 [num_pairs], memory-mapped; NaN where it was not measured.
-        checksum: SHA-256 (hexadecimal) that identifies the store with all its content.
+    Its attributes are described where they are public, in `CounterpartStore`.
 
     Raises:
         StoreError: a file is missing, or of another size or form than the manifest says.

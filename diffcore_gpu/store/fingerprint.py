@@ -46,6 +46,9 @@ def dataset_fingerprint(
         file_names: the name of each sample, in the same order, relative to the dataset's folder with `/` as separator,
             so that a dataset moved to another folder keeps its fingerprint; None where there are no names.
 
+    Returns:
+        What `CounterpartStore.fingerprint` is for a store of that dataset.
+
     Raises:
         StoreError: if the labels are not a list of integers, or there are not as many names as labels.
     """

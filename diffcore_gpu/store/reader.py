@@ -31,7 +31,21 @@ class CounterpartStore(StoreContents):
 
     The object may be used from several threads, survives a fork, is pickled as its path (a `DataLoader` worker opens
     the store anew, and refuses another store that was put there meanwhile), and is shared rather than copied by
-    `copy.deepcopy`. Its attributes are those of `StoreContents`.
+    `copy.deepcopy`.
+
+    Attributes:
+        path: the store's folder, absolute.
+        image_shape: (C, H, W) of every image.
+        class_names: the name of each class, by its number.
+        prompts: the text of each prompt, by its id.
+        fingerprint: of the dataset that the store was made for.
+        metadata: how the store was made.
+        image_shards: one uint8 tensor [n_i, C, H, W] per shard, in row order, memory-mapped.
+        labels: int64 [num_samples], the class number of each sample of the dataset, memory-mapped.
+        pair_ptr: int64 [num_samples + 1]; the pairs of sample i are [pair_ptr[i], pair_ptr[i + 1]), memory-mapped.
+        pair_row: int64 [num_pairs], memory-mapped; the rows of a sample, the most similar first.
+        pair_similarity: float32 [num_pairs], memory-mapped; NaN where it was not measured.
+        checksum: SHA-256 (hexadecimal) that identifies the store with all its content.
     """
 
     @classmethod
@@ -98,6 +112,9 @@ class CounterpartStore(StoreContents):
 
         Args:
             samples: dataset indices in [0, num_samples), in any order, any integer type.
+
+        Returns:
+            A store of the same rows, with the pairs of these samples alone.
 
         Raises:
             StoreError: if an index is out of range or no integer.

@@ -317,7 +317,16 @@ class CounterpartWriter:
         rows: Sequence[int] | torch.Tensor | npt.NDArray[Any],
         similarities: Sequence[float] | torch.Tensor | npt.NDArray[Any] | None = None,
     ) -> None:
-        """`add_pair` for many: samples [n], rows [n], similarities [n] or None. All are added or, on an error, none."""
+        """`add_pair` for many. All are added or, on an error, none.
+
+        Args:
+            samples: indices in the dataset, [n], any integer type.
+            rows: rows that have been added, [n], any integer type.
+            similarities: as many, stored as float32; None: not measured.
+
+        Raises:
+            StoreError: as `add_pair`, or if there are not as many of one as of the others.
+        """
         self._require_open()
         sample = as_labels(samples, f"{self.path}: samples")
         row = as_labels(rows, f"{self.path}: rows")
@@ -360,7 +369,11 @@ class CounterpartWriter:
                 raise StoreError(f"{self.path}: is finished, with another {key!r} in its metadata; use overwrite=True.")
 
     def flush(self) -> None:
-        """Make every row, pair and metadata update so far durable, in the middle of a shard too."""
+        """Make every row, pair and metadata update so far durable, in the middle of a shard too.
+
+        Raises:
+            StoreError: the writer is closed, writing failed before, or the disk is full.
+        """
         if not self.finished:
             self._require_open()
             self._make_durable(self._counts())

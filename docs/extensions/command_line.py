@@ -34,11 +34,19 @@ def _text(text: str) -> nodes.literal_block:
     return block
 
 
+def _paragraph(text: str) -> nodes.paragraph:
+    """A paragraph, in which `single backticks` hold code."""
+    paragraph = nodes.paragraph()
+    for number, part in enumerate(text.split("`")):
+        paragraph += nodes.literal(part, part) if number % 2 else nodes.Text(part)
+    return paragraph
+
+
 def _options(records: list[tuple[str, str]]) -> nodes.definition_list:
     options = nodes.definition_list(classes=["options"])
     for option, what in records:
         term = nodes.term("", "", nodes.literal(option, option))
-        options += nodes.definition_list_item("", term, nodes.definition("", nodes.paragraph(what, what)))
+        options += nodes.definition_list_item("", term, nodes.definition("", _paragraph(what)))
     return options
 
 
@@ -58,7 +66,7 @@ class CommandLine(SphinxDirective):
         context = command.make_context(name, [], parent=group.make_context("diffcore", [name]), resilient_parsing=True)
         found = [parameter.get_help_record(context) for parameter in command.get_params(context)]
         usage = _text(command.get_usage(context).removeprefix("Usage: "))
-        about = nodes.paragraph("", " ".join(command.help.split()))
+        about = _paragraph(" ".join(command.help.split()))
         records = [(option, " ".join(what.split())) for option, what in filter(None, found)]
         return self._section(f"diffcore {name}", about, usage, _options(records))
 

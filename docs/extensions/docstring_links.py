@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -37,9 +38,18 @@ def keep_whole(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines:
         lines[:0] = ["..", ""]  # an empty comment, in which there is no colon
 
 
+def parameters_are_code(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Keep the name of a parameter from linking to what else has that name, as `mix` of a loader to the operator."""
+    _, args, described = "\n".join(lines).partition("Args:\n")
+    if args:
+        names = "|".join(re.findall(r"^    (\w+):", described.partition("\n\n")[0], re.MULTILINE))
+        lines[:] = [re.sub(rf"(?<!`)`({names})`(?!`)", r"``\1``", line) for line in lines]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register."""
     app.add_role(ROLE, DocstringLink(innernodeclass=nodes.literal, warn_dangling=False))
     app.connect("missing-reference", leave_as_code)
-    app.connect("autodoc-process-docstring", keep_whole, priority=400)  # napoleon's is 500
+    for function in (keep_whole, parameters_are_code):
+        app.connect("autodoc-process-docstring", function, priority=400)  # napoleon's is 500
     return {"parallel_read_safe": True}

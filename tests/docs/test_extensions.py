@@ -1,4 +1,4 @@
-"""The site's own extensions, on a site of one page: every command with every option, and links out of docstrings."""
+"""The site's own extensions, on a site of one page: commands with all options, links out of docstrings, equations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.docs.pages import DOCS
 pytest.importorskip("sphinx", reason="the extra docs brings it")
 from sphinx.testing.util import SphinxTestApp
 
-PAGE = """
+PAGE = r"""
 Title
 =====
 
@@ -28,10 +28,19 @@ Title
 
 .. autoclass:: diffcore_gpu.IndexedDataset
 
+.. autoclass:: diffcore_gpu.PrefetchLoader
+
+.. autofunction:: diffcore_gpu.mix
+
+With :math:`\tau_k` in the line, and a block:
+
+.. math:: \frac{T_1}{T_2}
+
 .. command-line::
 """
 CONF = """
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line", "docstring_links"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line", "docstring_links", "math_as_mathml"]
+html_math_renderer = "mathml"
 default_role = "docstring-link"
 """
 
@@ -70,3 +79,26 @@ def test_names_in_docstrings_are_links_where_they_lead_somewhere_and_else_code(p
     assert re.search(r'href="#diffcore_gpu.IndexedDataset"[^>]*><code[^>]*>.*?IndexedDataset', page)
     assert re.search(r"<code[^>]*>.*?SAMPLE_BITS", page)
     assert not re.search(r"<a [^>]*><code[^>]*>[^/]*?SAMPLE_BITS", page)
+
+
+@pytest.mark.filterwarnings("default")
+def test_names_of_parameters_are_code_even_where_something_else_has_the_name(page: str) -> None:
+    loader = page.partition('id="diffcore_gpu.PrefetchLoader"')[2].partition('id="diffcore_gpu.mix"')[0]
+    assert re.search(r"<code[^>]*>(?:<[^>]*>)*mix<", loader)
+    assert 'href="#diffcore_gpu.mix"' not in loader
+
+
+@pytest.mark.filterwarnings("default")
+def test_equations_are_mathml_and_need_no_script(page: str) -> None:
+    line, block = re.findall(r"<math .*?</math>", page, re.DOTALL)
+    assert 'display="block"' in block
+    assert 'display="block"' not in line
+    assert re.sub(r"<[^>]+>|\s", "", line) == "τk"
+    assert "<mfrac>" in block
+    assert "\\tau" not in page
+    assert not re.search(r"<script[^>]*math", page, re.IGNORECASE)
+
+
+@pytest.mark.filterwarnings("default")
+def test_code_in_the_help_of_an_option_is_code(page: str) -> None:
+    assert re.search(r"as <code[^>]*><span[^>]*>generate</span></code> does", page)

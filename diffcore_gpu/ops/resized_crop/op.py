@@ -138,8 +138,9 @@ def resized_crop(
 ) -> Tensor:
     """Crop each image by its own box, resize, mirror and normalize it; on a GPU in one kernel launch.
 
-    Bilinear with torch's antialiasing where it shrinks, as torchvision's `resized_crop` computes it on float images.
-    Boxes and mirror flags are per-sample tensors on the device, so nothing waits for the host; `draw_crops` draws them.
+    Bilinear with torch's antialiasing where it shrinks, as ``torchvision.transforms.v2.functional.resized_crop`` has
+    it for float images. Boxes and mirror flags are per-sample tensors on the device, so nothing waits for the host;
+    `draw_crops` draws them.
 
     Args:
         images: uint8 [B, C, H, W] as a loader yields them; contiguous and channels_last without a copy.
