@@ -23,11 +23,6 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 FORMATS = (torch.contiguous_format, torch.channels_last)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> dc.CounterpartStore:
-    return write_store(tmp_path_factory.mktemp("stores") / "small")
-
-
 def batch_of(
     indices: list[int] | range = range(12), dtype: torch.dtype = torch.float32, shape: tuple[int, int, int] = SHAPE
 ) -> tuple[Tensor, Tensor]:
