@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from diffcore_gpu import CounterpartStore
 from diffcore_gpu.generation.model_loading import quiet_libraries
@@ -17,6 +15,7 @@ from diffcore_gpu.generation.run import GenerationRequest
 from diffcore_gpu.generation.text_to_image import DiffusersTextToImage
 from tests.cli.conftest import Outcome, Run
 from tests.generation import tiny_models
+from tests.images import write_noise
 
 
 class Models(NamedTuple):
@@ -36,13 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 @pytest.fixture
 def real(tmp_path: Path) -> Path:
-    random = np.random.default_rng(0)
-    for name in ("8", "[b]3"):
-        (tmp_path / "real" / name).mkdir(parents=True)
-        for number in range(4):
-            pixels = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "real" / name / f"{number}.png")
-    return tmp_path / "real"
+    return write_noise(tmp_path / "real", [f"{name}/{number}.png" for name in ("8", "[b]3") for number in range(4)])
 
 
 def arguments(real: Path, out: Path, models: Models, *more: object) -> tuple[object, ...]:
@@ -213,21 +206,8 @@ def test_presets_and_what_overrides_them(run: Run, real: Path, tmp_path: Path, m
         for field in ("model", "gamma", "steps", "height", "width", "variant", "config", "vae", "scheduler"):
             assert getattr(model, field) == getattr(preset, field)
         assert (settings.height, settings.width) == (preset.height, preset.width)
-    run(
-        *given,
-        "--preset",
-        "cosxl",
-        "--gamma",
-        2,
-        "--steps",
-        9,
-        "--vae",
-        "a/b",
-        "--size",
-        "64x32",
-        "--dtype",
-        "bfloat16",
-    )
+    changes = ("--gamma", 2, "--steps", 9, "--vae", "a/b", "--size", "64x32", "--dtype", "bfloat16")
+    run(*given, "--preset", "cosxl", *changes)
     model, settings = asked[-1].model, asked[-1].settings
     assert (model.gamma, model.w, model.steps, model.vae, model.dtype) == (2, 3, 9, "a/b", "bfloat16")
     assert (model.height, settings.height, settings.width) == (512, 64, 32)
