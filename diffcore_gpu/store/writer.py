@@ -20,7 +20,6 @@ from diffcore_gpu.store.durable import WriterLock, named_os_errors, replace_file
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, FileEntry, Manifest, shard_name
 from diffcore_gpu.store.reader import CounterpartStore
-from diffcore_gpu.store.shards import ShardStream
 from diffcore_gpu.store.tables import (
     PAIR,
     ROW,
@@ -32,7 +31,7 @@ from diffcore_gpu.store.tables import (
     write_pairs,
     written_contents,
 )
-from diffcore_gpu.store.workspace import Workspace, is_complete, publish, remove_leftovers
+from diffcore_gpu.store.workspace import ShardStream, Workspace, is_complete, publish, remove_leftovers
 
 SHARD_BYTES = 256 << 20
 """Bytes of images in a shard, about, where `rows_per_shard` is not given."""
