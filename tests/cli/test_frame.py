@@ -11,6 +11,7 @@ import pytest
 import diffcore_gpu
 from diffcore_gpu.cli import console
 from tests.cli.conftest import Folders, Run
+from tests.programs import run_python
 
 
 def process(*arguments: object) -> list[str]:
@@ -38,8 +39,7 @@ def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
         "import sys; from diffcore_gpu.cli import main; main(sys.argv[1:]);"
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'PIL', 'triton', 'matplotlib', 'timm')))"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], check=False, capture_output=True)
-    assert done.returncode == 0, done.stderr
+    run_python("-c", code, *arguments)
 
 
 @pytest.mark.parametrize(
