@@ -16,7 +16,6 @@ from tests.images import write_noise
 class Outcome(NamedTuple):
     """What a run of the command left behind."""
 
-    code: int
     out: str
     err: str
 
@@ -34,12 +33,13 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `diffcore` with arguments."""
+    """Runs `diffcore` with arguments, and fails unless it ends with the code."""
 
-    def run(*arguments: object) -> Outcome:
-        code = main([str(argument) for argument in arguments])
+    def run(*arguments: object, code: int = 0) -> Outcome:
+        ended = main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
+        assert ended == code, captured.err
+        return Outcome(captured.out, captured.err)
 
     return run
 
@@ -58,8 +58,5 @@ def folders(tmp_path: Path) -> Folders:
 @pytest.fixture
 def packed(run: Run, folders: Folders) -> Folders:
     """The folders with the store in place."""
-    outcome = run(
-        "pack", "--real", folders.real, "--generated", folders.generated, "--out", folders.store, "--size", 32
-    )
-    assert outcome.code == 0, outcome.err
+    run("pack", "--real", folders.real, "--generated", folders.generated, "--out", folders.store, "--size", 32)
     return folders
