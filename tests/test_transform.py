@@ -480,7 +480,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         "assert 'torchvision' not in sys.modules and 'diffusers' not in sys.modules, bad;"
         "assert 'open_clip' not in sys.modules and 'numba' not in sys.modules"
     )
-    run_python("-c", program)
+    assert run_python("-c", program) == ""
 
 
 def test_every_public_name_exists_and_is_documented() -> None:

@@ -54,7 +54,7 @@ def test_bad_size(run: Run, folders: Folders, size: str) -> None:
 
 @pytest.mark.parametrize("option", [("--layout", "flat"), ("--max-per-sample", "0"), ("--workers", "0")])
 def test_bad_option(run: Run, folders: Folders, option: tuple[str, str]) -> None:
-    run(*arguments(folders, *option), code=2)
+    assert option[0] in run(*arguments(folders, *option), code=2).err
 
 
 def test_strict(run: Run, folders: Folders) -> None:
