@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from hypothesis import settings
 # A slow machine is no failure.
 settings.register_profile("diffcore-gpu", deadline=None)
 settings.load_profile("diffcore-gpu")
+
+if TYPE_CHECKING:
+    from diffcore_gpu import CounterpartStore
 
 # Without a GPU, Triton's kernels run in its interpreter. It must be chosen before triton is imported.
 if not torch.cuda.is_available():
@@ -23,6 +27,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 else:
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> CounterpartStore:
+    """The store of `tests.stores`; it is not changed."""
+    from tests.stores import write_store
+
+    return write_store(tmp_path_factory.mktemp("stores") / "small")
 
 
 @pytest.fixture

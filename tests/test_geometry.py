@@ -11,15 +11,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import diffcore_gpu as dc
-from tests.stores import COUNTS, NUM_SAMPLES, SHAPE, write_store
+from tests.stores import COUNTS, NUM_SAMPLES, SHAPE
 from tests.test_transform import FORMATS, MEAN, STD
 
 GEOMETRY = dc.RandomResizedCropMirror((12, 16))
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> dc.CounterpartStore:
-    return write_store(tmp_path_factory.mktemp("stores") / "small")
 
 
 def raw_batch(height: int = SHAPE[1], width: int = SHAPE[2], channels: int = 3) -> tuple[Tensor, Tensor]:

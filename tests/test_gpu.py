@@ -21,11 +21,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> dc.CounterpartStore:
-    return write_store(tmp_path_factory.mktemp("stores") / "small")
-
-
 def cuda_batch(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     images, index = batch_of(dtype=dtype)
     return images.cuda(), index.cuda()

@@ -21,7 +21,7 @@ from torch.utils.data import (
 
 import diffcore_gpu as dc
 from diffcore_gpu.kernels.spec import SAMPLE_BITS
-from tests.stores import NUM_SAMPLES, SHAPE, write_store
+from tests.stores import NUM_SAMPLES, SHAPE
 
 MASK = (1 << SAMPLE_BITS) - 1
 
@@ -98,11 +98,6 @@ def test_bad_indices_are_refused() -> None:
             list(dc.OccurrenceSampler([index]))
     with pytest.raises(TypeError, match="generator has no length"):
         len(dc.OccurrenceSampler(x for x in ()))
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> dc.CounterpartStore:
-    return write_store(tmp_path_factory.mktemp("stores") / "small")
 
 
 def test_draws_of_a_sample_are_mixed_by_plans_of_their_own(store: dc.CounterpartStore) -> None:

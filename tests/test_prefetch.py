@@ -29,11 +29,6 @@ def _needs_its_device(request: pytest.FixtureRequest) -> None:
         pytest.skip("no GPU that torch can use")
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> dc.CounterpartStore:
-    return write_store(tmp_path_factory.mktemp("stores") / "small")
-
-
 @pytest.fixture
 def needing_prefetch(store: dc.CounterpartStore) -> Callable[..., dc.DiffCoreMix]:
     """Makes transforms on the CPU that cannot read the rows by themselves, as on a GPU with "disk"."""

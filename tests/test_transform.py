@@ -15,17 +15,13 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 import diffcore_gpu as dc
+from tests.programs import run_python
 from tests.stores import COUNTS, NUM_SAMPLES, SHAPE, write_store
 from tests.ulp import ulps_apart
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 FORMATS = (torch.contiguous_format, torch.channels_last)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> dc.CounterpartStore:
-    return write_store(tmp_path_factory.mktemp("stores") / "small")
 
 
 def batch_of(
@@ -478,17 +474,13 @@ def test_check_raises_what_the_device_counted(store: dc.CounterpartStore) -> Non
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    import subprocess
-    import sys
-
     program = (
         "import sys, diffcore_gpu as dc; assert 'torch' not in sys.modules; dc.DiffCoreMix; dc.CounterpartStore;"
         "bad = {'diffusers', 'open_clip', 'torchvision', 'triton.compiler'} & set(sys.modules);"
         "assert 'torchvision' not in sys.modules and 'diffusers' not in sys.modules, bad;"
         "assert 'open_clip' not in sys.modules and 'numba' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert run_python("-c", program) == ""
 
 
 def test_every_public_name_exists_and_is_documented() -> None:

@@ -7,14 +7,8 @@ import torch
 from torch import Tensor
 
 import diffcore_gpu as dc
-from tests.stores import write_store
 from tests.test_transform import DTYPES, MEAN, STD, batch_of
 from tests.ulp import ulps_apart
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> dc.CounterpartStore:
-    return write_store(tmp_path_factory.mktemp("stores") / "small")
 
 
 def results_of(mix: dc.DiffCoreMix, dtype: torch.dtype = torch.float32) -> list[Tensor]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import typer
+
 
 class Progress(Protocol):
     """Told how far a long piece of work is."""
@@ -80,6 +82,16 @@ def progress_bars() -> Iterator[Callable[[str, str], Progress]]:
             return lambda done, total: bars.update(task, completed=done, total=total, visible=True)
 
         yield add
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Work that ``--resume`` goes on with: Ctrl-C ends the command with code 130 and says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("Interrupted. Run the same command with --resume to go on.")
+        raise typer.Exit(130) from None
 
 
 class _PlainProgress:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffcore_gpu.cli.console import print_json, print_table, printable, say
+from diffcore_gpu.cli.console import print_json, print_table, printable, resumable, say
 from diffcore_gpu.cli.generation_progress import generation_progress
-from diffcore_gpu.cli.options import AsJson, parse_size
+from diffcore_gpu.cli.options import AsJson, Device, Out, Overwrite, Real, option, parse_size
 from diffcore_gpu.generation.presets import PRESETS
 from diffcore_gpu.generation.prompt_texts import TEXTS
 from diffcore_gpu.generation.prompts import load_prompt_set
-from diffcore_gpu.generation.settings import FilterOptions, GenerationSettings, ModelOptions
+from diffcore_gpu.generation.settings import DEFAULT_FILTER, FilterOptions, GenerationSettings, ModelOptions
 
 if TYPE_CHECKING:
     from diffcore_gpu.generation.report.records import GenerationReport
@@ -32,115 +32,81 @@ class Dtype(StrEnum):
 
 
 def generate(
-    real: Annotated[Path, typer.Option(help="The real images: an ImageFolder, one folder per class.")],
-    out: Annotated[Path, typer.Option(help="The store's folder.")],
+    real: Real,
+    out: Out,
     preset: Annotated[
         str | None,
-        typer.Option(
-            help="A model with its settings, which other options override. "
-            + " ".join(f"{name}: {preset.description}." for name, preset in PRESETS.items()),
-            show_default=False,
+        option(
+            "A model with its settings, which other options override. "
+            + " ".join(f"{name}: {preset.description}." for name, preset in PRESETS.items())
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            help="Instead of a preset: a folder that diffusers saved, a hub id, or a .safetensors checkpoint.",
-            show_default=False,
-        ),
+        option("Instead of a preset: a folder that diffusers saved, a hub id, or a .safetensors checkpoint."),
     ] = None,
     type_: Annotated[
-        str | None,
-        typer.Option("--type", help=f"Built-in prompts for a type of dataset: {', '.join(TEXTS)}.", show_default=False),
+        str | None, option(f"Built-in prompts for a type of dataset: {', '.join(TEXTS)}.", "--type")
     ] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help="Instead of --type: a TOML file of prompts.", show_default=False)
-    ] = None,
+    prompts: Annotated[Path | None, option("Instead of --type: a TOML file of prompts.")] = None,
     size: Annotated[
         str | None,
-        typer.Option(
-            help="Size of the store's images: 256, or height x width as 224x192. Default: what the preset generates.",
-            show_default=False,
-        ),
+        option("Size of the store's images: 256, or height x width as 224x192. Default: what the preset generates."),
     ] = None,
     fraction: Annotated[float, typer.Option(help="Share of each class's samples that get counterparts.")] = 1.0,
     per_sample: Annotated[int, typer.Option(help="Counterparts of each of those samples.")] = 1,
     gamma: Annotated[
         float | None,
-        typer.Option(
-            help="Guidance: (1 + gamma) eps(prompt) - gamma eps(negative prompt); diffusers' guidance_scale is "
-            f"1 + gamma. Default: the preset's, or {_GAMMA:g}.",
-            show_default=False,
+        option(
+            "Guidance: (1 + gamma) eps(prompt) - gamma eps(negative prompt); diffusers' guidance_scale is 1 + gamma. "
+            f"Default: the preset's, or {_GAMMA:g}."
         ),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help=f"Denoising steps. Default: the preset's, or {_STEPS}.", show_default=False)
-    ] = None,
+    steps: Annotated[int | None, option(f"Denoising steps. Default: the preset's, or {_STEPS}.")] = None,
     negative_prompt: Annotated[
         bool, typer.Option("--negative-prompt/--no-negative-prompt", help="Whether the negative prompt is used.")
     ] = True,
     generate_size: Annotated[
-        str | None,
-        typer.Option(help="Size that the model generates. Default: the preset's, or the model's.", show_default=False),
+        str | None, option("Size that the model generates. Default: the preset's, or the model's.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images generated together; halved if memory runs out.")] = 8,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     max_attempts: Annotated[int, typer.Option(help="Images made for one counterpart before it is given up.")] = 10,
     filter_model: Annotated[
         str, typer.Option(help="Model of open_clip that measures similarity, or a folder with one.")
-    ] = "ViT-B-32",
-    filter_weights: Annotated[
-        str | None,
-        typer.Option(help="Its pretrained weights by name, or a .safetensors file.", show_default=False),
-    ] = None,
+    ] = DEFAULT_FILTER,
+    filter_weights: Annotated[str | None, option("Its pretrained weights by name, or a .safetensors file.")] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(
-            help="One threshold for all classes. Default: of each class the mean similarity of its real images.",
-            show_default=False,
-        ),
+        option("One threshold for all classes. Default: of each class the mean similarity of its real images."),
     ] = None,
     sampled_threshold: Annotated[
         int | None,
-        typer.Option(
-            help="Estimate the thresholds from so many pairs of each class, as the paper does. Default: all pairs, "
-            "exactly.",
-            show_default=False,
+        option(
+            "Estimate the thresholds from so many pairs of each class, as the paper does. Default: all pairs, exactly."
         ),
     ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of the model on the hub.", show_default=False)
-    ] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="Variant of the model's weights, such as fp16.", show_default=False)
-    ] = None,
+    revision: Annotated[str | None, option("Branch, tag or commit of the model on the hub.")] = None,
+    variant: Annotated[str | None, option("Variant of the model's weights, such as fp16.")] = None,
     config: Annotated[
-        str | None,
-        typer.Option(
-            help="For a .safetensors checkpoint: a folder or hub id of a pipeline with its configuration.",
-            show_default=False,
-        ),
+        str | None, option("For a .safetensors checkpoint: a folder or hub id of a pipeline with its configuration.")
     ] = None,
-    vae: Annotated[
-        str | None,
-        typer.Option(help="Another VAE: a folder, a hub id or a .safetensors file.", show_default=False),
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto: a GPU if there is one.")] = "auto",
+    vae: Annotated[str | None, option("Another VAE: a folder, a hub id or a .safetensors file.")] = None,
+    device: Device = "auto",
     dtype: Annotated[Dtype, typer.Option(help="auto: float16 on a GPU, float32 on the CPU.")] = Dtype.AUTO,
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the denoiser with torch.compile.")] = False,
-    vae_slicing: Annotated[bool, typer.Option("--vae-slicing", help="Decode one image at a time.")] = False,
-    vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Decode images in tiles.")] = False,
+    compile_: Annotated[bool, option("Compile the denoiser with torch.compile.", "--compile")] = False,
+    vae_slicing: Annotated[bool, option("Decode one image at a time.", "--vae-slicing")] = False,
+    vae_tiling: Annotated[bool, option("Decode images in tiles.", "--vae-tiling")] = False,
     attention_slicing: Annotated[
-        bool, typer.Option("--attention-slicing", help="Compute attention in slices: less memory, slower.")
+        bool, option("Compute attention in slices: less memory, slower.", "--attention-slicing")
     ] = False,
     cpu_offload: Annotated[
-        bool, typer.Option("--cpu-offload", help="Keep only the part of the model at work on the GPU.")
+        bool, option("Keep only the part of the model at work on the GPU.", "--cpu-offload")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the store that is there.")] = False,
+    resume: Annotated[bool, option("Go on where an interrupted run stopped.", "--resume")] = False,
+    overwrite: Overwrite = False,
     report: Annotated[
-        Path | None,
-        typer.Option(help="Write the HTML report here too. Default: only OUT.report/index.html.", show_default=False),
+        Path | None, option("Write the HTML report here too. Default: only OUT.report/index.html.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -197,13 +163,8 @@ def generate(
         resume=resume,
         overwrite=overwrite,
     )
-    try:
-        with generation_progress() as bars:
-            listener = GenerationListener(say, bars.embedded, bars.generated)
-            result, page = run_request(request, listener)
-    except KeyboardInterrupt:
-        say("Interrupted. Run the same command with --resume to go on.")
-        raise typer.Exit(130) from None
+    with resumable(), generation_progress() as bars:
+        result, page = run_request(request, GenerationListener(say, bars.embedded, bars.generated))
     if report is not None:
         from diffcore_gpu.store.durable import replace_file
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffcore_gpu.cli.console import print_json, print_table, printable, say, size_text
-from diffcore_gpu.cli.options import AsJson, Store
+from diffcore_gpu.cli.options import AsJson, Store, option
 
 if TYPE_CHECKING:
     from diffcore_gpu.store import CounterpartStore
@@ -23,9 +23,7 @@ def inspect(
     real: Annotated[
         Path | None, typer.Option(help="The ImageFolder that the store was made for; writes a contact sheet.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The contact sheet, a PNG. Default: contact_sheet.png.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("The contact sheet, a PNG. Default: contact_sheet.png.")] = None,
     samples: Annotated[int, typer.Option(min=1, max=100, help="Lines of the contact sheet.")] = 6,
     seed: Annotated[int, typer.Option(help="Which samples and mixes the contact sheet shows.", min=0)] = 0,
     as_json: AsJson = False,

@@ -1,15 +1,31 @@
-"""What several commands are told in the same way: a store, that the result is JSON, sizes of images."""
+"""How options are declared, and what several commands are told in the same way: folders, devices, sizes of images."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+
+def option(about: str, *names: str, **rules: Any) -> Any:
+    """An option by what it is, the default included where there is one to tell.
+
+    Args:
+        about: what ``--help`` says.
+        names: with the dashes; none: from the parameter.
+        rules: more of `typer.Option`, such as the range of a number.
+    """
+    return typer.Option(*names, help=about, show_default=False, **rules)
+
+
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Real = Annotated[Path, typer.Option(help="The real images: an ImageFolder, one folder per class.")]
+Out = Annotated[Path, typer.Option(help="The store's folder.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto: a GPU if there is one.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the store that is there.")]
 
 _MAX_SIDE = 16384
 

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from diffcore_gpu.cli.console import print_json, print_table, printable, progress_bars, say
-from diffcore_gpu.cli.options import AsJson, parse_size
+from diffcore_gpu.cli.console import print_json, print_table, printable, progress_bars, resumable, say
+from diffcore_gpu.cli.options import AsJson, Out, Overwrite, Real, option, parse_size
+from diffcore_gpu.generation.settings import DEFAULT_FILTER, FilterOptions
 from diffcore_gpu.packing.findings import Effect, Finding, PackReport
 from diffcore_gpu.packing.options import Fit, Layout, PackOptions
 
@@ -24,9 +25,9 @@ class Filter(StrEnum):
 
 
 def pack(
-    real: Annotated[Path, typer.Option(help="The real images: an ImageFolder, one folder per class.")],
+    real: Real,
     generated: Annotated[Path, typer.Option(help="The generated images, made by any tool.")],
-    out: Annotated[Path, typer.Option(help="The store's folder.")],
+    out: Out,
     size: Annotated[str, typer.Option(help="Size of the store's images: 256, or height x width as 224x192.")],
     layout: Annotated[
         Layout,
@@ -47,36 +48,31 @@ def pack(
     ] = None,
     filter_: Annotated[
         Filter | None,
-        typer.Option(
-            "--filter",
-            help="clip: pair an image only with samples that it resembles, as `generate` does: cosine similarity of "
+        option(
+            "clip: pair an image only with samples that it resembles, as `generate` does: cosine similarity of "
             "CLIP embeddings above the mean of the class's real images. Where more than --max-per-sample pass, the "
             "most similar serve. Images that no sample accepts are left out.",
-            show_default=False,
+            "--filter",
         ),
     ] = None,
     filter_model: Annotated[
         str, typer.Option(help="Of --filter clip: a model of open_clip by name, or a folder with one.")
-    ] = "ViT-B-32",
+    ] = DEFAULT_FILTER,
     filter_weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Its weights: a tag of open_clip, or a .safetensors file. Default: openai.", show_default=False
-        ),
+        str | None, option("Its weights: a tag of open_clip, or a .safetensors file. Default: openai.")
     ] = None,
     threshold: Annotated[
-        float | None,
-        typer.Option(min=-1, max=1, help="One threshold for all classes, instead of measuring it.", show_default=False),
+        float | None, option("One threshold for all classes, instead of measuring it.", min=-1, max=1)
     ] = None,
     device: Annotated[str, typer.Option(help="Where the filter's model runs: auto, cpu, cuda, …")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding threads. Default: one per processor.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the store that is there.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted pack stopped.")] = False,
+    overwrite: Overwrite = False,
+    resume: Annotated[bool, option("Go on where an interrupted pack stopped.", "--resume")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a store from real images and a folder of generated ones."""
     height, width = parse_size(size)
-    if filter_ is None and (filter_weights is not None or threshold is not None or filter_model != "ViT-B-32"):
+    if filter_ is None and (filter_weights is not None or threshold is not None or filter_model != DEFAULT_FILTER):
         raise typer.BadParameter("--filter-model, --filter-weights and --threshold go with --filter clip.")
     from diffcore_gpu.packing.pack import PackListener
     from diffcore_gpu.packing.pack import pack as run
@@ -96,25 +92,20 @@ def pack(
         overwrite=overwrite,
         resume=resume,
     )
-    try:
-        with progress_bars() as bar:
-            listener = PackListener(
-                say=say,
-                checked=bar("Checking", "real images"),
-                judged=bar("Judging", "images"),
-                packed=bar("Packing", "images"),
-            )
-            similarity = None
-            if filter_ is not None:
-                from diffcore_gpu.generation.filter import ClipSimilarity
-                from diffcore_gpu.generation.settings import FilterOptions
+    with resumable(), progress_bars() as bar:
+        listener = PackListener(
+            say=say,
+            checked=bar("Checking", "real images"),
+            judged=bar("Judging", "images"),
+            packed=bar("Packing", "images"),
+        )
+        similarity = None
+        if filter_ is not None:
+            from diffcore_gpu.generation.filter import ClipSimilarity
 
-                asked = FilterOptions(filter_model, filter_weights, threshold)
-                similarity = ClipSimilarity(asked, out=out, device=device)
-            report = run(options, listener, similarity)
-    except KeyboardInterrupt:
-        say("Interrupted. Run the same command with --resume to go on.")
-        raise typer.Exit(130) from None
+            asked = FilterOptions(filter_model, filter_weights, threshold)
+            similarity = ClipSimilarity(asked, out=out, device=device)
+        report = run(options, listener, similarity)
     if as_json:
         print_json({"store": str(out), **report.as_json()})
     else:

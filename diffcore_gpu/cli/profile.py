@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from diffcore_gpu.cli.console import print_json, print_table, printable, say, size_text
-from diffcore_gpu.cli.options import AsJson, Store
+from diffcore_gpu.cli.options import AsJson, Device, Store, option
 
 if TYPE_CHECKING:
     from diffcore_gpu.profiling import TrainingProfile
@@ -47,12 +47,10 @@ def profile(
     model: Annotated[str, typer.Option(help="A torchvision classifier.")] = "resnet18",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in a step.")] = 16,
     steps: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 10,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto: a GPU if there is one.")] = "auto",
+    device: Device = "auto",
     amp: Annotated[Amp, typer.Option(help="Mixed precision of the model.")] = Amp.OFF,
     residency: Annotated[Residency, typer.Option(help="Where the counterparts live.")] = Residency.AUTO,
-    trace: Annotated[
-        Path | None, typer.Option(help="Also write a Chrome trace into this file.", show_default=False)
-    ] = None,
+    trace: Annotated[Path | None, option("Also write a Chrome trace into this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure what the transform costs in training steps."""

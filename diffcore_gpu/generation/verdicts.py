@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffcore_gpu.errors import GenerationError
-from diffcore_gpu.store.durable import named_os_errors, sync_folder, write_at
+from diffcore_gpu.store.durable import flush_data, named_os_errors, open_to_write, sync_folder, write_at
 
 RECORD = np.dtype([("task", "<i8"), ("attempt", "<i2"), ("accepted", "?"), ("similarity", "<f4")])
 """Of one image: the task, the attempt, the verdict, and S."""
@@ -37,7 +37,7 @@ class Journal:
         self.path = folder / FILE_NAME
         with named_os_errors(self.path):
             folder.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._fd = open_to_write(self.path)
         self._count = 0
         self._crc = 0
         self._new: list[Records] = []
@@ -74,7 +74,7 @@ class Journal:
             data = np.concatenate(self._new).tobytes()
             with named_os_errors(self.path):
                 write_at(self._fd, data, self._count * RECORD.itemsize)
-                os.fdatasync(self._fd)
+                flush_data(self._fd)
             self._count += len(data) // RECORD.itemsize
             self._crc = zlib.crc32(data, self._crc)
             self._new = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from itertools import chain
 from typing import Any
@@ -156,10 +156,7 @@ class PackReport:
             "layout": self.layout,
             "layout_reason": self.layout_reason,
             "notes": self.notes,
-            "findings": [
-                {"effect": f.effect.value, "kind": f.kind.value, "name": f.name, "detail": f.detail}
-                for f in self.findings
-            ],
+            "findings": [asdict(finding) for finding in self.findings],
             "resumed_rows": self.resumed_rows,
             "seconds": round(self.seconds, 3),
         }

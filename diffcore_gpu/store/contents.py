@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from diffcore_gpu.errors import StoreError, clause
+from diffcore_gpu.store.durable import named_os_errors
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, Int64Array, as_labels
 from diffcore_gpu.store.format import ROW_COLUMNS, FileEntry, Manifest, pairs_tensors, shard_tensors
 from diffcore_gpu.store.tensorfile import TensorEntry, check_tensors, read_header
@@ -131,12 +132,9 @@ class StoreContents:
         for shard, entries in zip(self.manifest.shards, self._entries, strict=True):
             part = column[start : start + shard.rows].numpy().view(np.uint8).data
             path = self.path / shard.name
-            try:
-                with path.open("rb", buffering=0) as file:
-                    file.seek(entries[name].begin)
-                    count = file.readinto(part)
-            except OSError as error:
-                raise StoreError(f"{path}: cannot be read: {error.strerror or error}.") from error
+            with named_os_errors(path, "cannot be read"), path.open("rb", buffering=0) as file:
+                file.seek(entries[name].begin)
+                count = file.readinto(part)
             if count != len(part):
                 raise StoreError(f"{path}: has been cut short since the store was opened.")
             start += shard.rows

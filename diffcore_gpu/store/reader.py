@@ -15,6 +15,7 @@ from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.binding import check_binding
 from diffcore_gpu.store.checks import integer
 from diffcore_gpu.store.contents import Indices, StoreContents
+from diffcore_gpu.store.durable import named_os_errors
 from diffcore_gpu.store.fingerprint import Int64Array
 from diffcore_gpu.store.format import MANIFEST_NAME, read_manifest
 from diffcore_gpu.store.verification import verify_store
@@ -59,13 +60,12 @@ class CounterpartStore(StoreContents):
                 `store.json` says, or of a format version that is newer than this library.
         """
         folder = Path(path).absolute()
-        try:
-            if not stat.S_ISDIR(folder.stat().st_mode):
-                raise StoreError(f"{folder}: is a file; a store is a folder.")
-        except FileNotFoundError:
-            raise StoreError(f"{folder}: there is no such folder.") from None
-        except OSError as error:
-            raise StoreError(f"{folder}: cannot be read: {error.strerror or error}.") from error
+        with named_os_errors(folder, "cannot be read"):
+            try:
+                if not stat.S_ISDIR(folder.stat().st_mode):
+                    raise StoreError(f"{folder}: is a file; a store is a folder.")
+            except FileNotFoundError:
+                raise StoreError(f"{folder}: there is no such folder.") from None
         if not (folder / MANIFEST_NAME).exists() and (folder / WORK_FOLDER).is_dir():
             raise StoreError(
                 f"{folder / MANIFEST_NAME}: missing; this store is unfinished: complete it with what writes it "

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.plan import Pairs
+from diffcore_gpu.store.durable import named_os_errors
 from diffcore_gpu.store.verification import check_pair_numbers
 
 if TYPE_CHECKING:
@@ -141,11 +142,5 @@ def _read_ahead(store: CounterpartStore) -> None:
         return
     for shard in store.manifest.shards:
         path = store.path / shard.name
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read: {error.strerror or error}.") from error
-        try:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(descriptor)
+        with named_os_errors(path, "cannot be read"), path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)

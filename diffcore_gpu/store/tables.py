@@ -138,11 +138,6 @@ class WrittenRows(NamedTuple):
     prompt: torch.Tensor
     attempt: torch.Tensor
 
-    @classmethod
-    def of(cls, records: npt.NDArray[Any]) -> WrittenRows:
-        """Fresh tensors [n] from records [n] of the row dtype."""
-        return cls(*(torch.from_numpy(records[name].copy()) for name in cls._fields))
-
 
 class WrittenPairs(NamedTuple):
     """The pairs that a writer holds, one entry per pair: sample int64, row int64, similarity float32 (NaN: unknown)."""
@@ -151,10 +146,11 @@ class WrittenPairs(NamedTuple):
     row: torch.Tensor
     similarity: torch.Tensor
 
-    @classmethod
-    def of(cls, records: npt.NDArray[Any]) -> WrittenPairs:
-        """Fresh tensors [n] from records [n] of the pair dtype."""
-        return cls(*(torch.from_numpy(records[name].copy()) for name in cls._fields))
+
+def fresh_tensors(table: Table) -> dict[str, torch.Tensor]:
+    """The fields of a table's records, each a tensor [n] of its own."""
+    records = table.view()
+    return {name: torch.from_numpy(records[name].copy()) for name in records.dtype.names or ()}
 
 
 def write_pairs(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffcore_gpu.errors import StoreError, clause
+from diffcore_gpu.store.durable import named_os_errors
 
 DATA_START = 4096
 """Offset in bytes of the first tensor in the files that we write: one page, and so any alignment up to that."""
@@ -63,17 +64,14 @@ def read_header(path: Path, size: int) -> dict[str, TensorEntry]:
         StoreError: if the file cannot be read, or the header is not what the safetensors format allows: a length beyond
             the file, not JSON, an unknown dtype, a shape that disagrees with its bytes, overlapping or missing bytes.
     """
-    try:
-        with path.open("rb") as file:
-            prefix = file.read(8)
-            if len(prefix) < 8:
-                raise StoreError(f"{path}: too short for a safetensors file ({len(prefix)} bytes).")
-            (length,) = struct.unpack("<Q", prefix)
-            if length > min(size - 8, _MAX_HEADER):
-                raise StoreError(f"{path}: damaged: its header claims {length} bytes in a file of {size}.")
-            text = file.read(length)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    with named_os_errors(path, "cannot be read"), path.open("rb") as file:
+        prefix = file.read(8)
+        if len(prefix) < 8:
+            raise StoreError(f"{path}: too short for a safetensors file ({len(prefix)} bytes).")
+        (length,) = struct.unpack("<Q", prefix)
+        if length > min(size - 8, _MAX_HEADER):
+            raise StoreError(f"{path}: damaged: its header claims {length} bytes in a file of {size}.")
+        text = file.read(length)
     return _parse(path, text, 8 + length, size)
 
 

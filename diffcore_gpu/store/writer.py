@@ -17,10 +17,9 @@ import torch
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store import checks
 from diffcore_gpu.store.durable import WriterLock, named_os_errors, replace_file
-from diffcore_gpu.store.fingerprint import as_labels, fingerprint_of, name_digests
+from diffcore_gpu.store.fingerprint import DatasetFingerprint, as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, FileEntry, Manifest, shard_name
 from diffcore_gpu.store.reader import CounterpartStore
-from diffcore_gpu.store.shards import ShardStream
 from diffcore_gpu.store.tables import (
     PAIR,
     ROW,
@@ -28,10 +27,11 @@ from diffcore_gpu.store.tables import (
     Table,
     WrittenPairs,
     WrittenRows,
+    fresh_tensors,
     write_pairs,
     written_contents,
 )
-from diffcore_gpu.store.workspace import Workspace, is_complete, publish, remove_leftovers
+from diffcore_gpu.store.workspace import ShardStream, Workspace, is_complete, publish, remove_leftovers
 
 SHARD_BYTES = 256 << 20
 """Bytes of images in a shard, about, where `rows_per_shard` is not given."""
@@ -167,16 +167,7 @@ class CounterpartWriter:
             self._state = "open"
 
     def _settings(self) -> dict[str, Any]:
-        return {
-            "version": FORMAT_VERSION,
-            "num_samples": self.num_samples,
-            "image_shape": list(self.image_shape),
-            "class_names": list(self.class_names),
-            "labels": self._fingerprint.labels,
-            "file_names": self._fingerprint.file_names,
-            "rows_per_shard": self.rows_per_shard,
-            "metadata": self._metadata,
-        }
+        return _settings_of(self, self._fingerprint, self._metadata)
 
     def _compare(self, begun: dict[str, Any]) -> None:
         for name, value in self._settings().items():
@@ -198,19 +189,9 @@ class CounterpartWriter:
     def _load_finished(self) -> None:
         store = CounterpartStore.open(self.path)
         manifest = store.manifest
-        self._compare(
-            {
-                "version": FORMAT_VERSION,
-                "num_samples": manifest.num_samples,
-                "image_shape": list(manifest.image_shape),
-                "class_names": list(manifest.class_names),
-                "labels": manifest.fingerprint.labels,
-                "file_names": manifest.fingerprint.file_names,
-                "rows_per_shard": manifest.rows_per_shard,
-                # update_metadata cannot change the keys that the constructor was given
-                "metadata": {key: manifest.metadata.get(key, _MISSING) for key in self._metadata},
-            }
-        )
+        # update_metadata cannot change the keys that the constructor was given
+        metadata = {key: manifest.metadata.get(key, _MISSING) for key in self._metadata}
+        self._compare(_settings_of(manifest, manifest.fingerprint, metadata))
         self._updates = {key: value for key, value in manifest.metadata.items() if key not in self._metadata}
         rows, pairs = written_contents(store)
         self._rows.extend(rows)
@@ -246,11 +227,11 @@ class CounterpartWriter:
 
     def rows(self) -> WrittenRows:
         """The rows so far, in their order, as fresh tensors [num_rows]."""
-        return WrittenRows.of(self._rows.view())
+        return WrittenRows(**fresh_tensors(self._rows))
 
     def pairs(self) -> WrittenPairs:
         """The pairs so far, as fresh tensors [num_pairs]: in the order of adding, or sorted in a finished store."""
-        return WrittenPairs.of(self._pairs.view())
+        return WrittenPairs(**fresh_tensors(self._pairs))
 
     # Adding
 
@@ -495,3 +476,19 @@ class CounterpartWriter:
         replace_file(self._work.folder / MANIFEST_NAME, manifest.encode())
         self._work.close()  # open files could not be moved everywhere
         publish(self.path)
+
+
+def _settings_of(
+    store: CounterpartWriter | Manifest, fingerprint: DatasetFingerprint, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a writer that resumes must have been given again."""
+    return {
+        "version": FORMAT_VERSION,
+        "num_samples": store.num_samples,
+        "image_shape": list(store.image_shape),
+        "class_names": list(store.class_names),
+        "labels": fingerprint.labels,
+        "file_names": fingerprint.file_names,
+        "rows_per_shard": store.rows_per_shard,
+        "metadata": metadata,
+    }

@@ -13,14 +13,9 @@ import diffcore_gpu as dc
 from diffcore_gpu.baselines import Batch, one_hot
 from diffcore_gpu.baselines.diffusemix import DiffuseMix, real_weight
 from tests.baselines.small_models import MEAN, STD, small_model
-from tests.stores import COUNTS, NUM_SAMPLES, SHAPE, write_store
+from tests.stores import COUNTS, NUM_SAMPLES, SHAPE
 
 ROWS = torch.tensor([0, *np.cumsum(COUNTS).tolist()])
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> dc.CounterpartStore:
-    return write_store(tmp_path_factory.mktemp("stores") / "small")
 
 
 def diffusemix(store: dc.CounterpartStore, **settings: object) -> DiffuseMix:

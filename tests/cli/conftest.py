@@ -6,17 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from diffcore_gpu.cli import main
+from tests.images import write_noise
 
 
 class Outcome(NamedTuple):
     """What a run of the command left behind."""
 
-    code: int
     out: str
     err: str
 
@@ -34,12 +33,13 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `diffcore` with arguments."""
+    """Runs `diffcore` with arguments, and fails unless it ends with the code."""
 
-    def run(*arguments: object) -> Outcome:
-        code = main([str(argument) for argument in arguments])
+    def run(*arguments: object, code: int = 0) -> Outcome:
+        ended = main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
+        assert ended == code, captured.err
+        return Outcome(captured.out, captured.err)
 
     return run
 
@@ -47,11 +47,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
     """Three classes with real images; two of them have counterparts, one of which has an awkward name and is grey."""
-    random = np.random.default_rng(0)
+    names = ("real/a/0.png", "real/a/1.png", "real/b/0.png", "real/c/0.png", "gen/a/x.png", "gen/a/y.png")
+    write_noise(tmp_path, names, 40, 48)
     real, generated = tmp_path / "real", tmp_path / "gen"
-    for name in ("real/a/0.png", "real/a/1.png", "real/b/0.png", "real/c/0.png", "gen/a/x.png", "gen/a/y.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(tmp_path / name)
     (generated / "b").mkdir()
     Image.new("L", (40, 40), 90).save(generated / "b" / "[bold]red[i] λ.png")
     return Folders(real, generated, tmp_path / "store")
@@ -60,8 +58,5 @@ def folders(tmp_path: Path) -> Folders:
 @pytest.fixture
 def packed(run: Run, folders: Folders) -> Folders:
     """The folders with the store in place."""
-    outcome = run(
-        "pack", "--real", folders.real, "--generated", folders.generated, "--out", folders.store, "--size", 32
-    )
-    assert outcome.code == 0, outcome.err
+    run("pack", "--real", folders.real, "--generated", folders.generated, "--out", folders.store, "--size", 32)
     return folders

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import torch
 from diffcore_gpu.demo.pretraining.batches import DigitBatches
 from diffcore_gpu.demo.pretraining.captions import DAMAGES, attributes, ink, slant
 from diffcore_gpu.demo.pretraining.tokenizer import MAX_TOKENS, make_tokenizer
+from tests.programs import run_python
 
 for package in ("sklearn", "diffusers", "transformers", "open_clip"):
     pytest.importorskip(package, reason=f"training the demo's models needs {package}")
@@ -19,10 +18,8 @@ for package in ("sklearn", "diffusers", "transformers", "open_clip"):
 
 @pytest.mark.slow
 def test_a_few_steps_of_everything(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "diffcore_gpu.demo.train_models", "--quick", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "recognized by their prompt" in done.stdout
+    said = run_python("-m", "diffcore_gpu.demo.train_models", "--quick", "--out", tmp_path)
+    assert "recognized by their prompt" in said
     assert (tmp_path / "digits-sd" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
     assert (tmp_path / "digits-clip" / "open_clip_model.safetensors").is_file()
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from diffcore_gpu.packing.options import PackOptions
 from diffcore_gpu.packing.pack import pack
+from tests.images import write_noise
+from tests.programs import run_python
 
 pytest.importorskip("torchvision", reason="the example needs torchvision")
 
@@ -23,15 +21,7 @@ REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def run(*arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"OMP_NUM_THREADS": "2", **os.environ},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_python(SCRIPT, *arguments, OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "2"))
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:
@@ -58,13 +48,9 @@ def assert_same_state(a: Any, b: Any) -> None:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes of six real images with one counterpart each, and their store."""
     folder = tmp_path_factory.mktemp("data")
-    generator = np.random.default_rng(0)
-    for name in ("ant", "bee", "fly"):
-        for k in range(6):
-            for kind, stem in (("real", f"{name}{k}"), ("generated", f"{name}{k}_generated_0")):
-                path = folder / kind / name / f"{stem}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(path)
+    stems = [f"{name}/{name}{k}" for name in ("ant", "bee", "fly") for k in range(6)]
+    write_noise(folder / "real", [f"{stem}.png" for stem in stems], 40, 48)
+    write_noise(folder / "generated", [f"{stem}_generated_0.png" for stem in stems], 40, 48, seed=1)
     pack(PackOptions(folder / "real", folder / "generated", folder / "store", 32, 32))
     return folder
 

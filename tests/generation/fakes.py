@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from diffcore_gpu.generation.prompts import PromptSet
 from diffcore_gpu.generation.settings import GenerationSettings
+from tests.images import write_noise
 
 PROMPTS = PromptSet("test", ("{a} {label} in snow", "{a} {label} in rain", "the {label}"), "no {label}, blurred")
 CLASSES = {"001.Owl": 5, "002.Red_fox": 4, "8": 2}
@@ -18,12 +18,8 @@ THRESHOLDS = torch.tensor([0.4, 0.6, 0.5], dtype=torch.float64)
 
 def real_images(root: Path) -> Path:
     """An ImageFolder of `CLASSES`."""
-    random = np.random.default_rng(0)
-    for name, count in CLASSES.items():
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(root / name / f"{number}.png")
-    return root
+    names = [f"{name}/{number}.png" for name, count in CLASSES.items() for number in range(count)]
+    return write_noise(root, names, 8, 8)
 
 
 def settings(**changes: object) -> GenerationSettings:

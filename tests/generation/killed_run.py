@@ -1,14 +1,7 @@
-"""A generation run that is killed, as a program: it reads jobs from standard input and answers each with a line.
-
-It imports torch once and forks a process for every job. The fork dies by SIGKILL before its n-th call of the system
-that changes the disk, or in the middle of that call if it is a write.
-"""
+"""A generation run that is killed at a call that changes the disk; see `tests.killed`."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
 
 from diffcore_gpu.generation import recorder
@@ -16,7 +9,7 @@ from diffcore_gpu.generation.loop import generate
 from diffcore_gpu.generation.work import plan_work
 from diffcore_gpu.packing.imagefolder import scan_image_folder
 from tests.generation import fakes
-from tests.store.killed_writer import die_at
+from tests.killed import answer_jobs, die_at
 
 
 def run(job: dict) -> int:
@@ -33,23 +26,5 @@ def run(job: dict) -> int:
     return count[0]
 
 
-def main() -> None:
-    """Answer jobs until the input ends."""
-    for line in sys.stdin:
-        read_end, write_end = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                os.write(write_end, str(run(json.loads(line))).encode())
-            except BaseException as error:  # noqa: BLE001  the parent prints it
-                os.write(write_end, repr(error).encode())
-            finally:
-                os._exit(0)
-        os.close(write_end)
-        _, status = os.waitpid(child, 0)
-        with os.fdopen(read_end) as answer:
-            print(json.dumps({"killed": os.WIFSIGNALED(status), "answer": answer.read()}), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    answer_jobs(run)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from diffcore_gpu.generation import embedding
 from diffcore_gpu.generation.embedding import OpenClipEmbedder, load_embedder, real_embeddings
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from tests.generation.clip_models import CONFIG, save_model
+from tests.programs import run_python
 
 open_clip = pytest.importorskip("open_clip", reason="the filter needs open_clip_torch")
 
@@ -185,8 +185,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_importing_it_imports_no_open_clip() -> None:
     code = f"import sys, {embedding.__name__}; print({{'open_clip', 'torchvision'}} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "set()"
+    assert run_python("-c", code).strip() == "set()"
 
 
 class Counting:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -16,30 +12,13 @@ from diffcore_gpu.generation.loop import generate
 from diffcore_gpu.generation.work import plan_work
 from diffcore_gpu.packing.imagefolder import scan_image_folder
 from tests.generation import fakes
+from tests.killed import killer, without_flushing
 
 
 @pytest.fixture(scope="module")
-def killer():
-    """A function that runs one job of `killed_run` and says whether it was killed, and its answer."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.generation.killed_run"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as process:
-
-        def run(**job):
-            process.stdin.write(json.dumps({name: str(value) for name, value in job.items()} | numbers(job)) + "\n")
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())
-
+def run_killed():
+    with killer("tests.generation.killed_run") as run:
         yield run
-        process.stdin.close()
-
-
-def numbers(job):
-    return {name: value for name, value in job.items() if isinstance(value, int | float)}
 
 
 @pytest.fixture
@@ -49,9 +28,7 @@ def real(tmp_path):
 
 @pytest.fixture
 def undisturbed(tmp_path, real, monkeypatch):
-    # flushing guards against a power cut, which SIGKILL is not, and would take most of the time
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-    monkeypatch.setattr(os, "fdatasync", lambda fd: None)
+    without_flushing(monkeypatch)
     out = tmp_path / "undisturbed" / "out"
     finish(real, out)
     return fakes.contents(out)
@@ -63,12 +40,12 @@ def finish(real, out):
 
 
 @pytest.mark.parametrize("save_seconds", [0.0, pytest.param(1e9, marks=pytest.mark.slow)])
-def test_killed_at_every_step(tmp_path, real, killer, undisturbed, monkeypatch, save_seconds):
+def test_killed_at_every_step(tmp_path, real, run_killed, undisturbed, monkeypatch, save_seconds):
     """Before, and for writes in the middle of, every single call that changes the disk."""
     monkeypatch.setattr(recorder, "SAVE_SECONDS", save_seconds)
     out = tmp_path / "killed" / "out"
     step = 0
-    while (result := killer(real=real, out=out, step=step, save_seconds=save_seconds))["killed"]:
+    while (result := run_killed(real=real, out=out, step=step, save_seconds=save_seconds))["killed"]:
         report = finish(real, out)
         assert fakes.contents(out) == undisturbed, f"step {step}"
         assert (report.total.generated, report.total.accepted) == (19, 10)
@@ -78,13 +55,13 @@ def test_killed_at_every_step(tmp_path, real, killer, undisturbed, monkeypatch, 
     assert fakes.contents(out) == undisturbed
 
 
-def test_killed_again_and_again(tmp_path, real, killer, undisturbed):
+def test_killed_again_and_again(tmp_path, real, run_killed, undisturbed):
     """Several kills per run, each a random number of steps after the last."""
     draw = random.Random(0)
     for attempt in range(8):
         out = tmp_path / f"killed{attempt}" / "out"
         kills = 0
-        while (result := killer(real=real, out=out, step=draw.randrange(70), save_seconds=0.0))["killed"]:
+        while (result := run_killed(real=real, out=out, step=draw.randrange(70), save_seconds=0.0))["killed"]:
             kills += 1
         assert result["answer"].isdigit(), result["answer"]
         assert kills > 0

@@ -7,12 +7,11 @@ never compiled.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
+
+from tests.programs import run_python
 
 pytest.importorskip("triton", reason="Triton is not available on this platform")
 
@@ -20,11 +19,7 @@ pytest.importorskip("triton", reason="Triton is not available on this platform")
 @pytest.fixture(scope="module")
 def keys() -> dict[str, dict[str, Any]]:
     """What each kernel is compiled for, per case of `launch_keys`."""
-    program = [sys.executable, "-m", "tests.kernels.launch_keys"]
-    environment = {**os.environ, "TRITON_INTERPRET": "0"}
-    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(run_python("-m", "tests.kernels.launch_keys", TRITON_INTERPRET="0"))
 
 
 def test_size_and_address_of_a_batch_compile_nothing_anew(keys: dict[str, dict[str, Any]]) -> None:

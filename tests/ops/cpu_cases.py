@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffcore_gpu.ops.mix.reference import mix_reference
 from diffcore_gpu.ops.runtime.normalization import affine_of
-from diffcore_gpu.plan import BoxPlacement, MixPlan, Pairs, PlanConfig, RowChoice
+from diffcore_gpu.plan import BoxPlacement, MixPlan, Pairs, PlanConfig, RowChoice, draw_plan
 from diffcore_gpu.plan.beta import Beta
 from tests.pairs import pairs_of_counts
 
@@ -69,6 +69,20 @@ def random_images(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.G
     if dtype == torch.uint8:
         return torch.randint(0, 256, shape, generator=generator, dtype=dtype)
     return torch.randn(shape, generator=generator).to(dtype)
+
+
+def random_batch(
+    batch: int, shape: tuple[int, int, int], dtype: torch.dtype, channels_last: bool, lam: object, seed: int
+) -> tuple[Tensor, Tensor, MixPlan]:
+    """Images [B, C, H, W], at most 8 of them, the nine rows of a store, and a plan of both."""
+    generator = torch.Generator().manual_seed(seed)
+    images = random_images((batch, *shape), dtype, generator)
+    if channels_last:
+        images = images.to(memory_format=torch.channels_last)
+    rows = random_images((9, *shape), torch.uint8, generator)
+    pairs = pairs_of_counts(torch.randint(0, 3, (8,), generator=generator), 9)
+    index = torch.randperm(8, generator=generator)[:batch]
+    return images, rows, draw_plan(index, pairs, height=shape[1], width=shape[2], seed=seed, lam=lam)
 
 
 any_box = given(

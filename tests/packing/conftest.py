@@ -9,28 +9,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-
-def _picture(seed: int, width: int = 24, height: int = 20) -> Image.Image:
-    random = np.random.default_rng(seed)
-    return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+from tests.images import write_noise
 
 
 @pytest.fixture
 def picture() -> Callable[..., Image.Image]:
     """Makes an RGB image of noise from (seed, width, height)."""
-    return _picture
+
+    def make(seed: int, width: int = 24, height: int = 20) -> Image.Image:
+        return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+    return make
 
 
 @pytest.fixture
 def make_tree(tmp_path: Path) -> Callable[[str, Iterable[str]], Path]:
     """Makes a folder with an image, different each time, at each of the names."""
-
-    def make(folder: str, names: Iterable[str]) -> Path:
-        root = tmp_path / folder
-        for seed, name in enumerate(names):
-            path = root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _picture(seed + len(folder) * 1000).save(path)
-        return root
-
-    return make
+    return lambda folder, names: write_noise(tmp_path / folder, names, seed=len(folder))

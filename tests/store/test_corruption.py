@@ -36,6 +36,12 @@ def check(path):
     return store
 
 
+def assert_refused(path, cause):
+    """What matches `cause` is said where the store is opened."""
+    with pytest.raises(StoreError, match=cause):
+        CounterpartStore.open(path)
+
+
 def edit_manifest(path, change, *, seal=True):
     """Change store.json; sealed, its own checksum fits again, so that only the other checks can object."""
     content = json.loads((path / "store.json").read_text())
@@ -78,21 +84,18 @@ def test_the_sound_store_is_sound(path):
 class TestFiles:
     def test_missing(self, path, name):
         (path / name).unlink()
-        with pytest.raises(StoreError, match=f"{name}: missing"):
-            CounterpartStore.open(path)
+        assert_refused(path, f"{name}: missing")
 
     @pytest.mark.parametrize("keep", [0, 5, 100, 4200])
     def test_truncated(self, path, name, keep):
         os.truncate(path / name, keep)
-        with pytest.raises(StoreError, match=rf"{name}: has {keep} bytes where store\.json calls for"):
-            CounterpartStore.open(path)
+        assert_refused(path, rf"{name}: has {keep} bytes where store\.json calls for")
 
     @pytest.mark.parametrize("keep", [0, 5, 100, 4200])
     def test_truncated_and_entered_so(self, path, name, keep):
         os.truncate(path / name, keep)
         reseal(path, name)
-        with pytest.raises(StoreError, match=f"{name}: "):
-            CounterpartStore.open(path)
+        assert_refused(path, f"{name}: ")
 
     def test_flipped(self, path, name):
         raw = bytearray((path / name).read_bytes())
@@ -105,34 +108,29 @@ class TestFiles:
     def test_is_a_folder(self, path, name):
         (path / name).unlink()
         (path / name).mkdir()
-        with pytest.raises(StoreError, match=f"{name}: is not a file"):
-            CounterpartStore.open(path)
+        assert_refused(path, f"{name}: is not a file")
 
     def test_is_a_pipe(self, path, name):
         (path / name).unlink()
         os.mkfifo(path / name)
-        with pytest.raises(StoreError, match=f"{name}: is not a file"):
-            CounterpartStore.open(path)
+        assert_refused(path, f"{name}: is not a file")
 
     def test_is_a_link_out_of_the_store(self, path, name):
         (path / name).rename(path.parent / "elsewhere")
         (path / name).symlink_to("../elsewhere")
-        with pytest.raises(StoreError, match=f"{name}: is a link to a file outside"):
-            CounterpartStore.open(path)
+        assert_refused(path, f"{name}: is a link to a file outside")
 
     def test_is_a_link_to_itself(self, path, name):
         (path / name).unlink()
         (path / name).symlink_to(name)
-        with pytest.raises(StoreError, match=f"{name}: cannot be read"):
-            CounterpartStore.open(path)
+        assert_refused(path, f"{name}: cannot be read")
 
     @pytest.mark.parametrize("length", [0, 1, 1 << 20, (1 << 63) + 5, (1 << 64) - 1])
     def test_header_length(self, path, name, length):
         raw = (path / name).read_bytes()
         (path / name).write_bytes(struct.pack("<Q", length) + raw[8:])
         reseal(path, name)
-        with pytest.raises(StoreError, match=f"{name}: damaged"):
-            CounterpartStore.open(path)
+        assert_refused(path, f"{name}: damaged")
 
     @pytest.mark.parametrize(
         "text", [b"\xff\xfe", b"[]", b"7", b'{"a": NaN', b"[" * 3000, b'{"label": 1}', b"1" * 4000]
@@ -141,8 +139,7 @@ class TestFiles:
         raw = (path / name).read_bytes()
         (path / name).write_bytes(raw[:8] + text.ljust(4088) + raw[4096:])
         reseal(path, name)
-        with pytest.raises(StoreError, match=f"{name}: damaged"):
-            CounterpartStore.open(path)
+        assert_refused(path, f"{name}: damaged")
 
     @pytest.mark.parametrize(
         ("field", "value"),
@@ -166,8 +163,7 @@ class TestFiles:
     )
     def test_header_entries(self, path, name, field, value):
         edit_header(path, name, lambda header: header["label"].update({field: value}))
-        with pytest.raises(StoreError, match=f"{name}: .*'label'"):
-            CounterpartStore.open(path)
+        assert_refused(path, f"{name}: .*'label'")
 
 
 def test_tensors_that_overlap(path):
@@ -175,8 +171,7 @@ def test_tensors_that_overlap(path):
         header["seed"]["data_offsets"] = header["label"]["data_offsets"]
 
     edit_header(path, SHARD, change)
-    with pytest.raises(StoreError, match=f"{SHARD}: damaged: the bytes of tensor .* overlap or leave a gap"):
-        CounterpartStore.open(path)
+    assert_refused(path, f"{SHARD}: damaged: the bytes of tensor .* overlap or leave a gap")
 
 
 def test_tensors_of_other_shape_dtype_or_name(path, sound):
@@ -192,8 +187,7 @@ def test_tensors_of_other_shape_dtype_or_name(path, sound):
     for change, cause in ((reshape, "'images' is U8"), (retype, "'seed' is I32"), (rename, "holds the tensors")):
         shutil.copy(sound / SHARD, path / SHARD)
         edit_header(path, SHARD, change)
-        with pytest.raises(StoreError, match=f"{SHARD}: .*{cause}"):
-            CounterpartStore.open(path)
+        assert_refused(path, f"{SHARD}: .*{cause}")
 
 
 def test_shards_exchanged(path):
@@ -225,8 +219,7 @@ def test_shards_exchanged(path):
 )
 def test_store_json_of_another_kind(path, text, cause):
     (path / "store.json").write_bytes(text)
-    with pytest.raises(StoreError, match=rf"store\.json: .*{cause}"):
-        CounterpartStore.open(path)
+    assert_refused(path, rf"store\.json: .*{cause}")
 
 
 def _set(*keys, to):
@@ -301,27 +294,21 @@ def test_store_json_that_is_wrong(path, change, cause):
 )
 def test_store_json_that_lacks_a_key(path, key):
     edit_manifest(path, lambda content: content.pop(key), seal=key != "checksum")
-    with pytest.raises(StoreError, match=rf"store\.json: lacks the key '{key}'"):
-        CounterpartStore.open(path)
+    assert_refused(path, rf"store\.json: lacks the key '{key}'")
 
 
 def test_store_json_edited_by_hand(path):
     edit_manifest(path, _set("metadata", "model", to="better"), seal=False)
-    with pytest.raises(StoreError, match=r"store\.json: damaged or edited"):
-        CounterpartStore.open(path)
+    assert_refused(path, r"store\.json: damaged or edited")
 
 
 def test_no_store(tmp_path):
-    with pytest.raises(StoreError, match="there is no such folder"):
-        CounterpartStore.open(tmp_path / "none")
-    with pytest.raises(StoreError, match=r"store\.json: missing"):
-        CounterpartStore.open(tmp_path)
+    assert_refused(tmp_path / "none", "there is no such folder")
+    assert_refused(tmp_path, r"store\.json: missing")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match="is a file; a store is a folder"):
-        CounterpartStore.open(tmp_path / "file")
+    assert_refused(tmp_path / "file", "is a file; a store is a folder")
     (tmp_path / "store.json").mkdir()
-    with pytest.raises(StoreError, match=r"store\.json: cannot be read: Is a directory"):
-        CounterpartStore.open(tmp_path)
+    assert_refused(tmp_path, r"store\.json: cannot be read: Is a directory")
 
 
 # Numbers that are wrong though every checksum fits

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store import CounterpartStore, CounterpartWriter
+from tests.killed import killer, without_flushing
 from tests.store import work
 
 
 @pytest.fixture(scope="module")
-def killer():
-    """A function that runs one job of `killed_writer` and says whether it was killed, and its answer."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.store.killed_writer"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as process:
-
-        def run(path, **job):
-            process.stdin.write(json.dumps({"path": str(path), **job}) + "\n")
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())
-
+def run_killed():
+    with killer("tests.store.killed_writer") as run:
         yield run
-        process.stdin.close()
 
 
 @pytest.fixture
@@ -43,25 +27,20 @@ def undisturbed(tmp_path):
     return work.contents(tmp_path / "undisturbed")
 
 
-def without_flushing(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-    monkeypatch.setattr(os, "fdatasync", lambda fd: None)
-
-
 def finish(path, num_rows=work.NUM_ROWS, **changes):
     with CounterpartWriter(path, **work.arguments(**changes), resume=True) as writer:
         work.complete(writer, num_rows)
 
 
 @pytest.mark.parametrize("num_rows", [11, pytest.param(work.NUM_ROWS, marks=pytest.mark.slow)])
-def test_killed_at_every_step(tmp_path, killer, monkeypatch, num_rows):
+def test_killed_at_every_step(tmp_path, run_killed, monkeypatch, num_rows):
     """Before, and for writes in the middle of, every single call that changes the disk."""
     without_flushing(monkeypatch)
     finish(tmp_path / "undisturbed", num_rows)
     undisturbed = work.contents(tmp_path / "undisturbed")
     path = tmp_path / "s"
     step = 0
-    while (result := killer(path, step=step, num_rows=num_rows))["killed"]:
+    while (result := run_killed(path=path, step=step, num_rows=num_rows))["killed"]:
         finish(path, num_rows)
         assert work.contents(path) == undisturbed, f"step {step}"
         shutil.rmtree(path)
@@ -70,33 +49,33 @@ def test_killed_at_every_step(tmp_path, killer, monkeypatch, num_rows):
     assert work.contents(path) == undisturbed
 
 
-def test_killed_again_and_again(tmp_path, killer, undisturbed):
+def test_killed_again_and_again(tmp_path, run_killed, undisturbed):
     """Several kills per store, each a random number of steps after the last."""
     draw = random.Random(0)
     for attempt in range(8):
         path = tmp_path / f"s{attempt}"
         kills = 0
-        while (result := killer(path, step=draw.randrange(50)))["killed"]:
+        while (result := run_killed(path=path, step=draw.randrange(50)))["killed"]:
             kills += 1
         assert result["answer"].isdigit(), result["answer"]
         assert kills > 0
         assert work.contents(path) == undisturbed
 
 
-def test_killed_at_random_times(tmp_path, killer, undisturbed):
+def test_killed_at_random_times(tmp_path, run_killed, undisturbed):
     draw = random.Random(1)
     kills = 0
     for attempt in range(4):
         path = tmp_path / f"s{attempt}"
         for _ in range(4):
-            kills += killer(path, seconds=draw.uniform(0, 0.15), pause=0.004)["killed"]
-        assert killer(path)["answer"].isdigit()
+            kills += run_killed(path=path, seconds=draw.uniform(0, 0.15), pause=0.004)["killed"]
+        assert run_killed(path=path)["answer"].isdigit()
         assert work.contents(path) == undisturbed
     assert kills > 4
 
 
 @pytest.mark.slow
-def test_killed_many_times(tmp_path, killer):
+def test_killed_many_times(tmp_path, run_killed):
     num_rows = 400
     with CounterpartWriter(tmp_path / "undisturbed", **work.arguments()) as writer:
         work.complete(writer, num_rows)
@@ -105,13 +84,13 @@ def test_killed_many_times(tmp_path, killer):
     for attempt in range(12):
         path = tmp_path / f"s{attempt}"
         for _ in range(15):
-            killer(path, num_rows=num_rows, seconds=draw.uniform(0, 0.5), pause=0.001)
-        assert killer(path, num_rows=num_rows)["answer"].isdigit()
+            run_killed(path=path, num_rows=num_rows, seconds=draw.uniform(0, 0.5), pause=0.001)
+        assert run_killed(path=path, num_rows=num_rows)["answer"].isdigit()
         assert work.contents(path) == undisturbed
         shutil.rmtree(path)
 
 
-def test_killed_while_overwriting(tmp_path, killer, monkeypatch):
+def test_killed_while_overwriting(tmp_path, run_killed, monkeypatch):
     """At every moment the folder holds the old store, or work that the next writer completes; never a mixture."""
     without_flushing(monkeypatch)
     finish(tmp_path / "new", 11, rows_per_shard=4)
@@ -122,7 +101,7 @@ def test_killed_while_overwriting(tmp_path, killer, monkeypatch):
     step, seen, killed = 0, [], True
     while killed:
         shutil.copytree(tmp_path / "old", path)
-        killed = killer(path, step=step, **job)["killed"]
+        killed = run_killed(path=path, step=step, **job)["killed"]
         try:
             store = CounterpartStore.open(path)
         except StoreError as error:

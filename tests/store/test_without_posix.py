@@ -7,11 +7,10 @@ is not there to be tried: a lock of the process stands in for it.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from diffcore_gpu.store import CounterpartWriter
+from tests.programs import run_python
 from tests.store import work
 from tests.stores import NUM_SAMPLES, SHAPE, write_store
 
@@ -118,26 +117,19 @@ assert not opened, opened
 """
 
 
-def _run(code: str, *arguments: str) -> str:
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_a_store_is_opened_verified_bound_and_mixed(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store")
     arguments = str(tmp_path / "store"), str(NUM_SAMPLES), ",".join(map(str, SHAPE))
-    said = _run(_WITHOUT_POSIX + _READ, *arguments)
+    said = run_python("-c", _WITHOUT_POSIX + _READ, *arguments)
     assert said == f"{store.checksum} {said.split()[1]} False\n"
-    assert _run(_READ, *arguments) == said.replace("False", "True")
+    assert run_python("-c", _READ, *arguments) == said.replace("False", "True")
 
 
 def test_a_store_is_written_resumed_and_kept_from_a_second_writer(tmp_path: Path) -> None:
     code = _WITHOUT_POSIX + _WINDOWS_FILES + _WRITE
     refusal = f"{tmp_path / 'store'}: another writer is at work in this folder; wait until it ends."
-    assert _run(code, str(tmp_path / "store"), str(work.NUM_ROWS // 2)) == f"0 {refusal}\n"
-    assert _run(code, str(tmp_path / "store"), "-1") == f"{work.NUM_ROWS // 2 + 1} {refusal}\n"
+    assert run_python("-c", code, str(tmp_path / "store"), str(work.NUM_ROWS // 2)) == f"0 {refusal}\n"
+    assert run_python("-c", code, str(tmp_path / "store"), "-1") == f"{work.NUM_ROWS // 2 + 1} {refusal}\n"
     with CounterpartWriter(tmp_path / "here", **work.arguments()) as writer:
         for row in range(work.NUM_ROWS):
             work.add(writer, row)

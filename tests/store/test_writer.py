@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 import textwrap
 
 import numpy as np
@@ -17,6 +14,7 @@ from safetensors import safe_open
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store import CounterpartStore, CounterpartWriter
 from diffcore_gpu.store.tensorfile import DATA_START
+from tests.programs import run_python
 from tests.store import work
 
 
@@ -332,17 +330,10 @@ FULL_DISK = """
 
 def test_a_full_disk_is_named_and_the_work_resumable(tmp_path):
     """Real writes that fail: the system refuses to let a file grow, as it does on a full disk."""
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path / "s")],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    lines = result.stdout.splitlines()
-    assert "counterparts-00000.part: cannot be written: File too large" in lines[0], result.stdout
+    lines = run_python("-c", textwrap.dedent(FULL_DISK), tmp_path / "s").splitlines()
+    assert "counterparts-00000.part: cannot be written: File too large" in lines[0], lines
     assert lines[1] == "3"
     assert "writing failed before" in lines[2]
-    assert lines[-1] == "2", result.stdout  # rows 0 and 1 had been flushed
+    assert lines[-1] == "2", lines  # rows 0 and 1 had been flushed
     work.build(tmp_path / "t")
     assert work.contents(tmp_path / "s") == work.contents(tmp_path / "t")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, get_type_hints
 
 from diffcore_gpu.generation.report.histogram import Histogram, summed
 
@@ -57,17 +57,7 @@ class Candidate:
         Raises:
             KeyError, TypeError, ValueError: they are something else.
         """
-        return cls(
-            sample=int(value["sample"]),
-            label=int(value["label"]),
-            attempt=int(value["attempt"]),
-            seed=int(value["seed"]),
-            prompt=str(value["prompt"]),
-            negative_prompt=str(value["negative_prompt"]),
-            similarity=float(value["similarity"]),
-            accepted=bool(value["accepted"]),
-            prompt_id=int(value["prompt_id"]),
-        )
+        return cls(**{name: kind(value[name]) for name, kind in get_type_hints(cls).items()})
 
 
 @dataclass(frozen=True)
@@ -131,14 +121,9 @@ class ClassReport:
         """As JSON-able values; a threshold that is NaN becomes null."""
         return {
             "name": self.name,
-            "samples": self.samples,
-            "wanted": self.wanted,
-            "covered": self.covered,
-            "generated": self.generated,
-            "discarded": self.discarded,
+            **{name: getattr(self, name) for name in COUNTS},
             "discarded_percent": _rounded(self.discarded_percent, 3),
             "threshold": None if math.isnan(self.threshold) else self.threshold,
-            "never_passed": self.never_passed,
             "histogram": self.histogram.as_json(),
         }
 

@@ -116,14 +116,10 @@ def crop_mix_compiled(images: Tensor, out: Tensor, shards: Sequence[Tensor], nor
         norm: float32 [2, C, 4] of `affine_of`.
         plan: the plan of the batch with its crops, on the CPU.
     """
-    assert plan.crop is not None
-    assert plan.mirror is not None
-    assert plan.counterpart_crop is not None
-    assert plan.counterpart_mirror is not None
+    row, *mix, crop, mirror, counterpart_crop, counterpart_mirror = plan.tensors()
     _crop(
-        images, out, norm, plan.crop, plan.mirror, _addresses(plan.row, shards),
-        (shards[0] if shards else images).shape[-2:],
-        (plan.counterpart_crop, plan.counterpart_mirror, plan.pixel, plan.lam, plan.box, plan.inside_real),
+        images, out, norm, crop, mirror, _addresses(row, shards), (shards[0] if shards else images).shape[-2:],
+        (counterpart_crop, counterpart_mirror, *mix),
     )  # fmt: skip
 
 

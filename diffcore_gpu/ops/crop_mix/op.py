@@ -133,18 +133,12 @@ def _write_cpu(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tens
     if crops_compiled():
         crop_mix_compiled(images, out, shards, norm, plan)
         return
-    assert plan.crop is not None
-    assert plan.mirror is not None
-    assert plan.counterpart_crop is not None
-    assert plan.counterpart_mirror is not None
+    *mix, crops, mirrors, other_crops, other_mirrors = plan.tensors()
     rows = Shards(shards)
     size = (out.shape[-2], out.shape[-1])
     fields = zip(
-        plan.row.tolist(), plan.pixel.tolist(), plan.lam.tolist(), plan.box.tolist(), plan.inside_real.tolist(),
-        clip_crop(plan.crop, *images.shape[-2:]), plan.mirror.tolist(),
-        clip_crop(plan.counterpart_crop, *(shards[0] if shards else images).shape[-2:]),
-        plan.counterpart_mirror.tolist(),
-        strict=True,
+        *(field.tolist() for field in mix), clip_crop(crops, *images.shape[-2:]), mirrors.tolist(),
+        clip_crop(other_crops, *(shards[0] if shards else images).shape[-2:]), other_mirrors.tolist(), strict=True,
     )  # fmt: skip
     for sample, (row, pixel, lam, box, inside_real, crop, mirror, other_crop, other_mirror) in enumerate(fields):
         if row < 0 or (pixel and lam == 1):

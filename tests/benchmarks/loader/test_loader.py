@@ -21,6 +21,7 @@ from diffcore_gpu.benchmarks.loader.arms import FLOOR, PNG, RAW, RESIZED, STORE,
 from diffcore_gpu.benchmarks.loader.data import LoaderData, prepare
 from diffcore_gpu.benchmarks.suites import run_suite
 from diffcore_gpu.errors import BenchmarkError
+from tests.images import write_noise
 
 pytest.importorskip("torchvision", reason="the suite `loader` needs torchvision")
 
@@ -30,13 +31,8 @@ TINY = ["--size", "16", "--batch", "3", "--batches", "2", "--repeats", "2", "--t
 
 
 def write_folder(folder: Path, sizes: dict[str, int], shape: tuple[int, int], suffix: str) -> Path:
-    generator = np.random.default_rng(len(suffix))
-    for name, count in sizes.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = generator.integers(0, 256, (*shape, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number}{suffix}")
-    return folder
+    names = [f"{name}/{number}{suffix}" for name, count in sizes.items() for number in range(count)]
+    return write_noise(folder, names, *shape)
 
 
 @pytest.fixture(scope="module")

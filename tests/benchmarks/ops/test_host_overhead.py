@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from diffcore_gpu.benchmarks.harness.result_file import read_result
 from diffcore_gpu.benchmarks.ops import host_overhead
 from diffcore_gpu.benchmarks.suites import run_suite
 from diffcore_gpu.errors import BenchmarkError
+from tests.programs import run_python
 
 pytest.importorskip("triton", reason="Triton is not available on this platform")
 
@@ -30,15 +29,11 @@ def test_the_suite_runs_without_a_gpu(tmp_path: Path) -> None:
     """By the driver that stands in for one; in a process of its own, since nothing is compiled for the interpreter."""
     path = tmp_path / "host.json"
     options = ["--device", "cpu", "--batch", "2", "--size", "16", "--repeats", "3", "--json", str(path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "diffcore_gpu", "bench", "host-overhead", *options],
-        env={**os.environ, "TRITON_INTERPRET": "0"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    said = run_python("-m", "diffcore_gpu", "bench", "host-overhead", *options, TRITON_INTERPRET="0")
     (found,) = read_result(path, "host-overhead")["results"]
     assert (found["batch"], found["driver"], set(found["times"])) == (2, "stand-in", ARMS)
     assert len(found["times"]["call"]["samples_ms"]) == 3
-    assert "of a bare launch" in done.stdout
+    assert "of a bare launch" in said
 
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="Triton's interpreter is off")

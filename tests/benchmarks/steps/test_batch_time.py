@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from diffcore_gpu.benchmarks.harness.random_data import random_store_for
 from diffcore_gpu.benchmarks.harness.result_file import read_result
 from diffcore_gpu.benchmarks.suites import run_suite
 from diffcore_gpu.errors import BenchmarkError, StoreError
 from tests.benchmarks.harness.batches import TINY_STEPS
+from tests.images import write_noise
 
 for package in ("torchvision", "timm"):
     pytest.importorskip(package, reason=f"the benchmark of batch times needs {package}")
@@ -23,14 +22,8 @@ CLASSES, EACH = 3, 4
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    generator = np.random.default_rng(0)
-    for label in range(CLASSES):
-        (folder / f"class {label:03d}").mkdir()
-        for number in range(EACH):
-            pixels = generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"class {label:03d}" / f"{number}.png")
-    return folder
+    names = [f"class {label:03d}/{number}.png" for label in range(CLASSES) for number in range(EACH)]
+    return write_noise(tmp_path_factory.mktemp("data"), names, 40, 48)
 
 
 def write_store(path: Path, size: int, samples: int) -> Path:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from diffcore_gpu.packing import Layout, PackOptions
 from diffcore_gpu.packing.pack import pack
+from tests.images import write_noise
 
 CLASSES = ("ash", "birch", "cedar")
 SIZE = 32
@@ -19,14 +19,9 @@ PER_CLASS = 6
 
 def write_images(folder: Path, splits: Mapping[str, int], *, classes: tuple[str, ...] = CLASSES, seed: int = 0) -> Path:
     """Images of noise, all different: `splits` of so many for each class."""
-    random = np.random.default_rng(seed)
-    for split, count in splits.items():
-        for name in classes:
-            (folder / split / name).mkdir(parents=True, exist_ok=True)
-            for number in range(count):
-                pixels = random.integers(0, 256, (36, 40, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / split / name / f"{number}.png")
-    return folder
+    places = [(split, name, count) for split, count in splits.items() for name in classes]
+    names = [f"{split}/{name}/{number}.png" for split, name, count in places for number in range(count)]
+    return write_noise(folder, names, 36, 40, seed)
 
 
 def write_plain_images(folder: Path, per_class: int) -> Path:

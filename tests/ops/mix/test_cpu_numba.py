@@ -27,7 +27,7 @@ from diffcore_gpu.ops.runtime.numba_code import compiled
 from diffcore_gpu.plan import BoxPlacement, MixPlan, Pairs, PlanConfig, draw_mix, draw_plan
 from diffcore_gpu.plan.beta import Beta
 from diffcore_gpu.plan.fields import PLAN
-from tests.ops.cpu_cases import MEAN, STD, Drawing, any_box, drawings, many_boxes, patched, random_images
+from tests.ops.cpu_cases import MEAN, STD, Drawing, any_box, drawings, many_boxes, patched, random_batch, random_images
 from tests.pairs import one_row_each, pairs_of_counts
 from tests.plan.test_numpy_and_torch import same
 from tests.ulp import ulps_apart
@@ -111,17 +111,9 @@ def test_equals_the_path_in_torch(
     batch: int, shape: tuple[int, int, int], dtype: torch.dtype, channels_last: bool, inplace: bool, lam: object,
     cuts: list[int], seed: int,
 ) -> None:  # fmt: skip
-    generator = torch.Generator().manual_seed(seed)
-    channels, height, width = shape
-    images = random_images((batch, *shape), dtype, generator)
-    if channels_last:
-        images = images.to(memory_format=torch.channels_last)
-    rows = random_images((9, *shape), torch.uint8, generator)
+    images, rows, plan = random_batch(batch, shape, dtype, channels_last, lam, seed)
     shards = [rows[first:last] for first, last in zip([0, *cuts], [*cuts, 9], strict=True)]
-    pairs = pairs_of_counts(torch.randint(0, 3, (8,), generator=generator), 9)
-    index = torch.randperm(8, generator=generator)[:batch]
-    plan = draw_plan(index, pairs, height=height, width=width, seed=seed, lam=lam)
-    norm = affine_of(MEAN[:channels], STD[:channels], channels)
+    norm = affine_of(MEAN[: shape[0]], STD[: shape[0]], shape[0])
     expected, untouched = torch.empty_like(images), images.clone()
     mix_cpu(images, expected, shards, norm, plan)
     out = images if inplace else torch.empty_like(images)

@@ -14,8 +14,8 @@ from diffcore_gpu.ops.mix.cpu_torch import Shards, mix_cpu
 from diffcore_gpu.ops.mix.reference import mix_reference
 from diffcore_gpu.ops.runtime.normalization import affine_of
 from diffcore_gpu.plan import MixPlan, draw_plan
-from tests.ops.cpu_cases import MEAN, STD, any_box, patched, random_images
-from tests.pairs import one_row_each, pairs_of_counts
+from tests.ops.cpu_cases import MEAN, STD, any_box, patched, random_batch, random_images
+from tests.pairs import one_row_each
 from tests.ulp import ulps_apart
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8)
@@ -36,20 +36,12 @@ def test_equals_the_reference(
     batch: int, shape: tuple[int, int, int], dtype: torch.dtype, channels_last: bool, inplace: bool, lam: object,
     cut: int, seed: int,
 ) -> None:  # fmt: skip
-    generator = torch.Generator().manual_seed(seed)
-    channels, height, width = shape
-    images = random_images((batch, *shape), dtype, generator)
-    if channels_last:
-        images = images.to(memory_format=torch.channels_last)
-    rows = random_images((9, *shape), torch.uint8, generator)
-    pairs = pairs_of_counts(torch.randint(0, 3, (8,), generator=generator), 9)
-    index = torch.randperm(8, generator=generator)[:batch]
-    plan = draw_plan(index, pairs, height=height, width=width, seed=seed, lam=lam)
-    mean, std = MEAN[:channels], STD[:channels]
+    images, rows, plan = random_batch(batch, shape, dtype, channels_last, lam, seed)
+    mean, std = MEAN[: shape[0]], STD[: shape[0]]
     expected = mix_reference(images, rows[plan.row.clamp(min=0)], plan, mean=mean, std=std)
     untouched = images.clone()
     out = images if inplace else torch.empty_like(images)
-    mix_cpu(images, out, [rows[:cut], rows[cut:]], affine_of(mean, std, channels), plan)
+    mix_cpu(images, out, [rows[:cut], rows[cut:]], affine_of(mean, std, shape[0]), plan)
     assert out.stride() == untouched.stride()
     assert ulps_apart(out, expected) <= (0 if dtype == torch.uint8 else 1)
     if not inplace:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
+
+from tests.programs import run_python
 
 pytest.importorskip("triton", reason="Triton is not available on this platform")
 
 
 @pytest.fixture(scope="module")
 def handed() -> dict[str, Any]:
-    program = [sys.executable, "-m", "tests.ops.runtime.launches"]
-    environment = {**os.environ, "TRITON_INTERPRET": "0"}
-    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(run_python("-m", "tests.ops.runtime.launches", TRITON_INTERPRET="0"))
 
 
 @pytest.mark.parametrize("case", ["mix", "mix with labels, in place", "crop_mix"])
