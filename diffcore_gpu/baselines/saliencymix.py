@@ -55,8 +55,9 @@ class SaliencyMix(Baseline):
         super().__post_init__()
         if self.saliency_of not in ("pixels", "normalized"):
             raise ValueError(f'SaliencyMix needs saliency_of as "pixels" or "normalized", not {self.saliency_of!r}.')
-        if len(self.mean) not in _LUMA:
-            raise ValueError(f"SaliencyMix needs mean and std of 1 or 3 channels, not of {len(self.mean)}.")
+        channels = self._normalization.channels
+        if channels not in _LUMA:
+            raise ValueError(f"SaliencyMix needs mean and std of 1 or 3 channels, not of {channels}.")
         cv2 = library("cv2", "SaliencyMix")
         if not hasattr(cv2, "saliency"):
             raise ImportError(
@@ -65,9 +66,9 @@ class SaliencyMix(Baseline):
             )
         check_number("alpha of SaliencyMix", self.alpha, 0, above=True)
         self._detector = cv2.saliency.StaticSaliencyFineGrained_create()
-        luma = np.array(_LUMA[len(self.mean)])
-        self._grey_weights = torch.from_numpy(255 * luma * self.std).float()
-        self._grey_offset = float(255 * luma @ self.mean)
+        luma = np.array(_LUMA[channels])
+        self._grey_weights = torch.from_numpy(255 * luma * self._normalization.std).float()
+        self._grey_offset = float(255 * luma @ self._normalization.mean)
 
     def mix(self, batch: Batch, model: nn.Module) -> Mixed:
         """Paste the salient box of one image's place into every image."""

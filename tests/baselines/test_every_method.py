@@ -46,6 +46,17 @@ def make(name: str, **settings: Any) -> Baseline:
 
 
 @pytest.mark.parametrize("name", sorted(MAKERS))
+def test_mean_and_std_may_be_lists_or_tensors(name: str) -> None:
+    maker, own = MAKERS[name]
+    batch = normalized_batch()
+    expected = make(name)(batch, small_model())
+    for given in (list, torch.tensor):
+        mixed = maker(CLASSES, mean=given(MEAN), std=given(STD), **own)(batch, small_model())
+        torch.testing.assert_close(mixed.images, expected.images)
+        torch.testing.assert_close(mixed.targets, expected.targets)
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
 @pytest.mark.parametrize("size", [2, 5])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_shape_and_memory_format_are_kept_and_the_batch_is_not_changed(

@@ -92,7 +92,9 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(page: Path, birds: Path
                 pytest.skip(f"{name_of(page)} shows {package}, which is not installed")
     if any(re.search(r"^diffcore pack .*--out stores/birds ", fence.body, re.MULTILINE) for fence in blocks(page, RUN)):
         shutil.rmtree(birds / "stores" / "birds")  # which the page makes
-    for example in parse(page).examples():
+    examples = list(parse(page).examples())
+    assert len(examples) >= len(blocks(page, RUN))
+    for example in examples:
         example.evaluate()
 
 
