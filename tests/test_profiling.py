@@ -34,7 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> dc.CounterpartStore:
     lam=st.sampled_from([0.0, 1.0, (0.0, 1.0)]),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bytes_are_those_of_each_pixel(
     height: int, width: int, channels: int, itemsize: int, lam: Any, seed: int
 ) -> None:

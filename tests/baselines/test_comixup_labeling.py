@@ -49,7 +49,7 @@ def test_the_objective_is_the_papers() -> None:
     assert one.objectives[-1] == one.objective()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_one_step_is_the_best_for_one_output(seed: int) -> None:
     one = labeling(2, seed, blocks=2, threshold=0.0)

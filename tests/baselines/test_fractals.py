@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from diffcore_gpu.baselines.fractals import FractalSet, _maps, render_fractals
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(2, 4))
 def test_maps_contract_by_the_sampled_amount(seed: int, number: int) -> None:
     matrices, offsets = _maps(np.random.default_rng(seed), number)

@@ -59,7 +59,7 @@ def all_swaps(found: IntArray, labels: int) -> Iterator[IntArray]:
             yield other
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.sampled_from([(2, 2), (3, 3), (1, 4), (3, 2), (1, 1)]))
 def test_two_labels_are_optimal(seed: int, shape: tuple[int, int]) -> None:
     grid = random_grid(seed, *shape, labels=2)
@@ -67,7 +67,7 @@ def test_two_labels_are_optimal(seed: int, shape: tuple[int, int]) -> None:
     assert energy_of(grid, found) == min(energy_of(grid, other) for other in all_labelings(*shape, 2))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.sampled_from([3, 4]), st.booleans())
 def test_no_swap_improves_more_labels(seed: int, labels: int, truncated: bool) -> None:
     grid = random_grid(seed, 2, 3, labels, truncated=truncated)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -154,7 +154,6 @@ def walk_by_the_definition(distances: list[list[float]]) -> list[int]:
 
 
 @given(st.integers(2, 64), st.integers(0, 2**31), st.booleans())
-@settings(deadline=None)
 def test_the_walk_is_the_definition_and_one_cycle(size: int, seed: int, ties: bool) -> None:
     maps = torch.rand(size, 5, generator=torch.Generator().manual_seed(seed))
     if ties:

@@ -74,7 +74,7 @@ def test_the_energy_is_the_papers(levels: int) -> None:
     assert np.ptp(theirs) > 400 / units
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.floats(0.05, 0.95))
 @example(2507, 0.71875)  # three levels, where another labeling is better that no swap reaches
 def test_small_masks_are_optimal(seed: int, lam: float) -> None:
@@ -116,7 +116,7 @@ def paper_transport(shown: Tensor, shares: Tensor, epsilon: float, rounds: int) 
     return kept
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.sampled_from([2, 4, 8]), st.floats(0.01, 2.0), st.floats(0.0, 1.0))
 def test_transport_is_a_permutation_and_the_papers(seed: int, blocks: int, epsilon: float, density: float) -> None:
     generator = torch.Generator().manual_seed(seed)

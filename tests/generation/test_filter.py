@@ -30,7 +30,7 @@ def brute_force(embeddings: Tensor, labels: Tensor, label: int) -> float:
 
 
 @given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=6), seed=st.integers(0, 10**6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_brute_force_over_all_pairs(counts: list[int], seed: int) -> None:
     labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)]).to(torch.int64)
     embeddings = random_embeddings(len(labels), seed=seed)

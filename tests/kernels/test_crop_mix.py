@@ -158,7 +158,7 @@ sides = st.tuples(st.integers(4, 26), st.integers(4, 26))
     same=st.booleans(),
     seed=st.integers(0, 10**6),
 )  # fmt: skip
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 def test_equals_the_reference(
     channels: int, source: tuple[int, int], stored: tuple[int, int], size: tuple[int, int], config: PlanConfig,
     dtype: torch.dtype, source_format: torch.memory_format, target_format: torch.memory_format, same: bool, seed: int,

@@ -175,7 +175,7 @@ configs = st.builds(
     seed=st.integers(-(2**63), 2**63 - 1),
     round=st.integers(0, 2**40),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_equals_the_reference_for_any_settings_and_shape(
     config: PlanConfig,
     batch: int,

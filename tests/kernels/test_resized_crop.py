@@ -37,7 +37,7 @@ def run(
     target_format=st.sampled_from(FORMATS),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_equals_the_reference(
     shape: tuple[int, int, int], size: tuple[int, int], dtype: torch.dtype, source_format: torch.memory_format,
     target_format: torch.memory_format, seed: int,

@@ -51,7 +51,7 @@ def test_known_answers(xp: Any) -> None:
 
 
 @given(drawings)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_equals_the_plan_of_torch(drawing: Drawing) -> None:
     assert same(*both(*drawing))
 
@@ -71,7 +71,7 @@ def test_many_samples_equal_the_plan_of_torch(height: int, placement: BoxPlaceme
     ratio=st.tuples(st.floats(0.2, 5), st.floats(0.2, 5)).map(sorted).map(tuple),
     counterpart=st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_crops_are_the_same(
     index: list[int], round: int, seed: int, size: tuple[int, int], scale: tuple[float, float],
     ratio: tuple[float, float], counterpart: bool,
@@ -92,7 +92,6 @@ def test_crops_are_the_same(
 
 
 @given(drawings, st.integers(1, 2**22 - 1))
-@settings(deadline=None)
 def test_an_occurrence_draws_anew_for_the_same_sample(drawing: Drawing, occurrence: int) -> None:
     index, pairs, _, common = drawing
     known = index[(index >= 0) & (index < len(pairs.pair_ptr) - 1)]
@@ -115,7 +114,6 @@ def rounded_root(area: int) -> Fraction:
 
 
 @given(area=st.one_of(st.integers(0, 2**24), st.sampled_from(EDGES)), size=st.sampled_from([1, 32, 224, 256, 333, 512]))
-@settings(deadline=None)
 def test_sides_follow_from_exactly_rounded_roots(area: int, size: int) -> None:
     side = rounded_root(area) / 2**12
     product = side * size  # of two float32, rounded to one

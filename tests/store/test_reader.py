@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
@@ -282,7 +282,6 @@ def test_the_transform_mixes_the_part_alone(written: dc.CounterpartStore, part: 
         assert torch.equal(some[sample], whole[sample] if sample in part else images[sample])
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())
 def test_pairs_of_a_part_against_a_plain_loop(counts: list[int], data: st.DataObject) -> None:
     pointer = torch.tensor([0, *counts]).cumsum(0)

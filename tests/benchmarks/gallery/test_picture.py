@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
@@ -16,7 +16,6 @@ from diffcore_gpu.benchmarks.gallery.rows import GalleryRow
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=80), st.integers(20, 200))
-@settings(deadline=None)
 def test_wrapped_text_fits_and_loses_nothing(text: str, width: int) -> None:
     font = ImageFont.load_default(13)
     lines = wrapped(text, font, width)

@@ -28,7 +28,7 @@ uniform = st.floats(0, 1, exclude_max=True)
 
 
 @given(lam=uniform)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_pixels_are_mixed_by_lambda(lam: float) -> None:
     generator = np.random.default_rng(0)
     real, counterpart = generator.integers(0, 256, (2, 7, 9, 3), dtype=np.uint8)
@@ -40,7 +40,7 @@ def test_pixels_are_mixed_by_lambda(lam: float) -> None:
 
 
 @given(area=uniform, x=uniform, y=uniform, side=uniform)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_patch_shows_the_one_on_the_other(area: float, x: float, y: float, side: float) -> None:
     height, width = 8, 12
     real = Image.new("RGB", (width, height), (255, 0, 0))

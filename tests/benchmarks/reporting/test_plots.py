@@ -20,7 +20,7 @@ def apart(one: Box, other: Box) -> bool:
     )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(POINTS)
 def test_no_label_covers_another_or_a_point(drawn: list[tuple[float, float, float]]) -> None:
     points = [(x, y) for x, y, _ in drawn]

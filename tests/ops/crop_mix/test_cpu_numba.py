@@ -85,7 +85,7 @@ def is_rounded(out: Tensor, exact: Tensor) -> bool:
     channels_last=st.booleans(),
     cut=st.integers(0, 4),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_equals_the_reference(
     plan: MixPlan, channels: int, source: tuple[int, int], counterpart: tuple[int, int], size: tuple[int, int],
     dtype: torch.dtype, source_channels_last: bool, channels_last: bool, cut: int,
@@ -110,7 +110,7 @@ def test_equals_the_reference(
     dtype=st.sampled_from(DTYPES),
     channels_last=st.booleans(),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_crop_alone_equals_the_reference(
     crop: Tensor, mirror: Tensor, channels: int, source: tuple[int, int], size: tuple[int, int], dtype: torch.dtype,
     channels_last: bool,

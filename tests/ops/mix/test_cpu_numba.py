@@ -76,7 +76,7 @@ def drawn_by_kernel(
 
 
 @given(drawings)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_equals_the_plan_of_torch(drawing: Drawing) -> None:
     index, pairs, config, common = drawing
     plan, refused = drawn_by_kernel(index, pairs, config, **common)
@@ -106,7 +106,7 @@ def test_many_samples_equal_the_plan_of_torch(height: int, placement: BoxPlaceme
     cuts=st.lists(st.integers(0, 9), max_size=3).map(sorted),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_equals_the_path_in_torch(
     batch: int, shape: tuple[int, int, int], dtype: torch.dtype, channels_last: bool, inplace: bool, lam: object,
     cuts: list[int], seed: int,
@@ -145,7 +145,6 @@ def test_any_number_of_threads_mixes_alike(
 
 
 @any_box
-@settings(deadline=None)
 def test_boxes_of_given_plans_may_leave_the_image_or_be_empty(
     box: tuple[int, ...], inside_real: bool, dtype: torch.dtype, channels_last: bool, inplace: bool
 ) -> None:
@@ -158,7 +157,7 @@ def test_boxes_of_given_plans_may_leave_the_image_or_be_empty(
     generated=st.integers(0, 255),
     units=st.one_of(st.integers(0, 2**24), st.integers(0, 512).map(lambda half: half << 15)),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_bytes_are_rounded_to_nearest_with_ties_to_even(real: int, generated: int, units: int) -> None:
     images = torch.full((1, 1, 1, 1), real, dtype=torch.uint8)
     rows = torch.full((1, 1, 1, 1), generated, dtype=torch.uint8)

@@ -31,7 +31,7 @@ DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uin
     cut=st.integers(0, 9),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_equals_the_reference(
     batch: int, shape: tuple[int, int, int], dtype: torch.dtype, channels_last: bool, inplace: bool, lam: object,
     cut: int, seed: int,
@@ -78,7 +78,6 @@ def test_lines_longer_than_a_block(memory_format: torch.memory_format, generator
 
 
 @any_box
-@settings(deadline=None)
 def test_boxes_of_given_plans_may_leave_the_image_or_be_empty(
     box: tuple[int, ...], inside_real: bool, dtype: torch.dtype, channels_last: bool, inplace: bool
 ) -> None:

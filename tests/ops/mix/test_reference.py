@@ -40,7 +40,7 @@ def mixed_value(plan: MixPlan, b: int, y: int, x: int, real: float, generated: f
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_equals_the_equations(data: st.DataObject) -> None:
     batch, height, width = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)))
     edges = st.tuples(st.integers(0, height), st.integers(0, width), st.integers(0, height), st.integers(0, width))

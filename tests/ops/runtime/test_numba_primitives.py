@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason='numba is not installed; it is the extra "cpu"')
@@ -76,7 +76,6 @@ def test_halfway_and_next_to_it_round_as_in_torch(loop: Any, bits: type, dtype: 
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=40))
-@settings(deadline=None)
 def test_any_float_rounds_as_in_torch(raw: list[int]) -> None:
     values = torch.tensor(raw, dtype=torch.int32).view(torch.float32)
     for loop, bits, dtype in TO_LOOPS:

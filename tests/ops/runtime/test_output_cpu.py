@@ -90,7 +90,7 @@ def test_memory_in_use_is_left_alone(holder: str) -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 9)), max_size=25))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_outputs_never_overlap_and_little_is_kept(steps: list[tuple[bool, int]]) -> None:
     images = torch.zeros(9, 3, 300, 300)
     held: list[torch.Tensor] = []
