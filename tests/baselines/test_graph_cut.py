@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations, product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffcore_gpu.baselines.graph_cut import ENERGY_LIMIT, GridEnergy, IntArray, minimize_by_swaps
+from diffcore_gpu.baselines.graph_cut import ENERGY_LIMIT, GridEnergy, minimize_by_swaps
+from tests.baselines.labelings import all_labelings, all_swaps, energy_of
 
 pytest.importorskip("gco", reason="gco-wrapper is not installed")
 
@@ -27,36 +26,6 @@ def random_grid(
         rng.integers(0, scale, (height - 1, width)).astype(np.intc),
         rng.integers(0, scale, (height, width - 1)).astype(np.intc),
     )
-
-
-def energy_of(grid: GridEnergy, labels: IntArray) -> int:
-    """The definition, term by term."""
-    height, width, _ = grid.unary.shape
-    total = sum(int(grid.unary[y, x, labels[y, x]]) for y in range(height) for x in range(width))
-    for y in range(height - 1):
-        for x in range(width):
-            total += int(grid.down[y, x]) * int(grid.smooth[labels[y, x], labels[y + 1, x]])
-    for y in range(height):
-        for x in range(width - 1):
-            total += int(grid.right[y, x]) * int(grid.smooth[labels[y, x], labels[y, x + 1]])
-    return total
-
-
-def all_labelings(height: int, width: int, labels: int) -> list[IntArray]:
-    return [
-        np.array(values, dtype=np.intc).reshape(height, width)
-        for values in product(range(labels), repeat=height * width)
-    ]
-
-
-def all_swaps(found: IntArray, labels: int) -> Iterator[IntArray]:
-    """Every labeling that differs only in which of two labels the sites with one of them have."""
-    for pair in combinations(range(labels), 2):
-        sites = np.argwhere(np.isin(found, pair))
-        for values in product(pair, repeat=len(sites)):
-            other = found.copy()
-            other[tuple(sites.T)] = values
-            yield other
 
 
 @settings(max_examples=40)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from diffcore_gpu.baselines import Batch, Need
 from diffcore_gpu.baselines.graph_cut import minimize_by_swaps
 from diffcore_gpu.baselines.puzzlemix import PuzzleMix, mask_energies, mask_terms, mix_blocks, transport
+from tests.baselines.labelings import all_labelings, all_swaps, energy_of
 from tests.baselines.small_models import CLASSES, MEAN, STD, normalized_batch, small_model
-from tests.baselines.test_graph_cut import all_labelings, all_swaps, energy_of
 
 pytest.importorskip("gco", reason="gco-wrapper is not installed")
 
