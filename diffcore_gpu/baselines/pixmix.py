@@ -149,7 +149,7 @@ class PixMix(Baseline):
             "translate_y": {"translate": [0, int(sign * int(level * height / 3))]},
             "rotate": {"angle": float(sign * int(level * 30))},
         }
-        operation = self._rng.choice([*moves, "autocontrast", "equalize", "posterize", "solarize"])
+        operation = str(self._rng.choice([*moves, "autocontrast", "equalize", "posterize", "solarize"]))
         if operation in moves:
             still = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
             changed = functional.affine(image, **still | moves[operation], interpolation=_bilinear(functional))
