@@ -122,9 +122,8 @@ def _decoded(scan: ImageFolderScan, sample: int, shape: tuple[int, int], fit: Fi
         with pillow_ready():
             return torch.from_numpy(decode(scan.path(sample), *shape, fit).pixels)
     except ImageProblemError as problem:
-        why = f"{problem.kind} ({problem.detail})" if problem.detail else str(problem.kind)
         raise BenchmarkError(
-            f"{scan.path(sample)}: is not an image that can be shown: {why}; remove it or take another --seed."
+            f"{scan.path(sample)}: is not an image that can be shown: {problem}; remove it or take another --seed."
         ) from None
 
 

@@ -139,8 +139,7 @@ def _decoded(paths: Sequence[Path], size: int) -> Iterable[Decoded]:
         try:
             return decode(path, size, size, Fit.STRETCH)
         except ImageProblemError as problem:
-            why = f"{problem.kind} ({problem.detail})" if problem.detail else str(problem.kind)
-            raise BenchmarkError(f"{path}: is not an image that can be loaded: {why}; remove it.") from None
+            raise BenchmarkError(f"{path}: is not an image that can be loaded: {problem}; remove it.") from None
 
     with pillow_ready():
         yield from map_in_order(one, paths, default_workers())

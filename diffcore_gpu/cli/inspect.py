@@ -68,7 +68,7 @@ def _write_sheet(store: CounterpartStore, folder: Path, out: Path, count: int, s
             try:
                 decoded = decode(scan.path(sample), store.image_shape[1], store.image_shape[2], fit)
             except ImageProblemError as problem:
-                say(f"{scan.files[sample].name} is not on the contact sheet: {problem.kind} ({problem.detail}).")
+                say(f"{scan.files[sample].name} is not on the contact sheet: {problem}.")
                 continue
             pixels = torch.from_numpy(decoded.pixels)
             images[sample] = pixels if store.image_shape[0] == 3 else pixels[: store.image_shape[0]]

@@ -226,11 +226,10 @@ def _readable(model: str, pretrained: str | None) -> Iterator[None]:
             warnings.simplefilter("ignore")  # about deprecations inside; a mismatch of GELU was settled before
             yield
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         what = model if pretrained is None else f"{model} with weights {pretrained}"
         raise GenerationError(
-            f"{what} cannot be loaded ({first[:200]}); where there is no network, give a folder with the model, or a "
-            ".safetensors file of its weights."
+            f"{what} cannot be loaded ({clause(error)[:200]}); where there is no network, give a folder with the model "
+            "or a .safetensors file of its weights."
         ) from error
     finally:
         root.setLevel(level)

@@ -25,7 +25,7 @@ _HUB_FILE = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)/(.+\.safetensors)")
 _INDEX = "model_index.json"
 _HASHED_BYTES = 64 << 20  # larger files count by name and size: reading gigabytes would delay every start
 _LIBRARIES = ("diffusers", "transformers", "accelerate", "huggingface_hub", "open_clip", "timm", "torch")
-_UNREACHABLE = "the hub cannot be reached, and it was not downloaded before; give a local folder or file."
+_UNREACHABLE = "the hub cannot be reached, and it was not downloaded before; give a local folder or file"
 _INSTALL = 'pip install "diffcore-gpu[generate]"'
 
 
@@ -224,8 +224,9 @@ def _named_failures(source: str, what: str = "text-to-image model") -> Iterator[
     except Exception as error:
         # Loading raises whatever its many parts raise for a wrong model: OSError, ValueError, KeyError, the hub's and
         # safetensors' own errors. The cause stays attached.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise GenerationError(f"{source} cannot be loaded as a {what}: {_hub_reason(error) or lines[0]}.") from error
+        raise GenerationError(
+            f"{source} cannot be loaded as a {what}: {_hub_reason(error) or clause(error)}."
+        ) from error
 
 
 def _hub_reason(error: BaseException) -> str | None:
@@ -233,9 +234,9 @@ def _hub_reason(error: BaseException) -> str | None:
     from huggingface_hub import errors
 
     reasons = (
-        (errors.GatedRepoError, "accept its licence on its page on the hub, and log in with `hf auth login`."),
-        (errors.RevisionNotFoundError, "the hub has no such revision of it."),
-        (errors.RepositoryNotFoundError, "the hub has no such model, or it is private."),
+        (errors.GatedRepoError, "accept its licence on its page on the hub, and log in with `hf auth login`"),
+        (errors.RevisionNotFoundError, "the hub has no such revision of it"),
+        (errors.RepositoryNotFoundError, "the hub has no such model, or it is private"),
         (errors.OfflineModeIsEnabled, _UNREACHABLE),
         (errors.LocalEntryNotFoundError, _UNREACHABLE),
     )

@@ -30,6 +30,9 @@ class ImageProblemError(Exception):
         self.kind = kind
         self.detail = detail
 
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.detail})" if self.detail else str(self.kind)
+
 
 def to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
     """Convert to mode RGB: transparency laid on white, 16 bits scaled to 8.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import huggingface_hub
@@ -184,7 +185,7 @@ def test_a_pipeline_that_makes_no_images_from_text(copy):
 
 def test_the_hub_cannot_be_reached(saved, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    reason = "the hub cannot be reached, and it was not downloaded before; give a local folder or file"
+    reason = "the hub cannot be reached, and it was not downloaded before; give a local folder or file\\.$"
     for source in ("no-owner/no-model", "no-owner/no-model/file.safetensors"):
         with pytest.raises(GenerationError, match=f"{source} cannot be loaded as a text-to-image model: {reason}"):
             load_text_to_image(options(source))
@@ -210,8 +211,11 @@ def test_the_hub_refuses(monkeypatch, kind, message):
             raise OSError("does not appear to have a file named model_index.json") from cause
 
     monkeypatch.setattr("diffusers.AutoPipelineForText2Image.from_pretrained", refuse)
-    with pytest.raises(GenerationError, match=f"owner/name cannot be loaded as a text-to-image model: {message}"):
+    with pytest.raises(
+        GenerationError, match=f"owner/name cannot be loaded as a text-to-image model: {message}"
+    ) as caught:
         load_text_to_image(options("owner/name"))
+    assert re.search(r"[^.]\.$", str(caught.value))
 
 
 def test_damaged_weights(copy):
