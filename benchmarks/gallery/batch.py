@@ -181,7 +181,7 @@ def load_model(
     except (RuntimeError, TypeError) as error:
         first = " ".join(" ".join(str(error).splitlines()[1:2] or [str(error)]).split())
         raise BenchmarkError(
-            f"--weights {weights}: do not fit {name} with {num_classes} classes: {first[:200]}."
+            f"--weights {weights}: do not fit {name} with {num_classes} classes: {first[:200].rstrip('.')}."
         ) from None
     return model, f"{name} with weights of {weights.name}"
 
