@@ -29,9 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from diffcore_gpu.documents import parse_json, read_regular, why
 from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.fingerprint import DatasetFingerprint
-from diffcore_gpu.store.tensorfile import no_duplicates
 
 FORMAT_VERSION = 1
 FORMAT_NAME = "diffcore-counterparts"
@@ -44,7 +44,7 @@ ROW_COLUMNS = {"label": "I64", "seed": "I64", "prompt": "I32", "attempt": "I16"}
 
 _MAX_COUNT = 1 << 48  # more rows, samples or bytes than this are a damaged number
 _MAX_SHARDS = 100_000  # the names have five digits
-_MAX_MANIFEST = 1 << 30
+_MAX_MANIFEST = 256 << 20
 
 
 def shard_name(index: int, num_shards: int) -> str:
@@ -217,24 +217,18 @@ def _check_counts(manifest: Manifest, fields: _Fields) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MAX_MANIFEST:
-            raise StoreError(f"{path}: too large for a store.json ({path.stat().st_size} bytes).")
-        raw = path.read_bytes()
+        raw = read_regular(path, _MAX_MANIFEST, path.parent)
     except FileNotFoundError:
         raise StoreError(f"{path}: missing; this folder holds no finished counterpart store.") from None
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read: {why(error)}.") from error
     try:
-        content = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=no_duplicates)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(raw)
+    except ValueError as error:
         raise StoreError(f"{path}: is not valid JSON ({clause(error)}).") from error
     if not isinstance(content, dict):
         raise StoreError(f"{path}: is not a JSON object.")
     return content
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON.")
 
 
 class _Fields:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffcore_gpu.documents import parse_json
 from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.durable import named_os_errors
 
@@ -92,8 +93,8 @@ def check_tensors(
 
 def _parse(path: Path, text: bytes, data_start: int, size: int) -> dict[str, TensorEntry]:
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=no_duplicates)
-    except (ValueError, RecursionError) as error:
+        header = parse_json(text)
+    except ValueError as error:
         raise StoreError(f"{path}: damaged: its header is not a safetensors header ({clause(error)}).") from error
     if not isinstance(header, dict):
         raise StoreError(f"{path}: damaged: its header is not a JSON object.")
@@ -122,11 +123,3 @@ def _entry(path: Path, name: str, value: object, data_start: int) -> TensorEntry
     if ITEM_BYTES[dtype] * math.prod(shape) != end - begin:
         raise StoreError(f"{path}: damaged: the shape of tensor {name!r} disagrees with its bytes.")
     return TensorEntry(dtype, tuple(shape), data_start + begin, data_start + end)
-
-
-def no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object from its keys and values, for `json.loads`; ValueError if a key occurs twice."""
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key occurs twice.")
-    return result
