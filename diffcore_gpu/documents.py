@@ -42,7 +42,7 @@ def open_regular(path: Path, root: Path | None = None) -> int:
         ValueError: it is a folder, a pipe, a device, …, or a link leads out of `root`.
     """
     if root is not None and path.is_symlink() and not inside(path, root):
-        raise ValueError("is a link to a file outside its folder; put the file itself there")
+        raise ValueError("is a link to a file outside its folder; put the file itself there.")
     # A pipe would wait for its writer; Windows has no such files, and would turn each byte 13 into none.
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     mode = os.fstat(fd).st_mode
@@ -50,7 +50,7 @@ def open_regular(path: Path, root: Path | None = None) -> int:
         os.close(fd)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        raise ValueError("is not a file")
+        raise ValueError("is not a file.")
     return fd
 
 
@@ -62,7 +62,7 @@ def inside(path: Path, root: Path) -> bool:
     try:
         target = path.resolve()
     except RuntimeError as error:  # a loop of links, before Python 3.13
-        raise ValueError("is a link to itself") from error
+        raise ValueError("is a link to itself.") from error
     folder = root.resolve()
     if target.is_relative_to(folder):
         return True
@@ -87,7 +87,7 @@ def read_regular(path: Path, limit: int = MAX_DOCUMENT, root: Path | None = None
     finally:
         os.close(fd)
     if max(size, len(raw)) > limit:
-        raise ValueError(f"is too large: {max(size, len(raw))} bytes, where {limit} are the most")
+        raise ValueError(f"is too large: {max(size, len(raw))} bytes, where {limit} are the most.")
     return bytes(raw)
 
 
@@ -107,7 +107,7 @@ def parse_json(raw: bytes | str, *, constants: bool = False) -> Any:
         refuse = {} if constants else {"parse_constant": _refuse_constant}
         return json.loads(text, object_pairs_hook=no_duplicates, parse_int=_int, **refuse)
     except RecursionError:
-        raise ValueError("is nested too deeply") from None
+        raise ValueError("is nested too deeply.") from None
 
 
 def parse_toml(raw: bytes | str) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def parse_toml(raw: bytes | str) -> dict[str, Any]:
     try:
         return tomllib.loads(raw if isinstance(raw, str) else raw.decode("utf-8"))
     except RecursionError:
-        raise ValueError("is nested too deeply") from None
+        raise ValueError("is nested too deeply.") from None
 
 
 def read_json(path: Path, limit: int = MAX_DOCUMENT, root: Path | None = None) -> Any:
@@ -127,7 +127,7 @@ def no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A JSON object from its keys and values, for `json.loads`; ValueError if a key occurs twice."""
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key occurs twice")
+        raise ValueError("a key occurs twice.")
     return result
 
 
@@ -144,16 +144,16 @@ def _check_depth(text: str) -> None:
             if mark.lastgroup == "opens":
                 depth += 1
                 if depth > MAX_DEPTH:
-                    raise ValueError("is nested too deeply")
+                    raise ValueError("is nested too deeply.")
             elif mark.lastgroup == "closes":
                 depth -= 1
 
 
 def _int(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
-        raise ValueError(f"a number has {len(digits)} digits")
+        raise ValueError(f"a number has {len(digits)} digits.")
     return int(digits)
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is not JSON.")
