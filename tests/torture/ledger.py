@@ -17,10 +17,11 @@ _SHOWN = 25
 
 @dataclass
 class Ledger:
-    """Counts of cases by `FIELDS`, and a sentence for each case that went wrong."""
+    """Counts of cases by `FIELDS`, a sentence for each case that went wrong, and what the refusals said."""
 
     cases: Counter[tuple[str, ...]] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
     def add(self, part: str, operation: str, fault: str, call: str, outcome: str, count: int = 1) -> None:
         """Count cases."""
@@ -33,17 +34,19 @@ class Ledger:
 
     def as_json(self) -> dict[str, Any]:
         """For `from_json`."""
-        return {"cases": [[*key, count] for key, count in sorted(self.cases.items())], "wrong": self.wrong}
+        cases = [[*key, count] for key, count in sorted(self.cases.items())]
+        return {"cases": cases, "wrong": self.wrong, "said": self.said}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Ledger:
         """From what `as_json` gave."""
-        return cls(Counter({tuple(key): count for *key, count in content["cases"]}), list(content["wrong"]))
+        return cls(Counter({tuple(key): count for *key, count in content["cases"]}), content["wrong"], content["said"])
 
     def include(self, other: Ledger) -> None:
         """Add another's counts."""
         self.cases.update(other.cases)
         self.wrong += other.wrong
+        self.said += other.said
 
     @property
     def total(self) -> int:

@@ -45,6 +45,7 @@ class Operation:
         inputs: makes the folder of inputs, which nothing changes afterwards.
         before: makes what lies there before, from the inputs.
         atomic: whether a store that was there before is the old one or the new one at every moment.
+        goes_on: whether it goes on where it was; else, once it has put its work in place, it begins anew.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Operation:
     inputs: Callable[[Path], None] = lambda folder: None
     before: Callable[[Path, Path], None] = lambda inputs, out: None
     atomic: bool = True
+    goes_on: bool = True
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -147,7 +149,7 @@ OPERATIONS = {
     operation.name: operation
     for operation in (
         Operation("write", _write),
-        Operation("overwrite", _overwrite, before=_old_store, atomic=False),
+        Operation("overwrite", _overwrite, before=_old_store, atomic=False, goes_on=False),
         Operation("pack", _pack, inputs=_images),
         Operation("generate", partial(_generate, save_seconds=0.0), inputs=_images),
         Operation("generate, saved once", partial(_generate, save_seconds=1e9), inputs=_images),

@@ -19,8 +19,8 @@ def is_plain(error: DiffcoreError) -> bool:
     return text.endswith(".") and "\n" not in text and len(text) > 20
 
 
-def check_standing(bench: Bench, out: Path, *, finished: bool = False) -> None:
-    """Before anything is mended: the store that stands there is whole, and the old one or the new one.
+def check_standing(bench: Bench, out: Path, *, finished: bool = False) -> str | None:
+    """Before anything is mended: the store that stands there is whole, and the old one or the new one; its checksum.
 
     Args:
         bench: the operation.
@@ -37,15 +37,17 @@ def check_standing(bench: Bench, out: Path, *, finished: bool = False) -> None:
     allowed = {bench.new} if finished else {bench.old, bench.new}
     if found not in allowed and not (found is None and not bench.operation.atomic and not finished):
         raise WrongError(f"the store is {_named(bench, found)}")
+    return found
 
 
-def check_resumed(bench: Bench, out: Path, promised: int = 0) -> str:
+def check_resumed(bench: Bench, out: Path, promised: int = 0, said: list[str] | None = None) -> str:
     """Do the rest without faults: "identical", or "refused".
 
     Args:
         bench: the operation.
         out: the folder of stores.
         promised: rows that were safe, or `FINISHED`.
+        said: is given what a refusal says.
 
     Raises:
         WrongError: another exception, other bytes, or fewer rows than were promised.
@@ -55,6 +57,8 @@ def check_resumed(bench: Bench, out: Path, promised: int = 0) -> str:
     except DiffcoreError as error:
         if not is_plain(error):
             raise WrongError(f"refused, but not in one plain sentence: {error}") from error
+        if said is not None:
+            said.append(str(error))
         return "refused"
     except Exception as error:
         raise WrongError(f"resumed with {type(error).__name__}: {_last(error)}") from error

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +22,8 @@ from typing import Any
 
 from tests.torture.ledger import Ledger
 
-CAMPAIGNS = ("faults", "powerloss")
-"""Modules of this package with a function `campaign` that takes a scratch folder and gives a `Ledger`."""
+CAMPAIGNS = ("faults", "powerloss", "damage")
+"""Modules of this package whose functions take a scratch folder and give a `Ledger`: MODULE:FUNCTION, or `campaign`."""
 
 
 def scratch_folder() -> str:
@@ -34,10 +35,11 @@ def scratch_folder() -> str:
 
 def run_campaign(name: str, arguments: dict[str, Any]) -> Ledger:
     """Run a campaign in a scratch folder of its own."""
-    module = importlib.import_module(f"tests.torture.{name}")
+    module_name, _, function = name.partition(":")
+    module = importlib.import_module(f"tests.torture.{module_name}")
     scratch = Path(scratch_folder())
     try:
-        return module.campaign(scratch=scratch, **arguments)
+        return getattr(module, function or "campaign")(scratch=scratch, **arguments)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -85,6 +87,7 @@ def main() -> None:
         for key, count in sorted(ledger.cases.items()):
             print(*key, count, sep=" | ")
         print(ledger.outcomes(), f"{time.perf_counter() - began:.1f} s")
+        print(*Counter(ledger.said).most_common(10), sep="\n")
         print(ledger.report())
         return
     for line in sys.stdin:
