@@ -40,14 +40,14 @@ def check_standing(bench: Bench, out: Path, *, finished: bool = False) -> str | 
     return found
 
 
-def check_resumed(bench: Bench, out: Path, promised: int = 0, said: list[str] | None = None) -> str:
-    """Do the rest without faults: "identical", or "refused".
+def check_resumed(bench: Bench, out: Path, promised: int = 0, refusals: list[str] | None = None) -> str:
+    """Do the rest without faults: "identical", or, where that is allowed, "refused".
 
     Args:
         bench: the operation.
         out: the folder of stores.
         promised: rows that were safe, or `FINISHED`.
-        said: is given what a refusal says.
+        refusals: is given what a refusal says; None: the work must not be refused, as after a kill or a power cut.
 
     Raises:
         WrongError: another exception, other bytes, or fewer rows than were promised.
@@ -57,8 +57,9 @@ def check_resumed(bench: Bench, out: Path, promised: int = 0, said: list[str] | 
     except DiffcoreError as error:
         if not is_plain(error):
             raise WrongError(f"refused, but not in one plain sentence: {error}") from error
-        if said is not None:
-            said.append(str(error))
+        if refusals is None:
+            raise WrongError(f"refused: {error}") from error
+        refusals.append(str(error))
         return "refused"
     except Exception as error:
         raise WrongError(f"resumed with {type(error).__name__}: {_last(error)}") from error
