@@ -126,9 +126,14 @@ def parse_json(raw: bytes | str, *, constants: bool = False) -> Any:
     """
     text = _decoded(raw)
     _check_depth(text)
-    refuse = {} if constants else {"parse_constant": _refuse_constant}
     try:
-        value = json.loads(text, object_pairs_hook=no_duplicates, parse_int=_int, parse_float=_float, **refuse)
+        value = json.loads(
+            text,
+            object_pairs_hook=no_duplicates,
+            parse_int=_int,
+            parse_float=_float,
+            parse_constant=None if constants else _refuse_constant,
+        )
     except RecursionError:
         raise ValueError("is nested too deeply.") from None
     if _SURROGATE.search(text):

@@ -88,7 +88,8 @@ def test_toml_is_read_as_python_reads_it(table: dict[str, Any]) -> None:
 def test_brackets_and_dots_in_texts_are_not_counted() -> None:
     many = "[{." * 1000
     assert parse_json(json.dumps({many: [many, '"' + many, "\\" + many]}))[many][0] == many
-    text = f'a = \'{many}\'  # {many}\nb = \'\'\'\n{many}\'\'\'\nc = """\n\\"{many}"""""\nd = "\\"{many}"\n\'{many}\' = 1\n'
+    text = f"a = '{many}'  # {many}\nb = '''\n{many}'''\n"
+    text += f'c = """\n\\"{many}"""""\nd = "\\"{many}"\n\'{many}\' = 1\n'
     assert parse_toml(text) == tomllib.loads(text)
 
 
