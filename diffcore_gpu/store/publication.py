@@ -81,8 +81,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _clear(source: Path) -> None:
-    # settings.json first: without it the rest is no work to resume
+    # settings.json first, for good: without it the rest is no work to resume
     (source / SETTINGS_NAME).unlink(missing_ok=True)
+    sync_folder(source)
     for path in source.iterdir():
         if path.name != MANIFEST_NAME:
             path.unlink()
