@@ -18,29 +18,25 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import struct
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-import torch
 from PIL import Image
 
 from diffcore_gpu.errors import StoreError, clause
+from diffcore_gpu.store.threads import for_each
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 JPEG_QUALITY = 95
 """Quality of `jpeg`: on photographs a sixth of the raw bytes, at a mean error of one to two levels of 255."""
-
-_MAX_THREADS = 16
 
 
 class DecodeError(ValueError):
@@ -219,9 +215,7 @@ def codec_named(setting: object) -> Codec:
 
 
 def decode_many(codec: Codec, blobs: Sequence[Bytes], out: Pixels) -> None:
-    """Decode many images at once, with as many threads as torch uses, and not more than 16.
-
-    A worker of a `DataLoader`, in which torch uses one, decodes by itself.
+    """Decode many images at once, in the threads of `for_each`.
 
     Args:
         codec: of all of them.
@@ -233,48 +227,18 @@ def decode_many(codec: Codec, blobs: Sequence[Bytes], out: Pixels) -> None:
     """
     if len(blobs) != len(out):
         raise ValueError(f"{len(blobs)} images do not fill {len(out)} places.")
-    todo = iter(range(len(blobs)))
-    threads = min(torch.get_num_threads(), _MAX_THREADS, len(blobs))
-    helpers = [_pool().submit(_decode_next, codec, blobs, out, todo) for _ in range(threads - 1)]
-    failures = [_decode_next(codec, blobs, out, todo), *(helper.result() for helper in helpers)]
-    found = [failure for failure in failures if failure is not None]
-    if found:
-        raise min(found, key=lambda failure: failure.position)
 
-
-def _decode_next(codec: Codec, blobs: Sequence[Bytes], out: Pixels, todo: Iterator[int]) -> DecodeError | None:
-    """Decode one after another of what other threads have not taken from `todo`, until one cannot be decoded."""
-    for position in todo:
+    def decode(position: int) -> None:
         try:
             codec.decode(blobs[position], out[position])
         except DecodeError as error:
             error.position = position
-            return error
-    return None
+            raise
+
+    for_each(decode, len(blobs))
 
 
-_executor: ThreadPoolExecutor | None = None
-_executor_lock = threading.Lock()
 _memory = threading.local()
-
-
-def _pool() -> ThreadPoolExecutor:
-    """The threads of this process that decode, which are made when they are first needed."""
-    global _executor
-    with _executor_lock:
-        if _executor is None:
-            _executor = ThreadPoolExecutor(_MAX_THREADS - 1, thread_name_prefix="diffcore-decode")
-        return _executor
-
-
-def _forget_threads() -> None:
-    """A fork has none of its parent's threads."""
-    global _executor, _executor_lock
-    _executor, _executor_lock = None, threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
 
 
 def _scratch(height: int, width: int, channels: int) -> Pixels:

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import threading
 import tracemalloc
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.store import codecs
 from diffcore_gpu.store.codecs import CODECS, DecodeError, codec_named, decode_many
 
 RECORDED = json.loads(Path(__file__).with_name("encoded_images.json").read_text())
@@ -258,32 +256,6 @@ def test_the_damaged_one_is_named(threads):
         with pytest.raises(DecodeError) as caught:
             decode_many(codec, blobs, np.empty((50, 3, 20, 28), np.uint8))
         assert caught.value.position == 31
-
-
-def test_threads_share_the_work(threads):
-    met = threading.Barrier(threads, timeout=30)
-
-    class Meeting(codecs.Raw):
-        def decode(self, data, out):
-            met.wait()  # passes only when that many are at work
-            super().decode(data, out)
-
-    out = np.empty((threads, 1, 1, 1), np.uint8)
-    decode_many(Meeting(), [bytes([number]) for number in range(threads)], out)
-    assert out.flatten().tolist() == list(range(threads))
-
-
-def test_one_thread_decodes_by_itself(monkeypatch):
-    def no_pool():
-        raise AssertionError("a pool was asked for")
-
-    before = torch.get_num_threads()
-    monkeypatch.setattr(codecs, "_pool", no_pool)
-    torch.set_num_threads(1)
-    try:
-        decode_many(codec_named("raw"), [b"x", b"y"], np.empty((2, 1, 1, 1), np.uint8))
-    finally:
-        torch.set_num_threads(before)
 
 
 def _decode_in_child(blobs, queue):
