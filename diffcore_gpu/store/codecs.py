@@ -22,6 +22,7 @@ import struct
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -49,6 +50,21 @@ class DecodeError(ValueError):
     def __init__(self, message: str, position: int = 0) -> None:
         super().__init__(message)
         self.position = position
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image in the bytes that a shard will hold; `CounterpartWriter.encode` makes it, and `add_row` takes it.
+
+    Attributes:
+        data: the bytes.
+        codec: the name of the codec that they are of.
+        image_shape: (C, H, W).
+    """
+
+    data: bytes
+    codec: str
+    image_shape: tuple[int, ...]
 
 
 class Codec(ABC):
@@ -82,6 +98,20 @@ class Codec(ABC):
                 f"codec {self.name} holds images of up to {self.max_side} pixels a side, not of {height}×{width}; "
                 "use codec raw."
             )
+
+    def encoded(self, image: Pixels) -> EncodedImage:
+        """An image, uint8 [C, H, W] of any strides and of a shape that `check_shape` accepts, in its bytes."""
+        return EncodedImage(self.encode(image), self.name, image.shape)
+
+    def seen(self, image: Pixels) -> Pixels:
+        """The pixels that a reader of the store will see, uint8 [C, H, W]: the image itself where nothing is lost."""
+        return image if self.lossless else self.decoded(self.encoded(image))
+
+    def decoded(self, image: EncodedImage) -> Pixels:
+        """The pixels of an image that this codec has encoded, uint8 [C, H, W]."""
+        out = np.empty(image.image_shape, np.uint8)
+        self.decode(image.data, out)
+        return out
 
     @abstractmethod
     def encode(self, image: Pixels) -> bytes:
@@ -150,19 +180,26 @@ class Jpeg(Codec):
 
     def decode(self, data: Bytes, out: Pixels) -> None:
         """See `Codec`."""
+        self.check_header(data, out.shape)
         channels, height, width = out.shape
+        pixels = _scratch(height, width, channels)
         try:
-            found = simplejpeg.decode_jpeg_header(data)
-            _require_size(found[:2], (height, width))
-            if found[2] not in (("Gray",) if channels == 1 else ("YCbCr", "RGB")):
-                raise DecodeError(f"it is {found[2]}, where the store has {channels} channels")
-            pixels = _scratch(height, width, channels)
             simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", buffer=pixels)
-        except DecodeError:
-            raise
         except ValueError as error:
             raise DecodeError(clause(error)) from error
         np.copyto(out, pixels.transpose(2, 0, 1))
+
+    @staticmethod
+    def check_header(data: Bytes, image_shape: Sequence[int]) -> None:
+        """Raise `DecodeError` unless the header promises an image of that shape."""
+        channels, height, width = image_shape
+        try:
+            found_height, found_width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        except ValueError as error:
+            raise DecodeError(clause(error)) from error
+        _require_size((found_height, found_width), (height, width))
+        if colours not in (("Gray",) if channels == 1 else ("YCbCr", "RGB")):
+            raise DecodeError(f"it is {colours}, where the store has {channels} channels")
 
 
 class WebP(Codec):
