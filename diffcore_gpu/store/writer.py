@@ -353,7 +353,7 @@ class CounterpartWriter:
 
     def _encoded(self, image: npt.NDArray[np.uint8]) -> Bytes:
         """The bytes of an image [C, H, W] as its shard holds them."""
-        return np.ascontiguousarray(image)
+        return np.ascontiguousarray(image).data
 
     def add_pair(self, sample: int, row: int, similarity: float = math.nan) -> None:
         """Say that `row` is a counterpart of `sample`.
