@@ -236,8 +236,8 @@ class CounterpartWriter:
 
     def _settings(self) -> dict[str, Any]:
         return {
+            "codec": self.codec.setting,  # first, since the rows of a shard depend on it
             **_settings_of(self, self._fingerprint, self._metadata),
-            "codec": self.codec.setting,
             "file_contents": None if self._contents is None else self._contents.checksum,
             "base": None if self._base is None else self._base.checksum,
         }
@@ -265,11 +265,13 @@ class CounterpartWriter:
         manifest = store.manifest
         if manifest.version < FORMAT_VERSION:
             raise StoreError(f"{self.path}: is a finished store of version 1; convert it, or pass overwrite=True.")
+        codecs = {shard.codec for shard in manifest.shards}
         # update_metadata cannot change the keys that the constructor was given
         metadata = {key: manifest.metadata.get(key, _MISSING) for key in self._metadata}
         self._compare(
             {
                 **self._settings(),  # a finished store is compared by what it holds, not by how its files were written
+                "codec": self.codec.setting if codecs <= {self.codec.name} else ", ".join(sorted(codecs)),
                 **_settings_of(manifest, manifest.fingerprint, metadata),
                 "file_contents": None if store.file_contents is None else store.file_contents.checksum,
             }
