@@ -126,7 +126,7 @@ class MappedShards:
         if check is not None:
             copied = out.numpy()
             for position in check.new(rows):
-                check.check(int(rows[position]), copied[position], self._paths[numbers[position]])
+                check.check(int(rows[position]), copied[position].data, self._paths[numbers[position]])
 
     def row_bytes(self, rows: Int64Array, check: RowCheck | None) -> list[bytes]:
         """See `ShardReader`."""
@@ -274,9 +274,9 @@ class _OpenShard:
         if self._codec.name == RAW and hasattr(os, "preadv"):
             begin = self.layout.begin + int(self.layout.bounds[place])
             with named_os_errors(self.path, "cannot be read"):
-                count = os.preadv(self._fd, [memoryview(out).cast("B")], begin)
+                count = os.preadv(self._fd, [out.data.cast("B")], begin)
             if count == out.nbytes:
-                return out
+                return out.data
         data = self.row_bytes(place)
         try:
             self._codec.decode(data, out)

@@ -18,7 +18,7 @@ import torch
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store import checks
 from diffcore_gpu.store.codecs import EncodedImage, codec_named
-from diffcore_gpu.store.durable import WriterLock, named_os_errors, replace_file
+from diffcore_gpu.store.durable import WriterLock, make_folder, named_os_errors, replace_file
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, RAW, shard_name
 from diffcore_gpu.store.manifest import FileEntry, Manifest
@@ -162,7 +162,7 @@ class CounterpartWriter:
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path}: is a file; a store is a folder.")
         with named_os_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         self._lock = WriterLock(self.path)
         self._work = Workspace(self.path)
         self._shards = self._shard_stream()
@@ -369,7 +369,7 @@ class CounterpartWriter:
                 )
             return image.data
         array = checks.image(f"{self.path}: an image", image, self.image_shape)
-        return np.ascontiguousarray(array) if self.codec.name == RAW else self.codec.encode(array)
+        return np.ascontiguousarray(array).data if self.codec.name == RAW else self.codec.encode(array)
 
     def add_pair(self, sample: int, row: int, similarity: float = math.nan) -> None:
         """Say that `row` is a counterpart of `sample`.
