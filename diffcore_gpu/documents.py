@@ -25,6 +25,7 @@ MAX_DEPTH = 64
 MAX_DIGITS = 4000
 """Of a number: what Python converts without a complaint."""
 
+_BLOCK = 1 << 20  # bytes of one read
 _MARKS = re.compile(
     r'"[^"\\]*(?:\\.[^"\\]*)*"|(?P<opens>[\[{])|(?P<closes>[\]}])', re.DOTALL
 )  # strings are stepped over
@@ -70,7 +71,7 @@ def inside(path: Path, root: Path) -> bool:
     return snapshots is not None and target.is_relative_to(snapshots.parent.parent / "blobs")
 
 
-def read_regular(path: Path, limit: int = MAX_DOCUMENT, root: Path | None = None) -> bytes:
+def read_regular(path: Path, limit: int = MAX_DOCUMENT, root: Path | None = None) -> bytearray:
     """The bytes of a regular file of at most `limit` bytes; raises as `open_regular`, and ValueError where it is more.
 
     Args:
@@ -82,16 +83,16 @@ def read_regular(path: Path, limit: int = MAX_DOCUMENT, root: Path | None = None
     try:
         size = os.fstat(fd).st_size
         raw = bytearray()
-        while size <= limit and len(raw) <= limit and (more := os.read(fd, limit + 1 - len(raw))):
+        while size <= limit and len(raw) <= limit and (more := os.read(fd, min(_BLOCK, limit + 1 - len(raw)))):
             raw += more
     finally:
         os.close(fd)
     if max(size, len(raw)) > limit:
         raise ValueError(f"is too large: {max(size, len(raw))} bytes, where {limit} are the most.")
-    return bytes(raw)
+    return raw
 
 
-def parse_json(raw: bytes | str, *, constants: bool = False) -> Any:
+def parse_json(raw: bytes | bytearray | str, *, constants: bool = False) -> Any:
     """JSON-able values from text that anyone may have written.
 
     Args:
@@ -110,7 +111,7 @@ def parse_json(raw: bytes | str, *, constants: bool = False) -> Any:
         raise ValueError("is nested too deeply.") from None
 
 
-def parse_toml(raw: bytes | str) -> dict[str, Any]:
+def parse_toml(raw: bytes | bytearray | str) -> dict[str, Any]:
     """A TOML document; ValueError where it is none, or nested too deeply."""
     try:
         return tomllib.loads(raw if isinstance(raw, str) else raw.decode("utf-8"))

@@ -23,6 +23,8 @@ def summarize(store: CounterpartStore) -> dict[str, Any]:
     return {
         "store": str(store.path),
         "checksum": store.checksum,
+        "version": store.manifest.version,
+        "reading": store.reading,
         "image_shape": list(store.image_shape),
         "samples": store.num_samples,
         "rows": store.num_rows,
@@ -78,5 +80,9 @@ def _prompts(store: CounterpartStore) -> list[dict[str, Any]]:
 
 
 def _files(store: CounterpartStore) -> list[dict[str, Any]]:
-    shards = [{"name": shard.name, "rows": shard.rows, "bytes": shard.size} for shard in store.manifest.shards]
-    return [*shards, {"name": store.manifest.pairs.name, "rows": None, "bytes": store.manifest.pairs.size}]
+    shards = [
+        {"name": shard.name, "rows": shard.rows, "bytes": shard.size, "codec": shard.codec}
+        for shard in store.manifest.shards
+    ]
+    tables = [{"name": table.name, "rows": None, "bytes": table.size, "codec": None} for table in store.manifest.tables]
+    return [*shards, *tables]

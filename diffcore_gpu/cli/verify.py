@@ -22,7 +22,7 @@ def verify(
     from diffcore_gpu.store import CounterpartStore
 
     opened = CounterpartStore.open(store)
-    files = [*opened.manifest.shards, opened.manifest.pairs]
+    files = opened.manifest.files
     size = sum(file.size for file in files)
     say(f"Reading {size_text(size)} in {len(files)} files …")
     opened.verify()

@@ -19,7 +19,8 @@ from diffcore_gpu.generation.schedule import Batch
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.store.fingerprint import as_labels, fingerprint_of, name_digests
-from diffcore_gpu.store.format import MANIFEST_NAME, read_manifest
+from diffcore_gpu.store.format import MANIFEST_NAME
+from diffcore_gpu.store.manifest import read_manifest
 from diffcore_gpu.store.workspace import FOLDER_NAME, SETTINGS_NAME, Workspace
 
 MODEL_KEY = "text_to_image"

@@ -1,40 +1,68 @@
-"""The content of a finished store: its files, mapped into memory, and what is read out of them."""
+"""The content of a finished store: its small tables in memory, its shards as they are read, and numbers of rows."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import stat
+import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from diffcore_gpu.errors import StoreError, clause
+from diffcore_gpu.documents import read_regular, why
+from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.durable import named_os_errors
+from diffcore_gpu.store.files import Watched, is_on_network, require_file
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, Int64Array, as_labels
-from diffcore_gpu.store.format import ROW_COLUMNS, FileEntry, Manifest, pairs_tensors, shard_tensors
-from diffcore_gpu.store.tensorfile import TensorEntry, check_tensors, read_header
+from diffcore_gpu.store.format import RAW, ROW_COLUMNS, SHARD_COLUMNS, Tensors, pairs_tensors, rows_tensors
+from diffcore_gpu.store.manifest import FileEntry, Manifest
+from diffcore_gpu.store.provenance import FileContents
+from diffcore_gpu.store.shard_reader import (
+    FileShards,
+    MappedShards,
+    Reading,
+    RowCheck,
+    ShardReader,
+    shard_entries,
+)
+from diffcore_gpu.store.tensorfile import check_tensors, parse_header
 
 Indices = int | Sequence[int] | torch.Tensor | npt.NDArray[Any]
+Verify: TypeAlias = Literal["lazy"] | None
+"""What is checked of the images while a store is used: each row when it is first read, or nothing."""
 
 _TORCH_DTYPES = {"U8": torch.uint8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "F32": torch.float32}
 
 
 class StoreContents:
-    """The files of a finished store, checked against its manifest and mapped, with their tensors and sizes.
+    """The files of a finished store, checked against its manifest, with their tensors and sizes.
 
     Its attributes are described where they are public, in `CounterpartStore`.
 
+    Args:
+        path: the store's folder, or where it would be.
+        manifest: what `store.json` says.
+        reading: how shards are read; "auto": mapped, unless one is encoded, the files come from `locate`, the rows are
+            checked as they are read, or the folder lies on a file system of a network.
+        verify: "lazy" to check each row when it is first read.
+        locate: gives the path of a file of the store, there when it returns, where that is not in the folder.
+
     Raises:
-        StoreError: a file is missing, or of another size or form than the manifest says.
+        StoreError: a file is missing, or of another size or form than the manifest says; a table is damaged.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        *,
+        reading: Reading | Literal["auto"] = "auto",
+        verify: Verify = None,
+        locate: Callable[[FileEntry], Path] | None = None,
+    ) -> None:
         self.path = path
         self.manifest = manifest
         self.checksum = manifest.checksum
@@ -43,29 +71,30 @@ class StoreContents:
         self.prompts = list(manifest.prompts)
         self.fingerprint: DatasetFingerprint = manifest.fingerprint
         self.metadata: Mapping[str, Any] = manifest.metadata
+        self._locate = locate
         self._lock = threading.Lock()
         self._columns: dict[str, torch.Tensor] = {}
         self._coverage: float | None = None
         self._only: Int64Array | None = None
+        self._asked = reading, verify
+        self._ends = np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)
 
-        self._entries: list[dict[str, TensorEntry]] = []
-        self.image_shards: list[torch.Tensor] = []
-        for shard in manifest.shards:
-            entries = self._header(shard, shard_tensors(shard.rows, self.image_shape))
-            raw = self._map(shard)
-            self._entries.append(entries)
-            self.image_shards.append(_tensor(raw, entries["images"]))
-        self._gather = ShardGather(self.image_shards, manifest.rows_per_shard)
-        self._shard_paths = [os.fspath(self.path / shard.name) for shard in manifest.shards]
-
-        expected = pairs_tensors(self.num_samples, manifest.num_pairs, names=self.fingerprint.file_names is not None)
-        entries = self._header(manifest.pairs, expected)
-        raw = self._map(manifest.pairs)
-        self.labels = _tensor(raw, entries["label"])
-        self.pair_ptr = _tensor(raw, entries["pair_ptr"])
-        self.pair_row = _tensor(raw, entries["pair_row"])
-        self.pair_similarity = _tensor(raw, entries["pair_similarity"])
-        self.file_name_digests = _tensor(raw, entries["file_name"]) if "file_name" in entries else None
+        self._files = Watched(manifest.shards, lambda number: self.path_of(manifest.shards[number]))
+        self._entries = [] if locate is not None else [self._header(number) for number in range(len(manifest.shards))]
+        expected = pairs_tensors(
+            self.num_samples, manifest.num_pairs, names=self.fingerprint.file_names is not None, contents=True
+        )
+        pairs = self._read_table(manifest.pairs, expected, optional=("file_size", "file_digest"))
+        self.labels = pairs["label"]
+        self.pair_ptr = pairs["pair_ptr"]
+        self.pair_row = pairs["pair_row"]
+        self.pair_similarity = pairs["pair_similarity"]
+        self.file_name_digests = pairs.get("file_name")
+        self.file_contents = (
+            FileContents(pairs["file_size"].numpy(), pairs["file_digest"].numpy()) if "file_size" in pairs else None
+        )
+        self._reader = self._make_reader(reading)
+        self._check = self._make_check(verify)
 
     # Sizes
 
@@ -85,11 +114,6 @@ class StoreContents:
         return self.pair_row.shape[0]
 
     @property
-    def rows_per_shard(self) -> int:
-        """Rows in each shard but the last."""
-        return self.manifest.rows_per_shard
-
-    @property
     def coverage(self) -> float:
         """Share of the samples that have at least one counterpart, in [0, 1]."""
         if self._coverage is None:
@@ -99,46 +123,110 @@ class StoreContents:
     def __len__(self) -> int:
         return self.num_rows
 
+    # Shards
+
+    @property
+    def reading(self) -> Reading:
+        """How the shards are read: "map" into memory, or by "pread"."""
+        return self._reader.reading
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the images can be read where they lie in memory, by anyone: raw, mapped, and not checked as read."""
+        return self._reader.tensors is not None and self._check is None
+
+    @property
+    def image_shards(self) -> list[torch.Tensor]:
+        """One uint8 tensor [n_i, C, H, W] per shard, in row order, memory-mapped.
+
+        Raises:
+            StoreError: the store is not mapped.
+        """
+        if self._reader.tensors is None:
+            raise StoreError(f"{self.path}: is not mapped into memory, so it has no image_shards; use images(rows).")
+        return self._reader.tensors
+
+    def require_unchanged(self) -> None:
+        """Look at every shard that is in use.
+
+        Raises:
+            StoreError: naming one that is gone, was cut short, or is another file than the one that was opened.
+        """
+        self._reader.require_unchanged()
+
+    def _make_reader(self, reading: Reading | Literal["auto"]) -> ShardReader:
+        codecs = {shard.codec for shard in self.manifest.shards}
+        if reading == "map" and (codecs - {RAW} or self._locate is not None):
+            raise StoreError(f"{self.path}: only raw shards in a folder can be mapped; use reading='pread'.")
+        if reading == "auto":
+            by_position = codecs - {RAW} or self._locate is not None or is_on_network(self.path)
+            reading = "pread" if by_position else "map"
+        if reading == "pread":
+            return FileShards(self._files, self.image_shape, self.manifest.version, self._ends)
+        mapped = MappedShards(self._files, [entries["images"] for entries in self._entries], self._ends)
+        mapped.require_unchanged()  # between the look at a header and the map it may have been replaced
+        return mapped
+
+    def _make_check(self, verify: Verify) -> RowCheck | None:
+        if verify is None:
+            return None
+        if self.manifest.version == 1:
+            raise StoreError(f"{self.path}: is a store of version 1, which has no digests of rows; convert it first.")
+        return RowCheck(str(self.path), self._column("digest").numpy())
+
     # Rows
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The names of the columns that are kept for each row."""
+        return tuple(SHARD_COLUMNS if self.manifest.version == 1 else ROW_COLUMNS)
 
     def row_label(self, rows: Indices | None = None) -> torch.Tensor:
         """The class number of each of `rows` (None: of all rows): int64 [n]. Raises `StoreError` as `images` does."""
-        return self._column("label", rows)
+        return self.row_column("label", rows)
 
     def row_seed(self, rows: Indices | None = None) -> torch.Tensor:
         """The seed that each of `rows` (None: all) was generated from: int64 [n]. Raises as `images` does."""
-        return self._column("seed", rows)
+        return self.row_column("seed", rows)
 
     def row_prompt(self, rows: Indices | None = None) -> torch.Tensor:
         """The index in `prompts`, −1 for none, of each of `rows` (None: all): int32 [n]. Raises as `images` does."""
-        return self._column("prompt", rows)
+        return self.row_column("prompt", rows)
 
     def row_attempt(self, rows: Indices | None = None) -> torch.Tensor:
         """Which attempt was kept, for each of `rows` (None: all): int16 [n]. Raises `StoreError` as `images` does."""
-        return self._column("attempt", rows)
+        return self.row_column("attempt", rows)
 
-    def _column(self, name: str, rows: Indices | None) -> torch.Tensor:
+    def row_column(self, name: str, rows: Indices | None = None) -> torch.Tensor:
+        """One of `row_columns` for each of `rows` (None: all), [n]. Raises `StoreError` as `images` does."""
+        column = self._column(name)
+        return column.clone() if rows is None else column[torch.from_numpy(self._row_index(rows))]
+
+    def _column(self, name: str) -> torch.Tensor:
         column = self._columns.get(name)
         if column is None:
             with self._lock:
-                column = self._columns.get(name)
-                if column is None:
-                    column = self._columns[name] = self._read_column(name)
-        return column.clone() if rows is None else column[torch.from_numpy(self._row_index(rows))]
-
-    def _read_column(self, name: str) -> torch.Tensor:
-        column = torch.empty(self.num_rows, dtype=_TORCH_DTYPES[ROW_COLUMNS[name]])
-        start = 0
-        for shard, entries in zip(self.manifest.shards, self._entries, strict=True):
-            part = column[start : start + shard.rows].numpy().view(np.uint8).data
-            path = self.path / shard.name
-            with named_os_errors(path, "cannot be read"), path.open("rb", buffering=0) as file:
-                file.seek(entries[name].begin)
-                count = file.readinto(part)
-            if count != len(part):
-                raise StoreError(f"{path}: has been cut short since the store was opened.")
-            start += shard.rows
+                if name not in self._columns:
+                    self._columns.update(self._read_columns())
+                column = self._columns[name]
         return column
+
+    def _read_columns(self) -> dict[str, torch.Tensor]:
+        """All columns; each file is compared with its SHA-256, or is the one that was opened."""
+        if self.manifest.rows is not None:
+            return self._read_table(self.manifest.rows, rows_tensors(self.num_rows))
+        columns = {name: torch.empty(self.num_rows, dtype=_TORCH_DTYPES[ROW_COLUMNS[name]]) for name in SHARD_COLUMNS}
+        for number, (shard, entries) in enumerate(zip(self.manifest.shards, self._entries, strict=True)):
+            path = self.path_of(shard)
+            end = int(self._ends[number])
+            self._files.require_unchanged(number, path)
+            with named_os_errors(path, "cannot be read"), path.open("rb", buffering=0) as file:
+                for name, column in columns.items():
+                    part = column[end - shard.rows : end].numpy().view(np.uint8).data
+                    file.seek(entries[name].begin)
+                    if file.readinto(part) != len(part):
+                        raise StoreError(f"{path}: has been cut short since the store was opened.")
+        return columns
 
     def _row_index(self, rows: Indices) -> Int64Array:
         return self._numbers(rows, "row", self.num_rows)
@@ -154,98 +242,48 @@ class StoreContents:
 
     # Files
 
-    def _header(self, file: FileEntry, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, TensorEntry]:
-        path = self.path / file.name
+    def copy_rows(self, rows: Int64Array, out: torch.Tensor, check: RowCheck | None) -> None:
+        """Copy the images of rows int64 [n], n ≥ 1, all in range, into contiguous `out`; see `ShardReader.copy`."""
+        self._reader.copy(rows, out, check)
+
+    def path_of(self, file: FileEntry) -> Path:
+        """Where a file of the store lies, on this machine; it is there when this returns."""
+        return self.path / file.name if self._locate is None else self._locate(file)
+
+    def _header(self, number: int) -> dict[str, Any]:
+        """Check a shard that lies in the folder, and remember it."""
+        shard = self.manifest.shards[number]
+        path = self.path / shard.name
+        self._files.note(number, require_file(path, shard, self.path))
+        return shard_entries(path, shard, self.image_shape, self.manifest.version)
+
+    def _read_table(self, file: FileEntry, expected: Tensors, optional: Sequence[str] = ()) -> dict[str, torch.Tensor]:
+        """The tensors of a small file, read into memory and compared with its SHA-256."""
+        path = self.path_of(file)
+        if self._locate is None:
+            require_file(path, file, self.path)
         try:
-            if path.is_symlink() and not path.resolve().is_relative_to(self.path.resolve()):
-                raise StoreError(f"{path}: is a link to a file outside the store's folder; put the file itself there.")
-            status = path.stat()
+            raw = read_regular(path, file.size, self.path if self._locate is None else None)
         except FileNotFoundError:
             raise StoreError(f"{path}: missing.") from None
-        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
-            raise StoreError(f"{path}: cannot be read: {clause(error)}.") from error
-        if not stat.S_ISREG(status.st_mode):
-            raise StoreError(f"{path}: is not a file.")
-        if status.st_size != file.size:
-            raise StoreError(f"{path}: has {status.st_size} bytes where store.json calls for {file.size}.")
-        entries = read_header(path, file.size)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: cannot be read: {why(error)}.") from error
+        entries = parse_header(path, raw[: (1 << 20) + 8], file.size)
+        if not set(optional) & set(entries):
+            expected = {name: tensor for name, tensor in expected.items() if name not in optional}
         check_tensors(path, entries, expected)
-        return entries
-
-    def _map(self, file: FileEntry) -> torch.Tensor:
-        # torch's own map keeps no file descriptor, unlike Python's mmap, which keeps one: a store may have more shards
-        # than a process may have open files. It is private, hence writable to torch and read-only on disk.
-        path = self.path / file.name
-        try:
-            return torch.from_file(os.fspath(path), shared=False, size=file.size, dtype=torch.uint8)
-        except RuntimeError as error:
-            raise StoreError(f"{path}: cannot be mapped into memory: {clause(error)}.") from error
-
-    def _require_unchanged(self, shard: int) -> None:
-        file = self.manifest.shards[shard]
-        path = self._shard_paths[shard]
-        try:
-            size = os.stat(path).st_size  # noqa: PTH116  pathlib takes three times as long, and this is asked per batch
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read any more: {error.strerror or error}.") from error
-        if size != file.size:
-            raise StoreError(f"{path}: has changed since the store was opened ({size} bytes, not {file.size}).")
+        checksum = hashlib.sha256(raw).hexdigest()
+        if checksum != file.checksum:
+            raise StoreError(
+                f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…."
+            )
+        memory = torch.frombuffer(raw, dtype=torch.uint8)
+        return {
+            name: _aligned(memory[entry.begin : entry.end], _TORCH_DTYPES[entry.dtype]).view(entry.shape)
+            for name, entry in entries.items()
+        }
 
 
-def _tensor(raw: torch.Tensor, entry: TensorEntry) -> torch.Tensor:
-    data = raw[entry.begin : entry.end]
-    dtype = _TORCH_DTYPES[entry.dtype]
-    if entry.begin % dtype.itemsize:  # never in our files, but another writer of the format need not align
-        data = data.clone()
-    return data.view(dtype).view(entry.shape)
-
-
-_threads_are_lost = False
-"""Whether this process is a fork: OpenMP, which torch's threads come from, waits forever for them in a child."""
-
-
-def _note_fork() -> None:
-    global _threads_are_lost
-    _threads_are_lost = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)
-
-
-class ShardGather:
-    """Copies rows out of `shards`, uint8 [n_i, C, H, W], each with `rows_per_shard` rows except the last.
-
-    torch's `index_select` copies rows with several threads and without an interpreter between them, but out of one
-    tensor only. So the shards are seen as one: a tensor over the address range from the first map to the end of the
-    last, of which only the places of images are ever touched. Where the images' places are not multiples of 8 bytes
-    (some small sizes), and in a forked process, numpy copies them one by one.
-    """
-
-    def __init__(self, shards: Sequence[torch.Tensor], rows_per_shard: int) -> None:
-        self._rows_per_shard = rows_per_shard
-        self._arrays = [shard.numpy() for shard in shards]
-        self._all_rows: torch.Tensor | None = None
-        if shards and all(shard.data_ptr() % 8 == 0 and shard[0].numel() % 8 == 0 for shard in shards):
-            self._words = shards[0][0].numel() // 8  # of 8 bytes, in an image
-            first = min(shard.data_ptr() for shard in shards)
-            size = max(shard.data_ptr() + shard.nbytes for shard in shards) - first
-            addresses = (ctypes.c_uint8 * size).from_address(first)
-            span = torch.from_numpy(np.ctypeslib.as_array(addresses)[: size // 8 * 8].view(np.int64))
-            self._all_rows = span.as_strided((len(span) - self._words + 1, self._words), (1, 1))
-            self._starts = np.array([(shard.data_ptr() - first) // 8 for shard in shards], np.int64)
-
-    def shards_of(self, rows: Int64Array) -> set[int]:
-        """The shards in which rows int64 [n] lie."""
-        return set((rows // self._rows_per_shard).tolist())
-
-    def copy(self, rows: Int64Array, out: torch.Tensor) -> None:
-        """Copy the images of rows int64 [n], n ≥ 1, all in range, into contiguous `out` uint8 [n, C, H, W]."""
-        numbers, places = divmod(rows, self._rows_per_shard)
-        if self._all_rows is not None and out.data_ptr() % 8 == 0 and not _threads_are_lost:
-            words = torch.from_numpy(self._starts[numbers] + places * self._words)
-            torch.index_select(self._all_rows, 0, words, out=out.view(len(out), -1).view(torch.int64))
-            return
-        target = out.numpy()
-        for position, (number, place) in enumerate(zip(numbers.tolist(), places.tolist(), strict=True)):
-            target[position] = self._arrays[number][place]
+def _aligned(data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    # never needed in our files, but another writer of the format need not align
+    return (data.clone() if data.storage_offset() % dtype.itemsize else data).view(dtype)

@@ -63,6 +63,21 @@ def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
             done += os.write(fd, view[done:])
 
 
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """Up to `size` bytes from byte `offset`, fewer only where the file ends."""
+    data = b""
+    while len(data) < size:
+        if hasattr(os, "pread"):
+            more = os.pread(fd, size - len(data), offset + len(data))
+        else:
+            os.lseek(fd, offset + len(data), os.SEEK_SET)
+            more = os.read(fd, size - len(data))
+        if not more:
+            break
+        data = data + more if data else more
+    return data
+
+
 def flush_data(fd: int) -> None:
     """Make the bytes of a file durable, and its size."""
     (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(fd)

@@ -1,11 +1,11 @@
-"""Reading a store: memory-mapped, and opened at the cost of its number of shards, not of its rows."""
+"""Reading a store: opened at the cost of its small tables and of its number of shards, not of its images."""
 
 from __future__ import annotations
 
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,12 @@ import torch
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.binding import check_binding
 from diffcore_gpu.store.checks import integer
-from diffcore_gpu.store.contents import Indices, StoreContents
+from diffcore_gpu.store.contents import Indices, StoreContents, Verify
 from diffcore_gpu.store.durable import named_os_errors
 from diffcore_gpu.store.fingerprint import Int64Array
-from diffcore_gpu.store.format import MANIFEST_NAME, read_manifest
+from diffcore_gpu.store.format import MANIFEST_NAME
+from diffcore_gpu.store.manifest import parse_manifest, read_manifest
+from diffcore_gpu.store.shard_reader import Reading
 from diffcore_gpu.store.verification import verify_store
 from diffcore_gpu.store.workspace import FOLDER_NAME as WORK_FOLDER
 
@@ -25,14 +27,18 @@ from diffcore_gpu.store.workspace import FOLDER_NAME as WORK_FOLDER
 class CounterpartStore(StoreContents):
     """A finished store, read-only. `CounterpartStore.open` makes it.
 
-    The tensors that it hands out without a copy (`image`, `image_shards`, `labels`, `pair_ptr`, `pair_row`,
-    `pair_similarity`) are private maps of the files: they cost memory only where they are read, and nothing that a
-    process does to them reaches the disk, but other users of this object would see it. A file that is cut short under
-    such a map ends the process when it is touched (SIGBUS); `images`, which copies, looks first and raises.
+    What was opened stays what it was: labels and pairs are in memory, checked against their SHA-256; the columns of the
+    rows are read when they are first asked for, and checked likewise; shards are watched, and one that is gone, was cut
+    short or became another file is a `StoreError` of `images`.
 
-    The object may be used from several threads, survives a fork, is pickled as its path (a `DataLoader` worker opens
-    the store anew, and refuses another store that was put there meanwhile), and is shared rather than copied by
-    `copy.deepcopy`.
+    Where the shards are mapped, `image` and `image_shards` are private maps of the files: they cost memory only where
+    they are read, and nothing that a process does to them reaches the disk, but other users of this object would see
+    it. A file that is cut short under such a map ends the process when it is touched (SIGBUS); `images`, which copies,
+    looks first and raises, and so does `require_unchanged`. Read by "pread", a cut file is always an error.
+
+    The object may be used from several threads, survives a fork, is pickled as its path and manifest (a `DataLoader`
+    worker opens the store anew: the one that this is, also where it has grown meanwhile, or an error), and is shared
+    rather than copied by `copy.deepcopy`.
 
     Attributes:
         path: the store's folder, absolute.
@@ -41,24 +47,38 @@ class CounterpartStore(StoreContents):
         prompts: the text of each prompt, by its id.
         fingerprint: of the dataset that the store was made for.
         metadata: how the store was made.
-        image_shards: one uint8 tensor [n_i, C, H, W] per shard, in row order, memory-mapped.
-        labels: int64 [num_samples], the class number of each sample of the dataset, memory-mapped.
-        pair_ptr: int64 [num_samples + 1]; the pairs of sample i are [pair_ptr[i], pair_ptr[i + 1]), memory-mapped.
-        pair_row: int64 [num_pairs], memory-mapped; the rows of a sample, the most similar first.
-        pair_similarity: float32 [num_pairs], memory-mapped; NaN where it was not measured.
+        labels: int64 [num_samples], the class number of each sample of the dataset.
+        pair_ptr: int64 [num_samples + 1]; the pairs of sample i are [pair_ptr[i], pair_ptr[i + 1]).
+        pair_row: int64 [num_pairs]; the rows of a sample, the most similar first.
+        pair_similarity: float32 [num_pairs]; NaN where it was not measured.
+        file_contents: size and digest of each sample's file, as far as known; None: of none.
         checksum: SHA-256 (hexadecimal) that identifies the store with all its content.
     """
 
     @classmethod
-    def open(cls, path: str | Path) -> CounterpartStore:
+    def open(
+        cls, path: str | Path, *, reading: Reading | Literal["auto"] = "auto", verify: Verify = None
+    ) -> CounterpartStore:
         """Open a finished store.
 
-        Reads `store.json` and the header of each file, not their content; `verify` reads that.
+        Reads `store.json`, the samples and pairs, and the header of each shard, not the images; `verify` reads those.
+
+        Args:
+            path: the store's folder.
+            reading: "map": shards are mapped into memory; "pread": read by position, so that a file which is cut short
+                meanwhile is an error and not a signal; "auto": mapped, unless the folder lies on a file system of a
+                network or a shard is encoded.
+            verify: "lazy": every row is compared with its digest when it is first read.
 
         Raises:
-            StoreError: if there is no finished store at `path`, or its files are missing, of another size or form than
-                `store.json` says, or of a format version that is newer than this library.
+            StoreError: if there is no finished store at `path`, its files are missing, damaged, of another size or form
+                than `store.json` says, or of a format version that is newer than this library.
+            ValueError: `reading` or `verify` is something else.
         """
+        if reading not in ("auto", "map", "pread"):
+            raise ValueError(f"reading must be 'auto', 'map' or 'pread', got {reading!r}.")
+        if verify not in (None, "lazy"):
+            raise ValueError(f"verify must be None or 'lazy', got {verify!r}.")
         folder = Path(path).absolute()
         with named_os_errors(folder, "cannot be read"):
             try:
@@ -72,7 +92,14 @@ class CounterpartStore(StoreContents):
                 "(CounterpartWriter with resume=True)."
             )
         manifest, intact = read_manifest(folder / MANIFEST_NAME)
-        store = cls(folder, manifest)
+        try:
+            store = cls(folder, manifest, reading=reading, verify=verify)
+        except StoreError:
+            # A writer may have put another store in its place between the two.
+            again, intact = read_manifest(folder / MANIFEST_NAME)
+            if again.checksum == manifest.checksum:
+                raise
+            store = cls(folder, again, reading=reading, verify=verify)
         # last, because each check before it names a more particular cause
         if not intact:
             raise StoreError(f"{folder / MANIFEST_NAME}: damaged or edited: its content does not have its checksum.")
@@ -148,21 +175,21 @@ class CounterpartStore(StoreContents):
             out = torch.empty(shape, dtype=torch.uint8)
         elif out.shape != shape or out.dtype != torch.uint8 or out.device.type != "cpu" or not out.is_contiguous():
             raise StoreError(f"{self.path}: out must be a contiguous uint8 CPU tensor of shape {list(shape)}.")
-        if len(index) == 0:
-            return out
-        for shard in self._gather.shards_of(index):
-            self._require_unchanged(shard)
-        self._gather.copy(index, out)
+        if len(index):
+            self.copy_rows(index, out, self._check)
         return out
 
     def image(self, row: int) -> torch.Tensor:
-        """The image of one row in [0, num_rows), without a copy: uint8 [C, H, W], memory-mapped.
+        """The image of one row in [0, num_rows): uint8 [C, H, W], without a copy where the store is mapped.
 
         Raises:
-            StoreError: if the row is out of range.
+            StoreError: as `images`.
         """
         index = integer(f"{self.path}: row", row, range(self.num_rows))
-        return self.image_shards[index // self.rows_per_shard][index % self.rows_per_shard]
+        if not self.is_mapped:
+            return self.images(index)[0]
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self.image_shards[number][index - int(self._ends[number])]
 
     # Checks
 
@@ -214,7 +241,7 @@ class CounterpartStore(StoreContents):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _reopen, (str(self.path), self.checksum, self._only)
+        return _reopen, (str(self.path), self.manifest.encode(), self._asked, self._only)
 
     def __copy__(self) -> CounterpartStore:
         return self
@@ -223,11 +250,26 @@ class CounterpartStore(StoreContents):
         return self
 
 
-def _reopen(path: str, checksum: str, only: Int64Array | None = None) -> CounterpartStore:
-    store = CounterpartStore.open(path)
-    if store.checksum != checksum:
-        raise StoreError(f"{path}: another store has been put there since it was opened; open it again.")
+def _reopen(
+    path: str, manifest: bytes, asked: tuple[Reading | Literal["auto"], Verify], only: Int64Array | None
+) -> CounterpartStore:
+    wanted, _ = parse_manifest(path, manifest)
+    reading, verify = asked
+    try:
+        store = CounterpartStore(Path(path), wanted, reading=reading, verify=verify)
+    except StoreError as error:
+        if _manifest_there(path) == wanted.checksum:
+            raise
+        raise StoreError(f"{path}: another store has been put there since it was opened; open it again.") from error
     return store if only is None else store.restricted_to(only)
+
+
+def _manifest_there(path: str) -> str | None:
+    """The checksum of the store that is at `path` now, if there is one."""
+    try:
+        return read_manifest(Path(path) / MANIFEST_NAME)[0].checksum
+    except StoreError:
+        return None
 
 
 def pairs_of(pair_ptr: torch.Tensor, samples: Int64Array) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Residency: TypeAlias = Literal["auto", "device", "disk", "host"]
 RESIDENCIES: tuple[Residency, ...] = ("auto", "device", "disk", "host")
 
+_COPY_BYTES = 64 << 20  # of host memory, while the rows are copied
 _RESERVE = 512 << 20
 """Bytes of GPU memory that a store leaves free; a training step needs far more, and fails clearly by itself."""
 
@@ -37,7 +38,7 @@ class ResidentStore:
         shards: uint8 [n_i, C, H, W] each, in row order, readable from the device; on a GPU exactly one, contiguous or
             channels_last, or none where `prefetched`.
         prefetched: whether the device cannot read the rows by itself, so that `PrefetchLoader` must bring them: "host"
-            and "disk" with a GPU.
+            and "disk" with a GPU, or where the store is not mapped.
         pairs: CSR arrays of the pairs, on the device; where `prefetched`, on the CPU.
         row_label: int64 [num_rows], the class of each row, likewise.
 
@@ -68,7 +69,7 @@ class ResidentStore:
         self.residency = residency
         if residency == "host":
             _read_ahead(store)
-        self.prefetched = residency != "device" and device.type != "cpu"
+        self.prefetched = residency != "device" and (device.type != "cpu" or not store.is_mapped)
         self.shards: list[Tensor] = []
         if residency == "device":
             self.shards = [_copy_to(store, device)]
@@ -123,10 +124,10 @@ def _copy_to(store: CounterpartStore, device: torch.device) -> Tensor:
             "pack the store at a smaller --size."
         )
     rows = torch.empty((store.num_rows, *store.image_shape), dtype=torch.uint8, device=device)
-    first = 0
-    for shard in store.image_shards:
-        rows[first : first + shard.shape[0]].copy_(shard)
-        first += shard.shape[0]
+    step = max(1, _COPY_BYTES // max(1, image_bytes(store) // max(1, store.num_rows)))
+    for first in range(0, store.num_rows, step):
+        end = min(first + step, store.num_rows)
+        rows[first:end].copy_(store.images(range(first, end)))
     return rows
 
 
@@ -141,6 +142,6 @@ def _read_ahead(store: CounterpartStore) -> None:
     if not hasattr(os, "posix_fadvise"):  # then the first epoch reads them
         return
     for shard in store.manifest.shards:
-        path = store.path / shard.name
+        path = store.path_of(shard)
         with named_os_errors(path, "cannot be read"), path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)

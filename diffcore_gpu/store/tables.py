@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,13 +13,25 @@ import torch
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.contents import StoreContents
-from diffcore_gpu.store.durable import file_checksum, replace_file
+from diffcore_gpu.store.durable import replace_file
 from diffcore_gpu.store.fingerprint import Int64Array
-from diffcore_gpu.store.format import PAIRS_NAME, FileEntry, pairs_tensors
-from diffcore_gpu.store.tensorfile import build_header, file_bytes
+from diffcore_gpu.store.format import ROW_COLUMNS, Tensors, pairs_name, pairs_tensors, rows_name, rows_tensors
+from diffcore_gpu.store.manifest import FileEntry
+from diffcore_gpu.store.provenance import FileContents
+from diffcore_gpu.store.tensorfile import build_header
 
-ROW = np.dtype([("label", "<i8"), ("seed", "<i8"), ("prompt", "<i4"), ("attempt", "<i2")])
-"""One row without its image, 22 bytes; `prompt` is −1 for none."""
+ROW = np.dtype(
+    [
+        ("label", "<i8"),
+        ("seed", "<i8"),
+        ("digest", "<i8"),
+        ("source", "<i8"),
+        ("prompt", "<i4"),
+        ("attempt", "<i2"),
+        ("size", "<i4"),
+    ]
+)
+"""One row without its image, 42 bytes: the columns of the store, and the bytes that its image takes in the shard."""
 
 PAIR = np.dtype([("sample", "<i8"), ("row", "<i8"), ("similarity", "<f4")])
 """One pair, 20 bytes; `similarity` is NaN where it was not measured."""
@@ -131,10 +145,15 @@ def sorted_pairs(pairs: npt.NDArray[Any], num_samples: int) -> tuple[npt.NDArray
 
 
 class WrittenRows(NamedTuple):
-    """The rows that a writer holds, one entry per row: label and seed int64, prompt int32 (−1: none), attempt int16."""
+    """The rows that a writer holds, one entry per row.
+
+    `label`, `seed`, `digest` and `source` are int64, `prompt` int32 (−1: none), `attempt` int16.
+    """
 
     label: torch.Tensor
     seed: torch.Tensor
+    digest: torch.Tensor
+    source: torch.Tensor
     prompt: torch.Tensor
     attempt: torch.Tensor
 
@@ -147,31 +166,64 @@ class WrittenPairs(NamedTuple):
     similarity: torch.Tensor
 
 
-def fresh_tensors(table: Table) -> dict[str, torch.Tensor]:
-    """The fields of a table's records, each a tensor [n] of its own."""
+def fresh_tensors(table: Table, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Fields of a table's records, each a tensor [n] of its own."""
     records = table.view()
-    return {name: torch.from_numpy(records[name].copy()) for name in records.dtype.names or ()}
+    return {name: torch.from_numpy(records[name].copy()) for name in names}
+
+
+def write_rows(folder: Path, rows: npt.NDArray[Any]) -> FileEntry:
+    """Write the file of the rows' columns into `folder`, from records [num_rows]."""
+    return _write(folder, rows_name, rows_tensors(len(rows)), [rows[name] for name in ROW_COLUMNS])
 
 
 def write_pairs(
-    folder: Path, pairs: npt.NDArray[Any], labels: Int64Array, name_digests: Int64Array | None
+    folder: Path,
+    pairs: npt.NDArray[Any],
+    labels: Int64Array,
+    name_digests: Int64Array | None,
+    contents: FileContents | None,
 ) -> FileEntry:
-    """Write `pairs.safetensors` into `folder` from pairs [n] in any order and the dataset's labels [num_samples]."""
+    """Write the file of samples and pairs into `folder`, from pairs [n] in any order and what is known of each sample.
+
+    Args:
+        folder: where.
+        pairs: records of `PAIR`.
+        labels: int64 [num_samples].
+        name_digests: of the samples' keys, int64 [num_samples]; None: they have none.
+        contents: of the samples' files; None: they have none.
+    """
     pair_ptr, ordered = sorted_pairs(pairs, len(labels))
-    tensors = pairs_tensors(len(labels), len(ordered), names=name_digests is not None)
-    names = [] if name_digests is None else [name_digests]
-    arrays = [labels, *names, pair_ptr, ordered["row"], ordered["similarity"]]
-    path = folder / PAIRS_NAME
-    replace_file(path, b"".join([build_header(tensors), *(array.tobytes() for array in arrays)]))
-    return FileEntry(PAIRS_NAME, file_bytes(tensors), file_checksum(path))
+    tensors = pairs_tensors(len(labels), len(ordered), names=name_digests is not None, contents=contents is not None)
+    arrays = [
+        labels,
+        *([] if name_digests is None else [name_digests]),
+        *([] if contents is None else [contents.size, contents.digest]),
+        pair_ptr,
+        ordered["row"],
+        ordered["similarity"],
+    ]
+    return _write(folder, pairs_name, tensors, arrays)
 
 
-def written_contents(store: StoreContents) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The rows [num_rows] and pairs [num_pairs] of a finished store as the records that a writer holds."""
-    rows = np.empty(store.num_rows, ROW)
-    rows["label"], rows["seed"] = store.row_label().numpy(), store.row_seed().numpy()
-    rows["prompt"], rows["attempt"] = store.row_prompt().numpy(), store.row_attempt().numpy()
+def _write(folder: Path, name: Callable[[str], str], tensors: Tensors, arrays: Sequence[npt.NDArray[Any]]) -> FileEntry:
+    data = b"".join([build_header(tensors), *(array.tobytes() for array in arrays)])
+    checksum = hashlib.sha256(data).hexdigest()
+    replace_file(folder / name(checksum), data)
+    return FileEntry(name(checksum), len(data), checksum)
+
+
+def written_rows(store: StoreContents) -> npt.NDArray[Any]:
+    """The rows of a finished store as the records that a writer holds, [num_rows]; `size` is not known and 0."""
+    rows = np.zeros(store.num_rows, ROW)
+    for name in store.row_columns:
+        rows[name] = store.row_column(name).numpy()
+    return rows
+
+
+def written_pairs(store: StoreContents) -> npt.NDArray[Any]:
+    """The pairs of a finished store as the records that a writer holds, [num_pairs]."""
     pairs = np.empty(store.num_pairs, PAIR)
     pairs["sample"] = np.repeat(np.arange(store.num_samples), np.diff(store.pair_ptr.numpy()))
     pairs["row"], pairs["similarity"] = store.pair_row.numpy(), store.pair_similarity.numpy()
-    return rows, pairs
+    return pairs

@@ -67,13 +67,18 @@ def read_header(path: Path, size: int) -> dict[str, TensorEntry]:
     """
     with named_os_errors(path, "cannot be read"), path.open("rb") as file:
         prefix = file.read(8)
-        if len(prefix) < 8:
-            raise StoreError(f"{path}: too short for a safetensors file ({len(prefix)} bytes).")
-        (length,) = struct.unpack("<Q", prefix)
-        if length > min(size - 8, _MAX_HEADER):
-            raise StoreError(f"{path}: damaged: its header claims {length} bytes in a file of {size}.")
-        text = file.read(length)
-    return _parse(path, text, 8 + length, size)
+        (length,) = struct.unpack("<Q", prefix) if len(prefix) == 8 else (0,)
+        return parse_header(path, prefix + file.read(min(length, _MAX_HEADER)), size)
+
+
+def parse_header(path: Path, begin: bytes, size: int) -> dict[str, TensorEntry]:
+    """The header of a safetensors file of `size` bytes from its first bytes, as `read_header`."""
+    if len(begin) < 8:
+        raise StoreError(f"{path}: too short for a safetensors file ({len(begin)} bytes).")
+    (length,) = struct.unpack("<Q", begin[:8])
+    if length > min(size - 8, _MAX_HEADER):
+        raise StoreError(f"{path}: damaged: its header claims {length} bytes in a file of {size}.")
+    return _parse(path, begin[8 : 8 + length], 8 + length, size)
 
 
 def check_tensors(

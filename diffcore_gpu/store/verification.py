@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
@@ -11,12 +13,15 @@ from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.contents import StoreContents
 from diffcore_gpu.store.durable import file_checksum
 from diffcore_gpu.store.fingerprint import fingerprint_of
+from diffcore_gpu.store.shard_reader import RowCheck
+
+_READ_BYTES = 16 << 20
 
 
 def verify_store(store: StoreContents) -> None:
     """Check everything about an opened store; `StoreError` names the file and the first thing that is wrong."""
-    for file in (*store.manifest.shards, store.manifest.pairs):
-        path = store.path / file.name
+    for file in store.manifest.files:
+        path = store.path_of(file)
         checksum = file_checksum(path)
         if checksum != file.checksum:
             raise StoreError(
@@ -25,6 +30,7 @@ def verify_store(store: StoreContents) -> None:
         _verify_opens_elsewhere(path)
     # The checksums show that nothing changed since it was written; the rest shows that what was written is right.
     _verify_rows(store)
+    _verify_digests(store)
     _verify_pairs(store)
 
 
@@ -43,7 +49,7 @@ def check_pair_numbers(store: StoreContents) -> None:
     Raises:
         StoreError: `pair_ptr` does not rise from 0 to the number of pairs, or a pair names no row of the store.
     """
-    path = store.path / store.manifest.pairs.name
+    path = store.path_of(store.manifest.pairs)
     ptr, row = store.pair_ptr, store.pair_row
     if int(ptr[0]) != 0 or int(ptr[-1]) != store.num_pairs or bool((ptr[1:] < ptr[:-1]).any()):
         raise StoreError(f"{path}: wrong: pair_ptr does not rise from 0 to the {store.num_pairs} pairs.")
@@ -66,8 +72,21 @@ def _verify_rows(store: StoreContents) -> None:
             )
 
 
+def _verify_digests(store: StoreContents) -> None:
+    """Read every image once more, and compare it with its digest."""
+    if store.manifest.version == 1:
+        return
+    check = RowCheck(str(store.path), store.row_column("digest").numpy())
+    image_bytes = math.prod(store.image_shape)
+    step = max(1, _READ_BYTES // image_bytes)
+    out = torch.empty((min(step, store.num_rows), *store.image_shape), dtype=torch.uint8)
+    for first in range(0, store.num_rows, step):
+        rows = np.arange(first, min(first + step, store.num_rows))
+        store.copy_rows(rows, out[: len(rows)], check)
+
+
 def _verify_pairs(store: StoreContents) -> None:
-    path = store.path / store.manifest.pairs.name
+    path = store.path_of(store.manifest.pairs)
     sample = _first((store.labels < 0) | (store.labels >= len(store.class_names)))
     if sample is not None:
         raise StoreError(f"{path}: wrong: sample {sample} has label {int(store.labels[sample])}, which names no class.")

@@ -1,18 +1,18 @@
 """The folder `unfinished/` of a store in the making, and the durable point that a writer can return to.
 
-The files only grow: the images of each shard, streamed to their final place, with the small arrays behind them at the
-end; records of the rows, records of the pairs, the prompts. `progress.json`, replaced atomically after they have been
-flushed, says how much of each counts. Whatever lies beyond was lost with the process that wrote it, and is cut off when
-the next writer resumes.
+The files only grow: the images of each shard, streamed to their final place; records of the rows, records of the pairs,
+the prompts. `progress.json`, replaced atomically after they have been flushed, says how much of each counts. Whatever
+lies beyond was lost with the process that wrote it, and is cut off when the next writer resumes.
+
+Nothing is believed that is found there: the two JSON files carry a checksum over themselves, the logs have theirs in
+`progress.json`, every row's bytes have a digest in the rows' log, and finished shards are hashed again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
-import re
 import shutil
 import zlib
 from dataclasses import asdict, dataclass, field
@@ -22,31 +22,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diffcore_gpu.documents import parse_json, read_regular, why
 from diffcore_gpu.errors import StoreError, clause
-from diffcore_gpu.store.durable import (
-    file_checksum,
-    flush_data,
-    named_os_errors,
-    open_to_write,
-    replace_file,
-    sync_folder,
-    write_at,
-)
-from diffcore_gpu.store.format import MANIFEST_NAME, PAIRS_NAME, ROW_COLUMNS, read_manifest, shard_tensors
-from diffcore_gpu.store.tables import PAIR, ROW, Table
-from diffcore_gpu.store.tensorfile import DATA_START, build_header, file_bytes
+from diffcore_gpu.store.durable import flush_data, named_os_errors, open_to_write, replace_file, sync_folder, write_at
+from diffcore_gpu.store.manifest import content_checksum
+from diffcore_gpu.store.tables import PAIR, ROW
 
 FOLDER_NAME = "unfinished"
 SETTINGS_NAME = "settings.json"
 PROGRESS_NAME = "progress.json"
 LOG_NAMES = {"rows": "rows.bin", "pairs": "pairs.bin", "prompts": "prompts.jsonl"}
 
-_PENDING_BYTES = 4 << 20  # images gathered in memory before a write
-
-
-def part_name(index: int) -> str:
-    """Name of shard `index` while the number of shards is not known."""
-    return f"counterparts-{index:05d}.part"
+_AGAIN = "start again with overwrite=True"
+_MAX_JSON = 1 << 30  # settings hold class names, updates what a run has noticed
 
 
 @dataclass
@@ -93,12 +81,12 @@ class Workspace:
             sync_folder(self.folder.parent)
         self._open_logs()
         self._replace_progress(Progress())
-        replace_file(self.folder / SETTINGS_NAME, json.dumps(settings, allow_nan=False).encode())
+        _write_json(self.folder / SETTINGS_NAME, settings)
 
     def settings(self) -> dict[str, Any] | None:
         """The settings that the work was begun with; None if there is no work to resume."""
         path = self.folder / SETTINGS_NAME
-        return read_json(path) if path.exists() else None
+        return _read_json(path) if path.exists() else None
 
     def resume(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], list[str]]:
         """Return to the last durable point: cut off what lies beyond it, and give the rows, pairs and prompts up to it.
@@ -108,18 +96,16 @@ class Workspace:
         """
         path = self.folder / PROGRESS_NAME
         try:
-            self.progress = Progress(**read_json(path))
+            self.progress = Progress(**_read_json(path))
             self.progress.shards = [(int(size), str(checksum)) for size, checksum in self.progress.shards]
             self._open_logs()
             logs = {name: self._cut_log(name) for name in LOG_NAMES}
             rows, pairs = np.frombuffer(logs["rows"], ROW), np.frombuffer(logs["pairs"], PAIR)
-            prompts = [str(json.loads(line)) for line in logs["prompts"].splitlines()]
-        except (TypeError, ValueError, KeyError) as error:
-            raise StoreError(f"{path}: damaged ({clause(error)}); start again with overwrite=True.") from error
+            prompts = [str(parse_json(line)) for line in logs["prompts"].splitlines()]
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise StoreError(f"{path}: damaged ({clause(error)}); {_AGAIN}.") from error
         if (len(rows), len(pairs), len(prompts)) != self.progress.counts:
-            raise StoreError(
-                f"{path}: damaged: it disagrees with the files beside it; start again with overwrite=True."
-            )
+            raise StoreError(f"{path}: damaged: it disagrees with the files beside it; {_AGAIN}.")
         return rows, pairs, prompts
 
     def _open_logs(self) -> None:
@@ -133,8 +119,8 @@ class Workspace:
         path, size = self.folder / LOG_NAMES[name], self.progress.log_bytes[name]
         with named_os_errors(path):
             data = path.read_bytes()[:size]
-            if zlib.crc32(data) != self.progress.log_crc[name]:
-                raise StoreError(f"{path}: damaged: its checksum differs; start again with overwrite=True.")
+            if len(data) != size or zlib.crc32(data) != self.progress.log_crc[name]:
+                raise StoreError(f"{path}: damaged: its checksum differs; {_AGAIN}.")
             os.ftruncate(self._logs[name], size)
         return data
 
@@ -172,8 +158,16 @@ class Workspace:
         self._replace_progress(new)
 
     def _replace_progress(self, progress: Progress) -> None:
-        replace_file(self.folder / PROGRESS_NAME, json.dumps(asdict(progress), allow_nan=False).encode())
+        _write_json(self.folder / PROGRESS_NAME, asdict(progress))
         self.progress = progress
+
+    def discard(self) -> None:
+        """Remove the folder, in which nothing is that anyone needs."""
+        self.close()
+        with named_os_errors(self.folder, "cannot be removed"):
+            (self.folder / SETTINGS_NAME).unlink(missing_ok=True)
+            shutil.rmtree(self.folder)
+            sync_folder(self.folder.parent)
 
     def close(self) -> None:
         """Close every file; the folder stays as it is."""
@@ -183,174 +177,21 @@ class Workspace:
         self._logs.clear()
 
 
-class ShardStream:
-    """Writes images by row number, shard after shard.
-
-    Everything is written at the position that follows from the row number, so a step that was interrupted can simply be
-    done again.
-
-    Attributes:
-        finished: size in bytes and SHA-256 of each complete shard.
-    """
-
-    def __init__(self, folder: Path, image_shape: tuple[int, int, int], rows_per_shard: int) -> None:
-        self.finished: list[tuple[int, str]] = []
-        self._folder = folder
-        self._image_shape = image_shape
-        self._image_bytes = math.prod(image_shape)
-        self._rows_per_shard = rows_per_shard
-        pending = max(1, min(_PENDING_BYTES // self._image_bytes, rows_per_shard))
-        self._pending = np.empty((pending, *image_shape), np.uint8)
-        self._written = 0  # rows [0, _written) are in the files, those after it in _pending
-        self._part = -1
-
-    def resume(self, num_rows: int, finished: list[tuple[int, str]]) -> None:
-        """Take up the shards where `num_rows` rows are safe and these shards complete; what lies beyond is removed."""
-        self.finished = list(finished)
-        self._written = num_rows
-        current = len(finished)
-        with named_os_errors(self._folder):
-            for path in self._folder.glob("counterparts-*.part"):
-                if path.name > part_name(current):
-                    path.unlink()
-        rows = num_rows - current * self._rows_per_shard
-        path = self._open_part()
-        keep = DATA_START + rows * self._image_bytes if rows else 0
-        with named_os_errors(path):
-            if os.fstat(self._part).st_size < keep:
-                raise StoreError(f"{path}: damaged: shorter than the {keep} bytes that were safe; use overwrite=True.")
-            os.ftruncate(self._part, keep)
-
-    def shard_rows(self, num_rows: int) -> range:
-        """The rows, of `num_rows`, that lie in the shard being written."""
-        begin = len(self.finished) * self._rows_per_shard
-        return range(begin, min(begin + self._rows_per_shard, num_rows))
-
-    def is_full(self, num_rows: int) -> bool:
-        """Whether the shard being written has all of its rows."""
-        return len(self.shard_rows(num_rows)) == self._rows_per_shard
-
-    def put(self, row: int, image: npt.NDArray[np.uint8]) -> None:
-        """Hand over the image [C, H, W] of `row`, which is the next one or the last one again."""
-        if row - self._written == len(self._pending):
-            self.write_out(row)
-        self._pending[row - self._written] = image
-
-    def write_out(self, num_rows: int) -> None:
-        """Write the images of the rows up to `num_rows` from memory to the file, without flushing it."""
-        count = num_rows - self._written
-        if count <= 0:
-            return
-        path = self._open_part()
-        begin = len(self.finished) * self._rows_per_shard
-        with named_os_errors(path):
-            write_at(self._part, self._pending[:count].data, DATA_START + (self._written - begin) * self._image_bytes)
-        # what was put beyond num_rows stays pending
-        self._pending[: len(self._pending) - count] = self._pending[count:].copy()
-        self._written = num_rows
-
-    def sync(self) -> None:
-        """Flush what has been written to the disk."""
-        if self._part >= 0:
-            with named_os_errors(self._folder / part_name(len(self.finished))):
-                flush_data(self._part)
-                sync_folder(self._folder)
-
-    def finish(self, rows: Table) -> None:
-        """Complete the shard being written, from the records of all rows so far, and go on to the next."""
-        self.write_out(len(rows))
-        here = self.shard_rows(len(rows))
-        tensors = shard_tensors(len(here), self._image_shape)
-        records = rows.view(here.start, here.stop)
-        columns = b"".join(records[name].tobytes() for name in ROW_COLUMNS)
-        path = self._open_part()
-        with named_os_errors(path):
-            write_at(self._part, columns, DATA_START + len(here) * self._image_bytes)
-            write_at(self._part, build_header(tensors), 0)
-            os.fsync(self._part)
-            sync_folder(self._folder)
-        checksum = file_checksum(path)
-        self.close()
-        self.finished.append((file_bytes(tensors), checksum))
-
-    def close(self) -> None:
-        """Close the file being written; what was not written out stays in memory."""
-        if self._part >= 0:
-            os.close(self._part)
-            self._part = -1
-
-    def _open_part(self) -> Path:
-        path = self._folder / part_name(len(self.finished))
-        if self._part < 0:
-            with named_os_errors(path):
-                self._part = open_to_write(path)
-        return path
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replace a file of the workspace, with a checksum over the content in it."""
+    text = json.dumps({**content, "checksum": content_checksum(content)}, allow_nan=False)
+    replace_file(path, text.encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object that a writer left in its workspace; `StoreError` if it is damaged."""
-    with named_os_errors(path, "cannot be read"):
-        raw = path.read_bytes()
+def _read_json(path: Path) -> dict[str, Any]:
+    """What `_write_json` wrote; `StoreError` if it is damaged."""
     try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: damaged ({clause(error)}); start again with overwrite=True.") from error
-    if not isinstance(content, dict):
-        raise StoreError(f"{path}: damaged; start again with overwrite=True.")
-    return content
-
-
-_SHARD_PATTERN = re.compile(r"counterparts-\d{5}-of-\d{5}\.safetensors")
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether `unfinished/` in this store's folder holds a store that only has to be moved into place."""
-    return (folder / FOLDER_NAME / MANIFEST_NAME).exists()
-
-
-def publish(folder: Path) -> None:
-    """Move a complete store from `unfinished/` into `folder`, replacing the store that was there.
-
-    Raises:
-        StoreError: if the system refuses a step; calling again continues.
-    """
-    source = folder / FOLDER_NAME
-    manifest, _ = read_manifest(source / MANIFEST_NAME)
-    with named_os_errors(folder, "the finished store cannot be moved into place"):
-        # The old store.json goes first: it must never stand beside shards of the new store.
-        (folder / MANIFEST_NAME).unlink(missing_ok=True)
-        sync_folder(folder)
-        names = {shard.name for shard in manifest.shards}
-        for path in folder.iterdir():
-            if _SHARD_PATTERN.fullmatch(path.name) and path.name not in names:
-                path.unlink()
-        for index, shard in enumerate(manifest.shards):
-            _move(source / part_name(index), folder / shard.name)
-        _move(source / PAIRS_NAME, folder / PAIRS_NAME)
-        sync_folder(folder)
-        _clear(source)
-        (source / MANIFEST_NAME).replace(folder / MANIFEST_NAME)
-        sync_folder(folder)
-    remove_leftovers(folder)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove an `unfinished/` without work in it, as a crash leaves it behind a finished store."""
-    source = folder / FOLDER_NAME
-    if source.exists() and not (source / SETTINGS_NAME).exists():
-        with named_os_errors(source, "cannot be removed"):
-            shutil.rmtree(source)
-            sync_folder(folder)
-
-
-def _move(source: Path, target: Path) -> None:
-    if source.exists():  # else an earlier call moved it
-        source.replace(target)
-
-
-def _clear(source: Path) -> None:
-    # settings.json first: without it the rest is no work to resume
-    (source / SETTINGS_NAME).unlink(missing_ok=True)
-    for path in source.iterdir():
-        if path.name != MANIFEST_NAME:
-            path.unlink()
+        content = parse_json(read_regular(path, _MAX_JSON, path.parent))
+        intact = isinstance(content, dict) and content.pop("checksum", None) == content_checksum(content)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {why(error)}.") from error
+    except ValueError as error:
+        raise StoreError(f"{path}: damaged ({clause(error)}); {_AGAIN}.") from error
+    if not intact:
+        raise StoreError(f"{path}: damaged: its content does not have its checksum; {_AGAIN}.")
+    return dict(content)

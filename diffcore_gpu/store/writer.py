@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,12 @@ from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store import checks
 from diffcore_gpu.store.durable import WriterLock, named_os_errors, replace_file
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, as_labels, fingerprint_of, name_digests
-from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, FileEntry, Manifest, shard_name
+from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, RAW, shard_name
+from diffcore_gpu.store.manifest import FileEntry, Manifest
+from diffcore_gpu.store.provenance import Bytes, FileContents, digest_of
+from diffcore_gpu.store.publication import is_complete, publish, remove_leftovers
 from diffcore_gpu.store.reader import CounterpartStore
+from diffcore_gpu.store.shard_stream import ShardStream
 from diffcore_gpu.store.tables import (
     PAIR,
     ROW,
@@ -29,9 +34,11 @@ from diffcore_gpu.store.tables import (
     WrittenRows,
     fresh_tensors,
     write_pairs,
-    written_contents,
+    write_rows,
+    written_pairs,
+    written_rows,
 )
-from diffcore_gpu.store.workspace import ShardStream, Workspace, is_complete, publish, remove_leftovers
+from diffcore_gpu.store.workspace import Workspace
 
 SHARD_BYTES = 256 << 20
 """Bytes of images in a shard, about, where `rows_per_shard` is not given."""
@@ -40,6 +47,8 @@ AUTO_FLUSH_BYTES = 64 << 20
 """Bytes of images after which the writer makes a durable point by itself."""
 
 _MISSING = object()
+_AGAIN = "start again with overwrite=True"
+_SAME_TO_GROW = ("num_samples", "image_shape", "class_names", "labels", "file_names")
 
 
 class CounterpartWriter:
@@ -62,23 +71,30 @@ class CounterpartWriter:
     A caller that adds several rows and then their pairs passes `auto_flush=False` and calls `flush` after the pairs.
 
     The files grow in the folder `unfinished/` inside `path`; a finished store at `path` stays readable until the new
-    one is complete. One process writes at a time.
+    one is complete. One process writes at a time. A writer that resumes reads again what is on disk and refuses it
+    where it is not what was written.
+
+    With `append` the finished store at `path` grows: rows are numbered on from those that are there, and new pairs may
+    name old rows. Its shards stay as they are. Whoever has opened it before keeps reading what it opened.
 
     Args:
         path: the store's folder; it is made if it is missing.
         num_samples: number of samples of the dataset, at least 1.
         image_shape: (C, H, W) of every image.
-        class_names: the name of each class by its number; need not be unique.
+        class_names: the name of each class by its number, all different.
         labels: the class number of each sample of the dataset, [num_samples], any integer type.
         file_names: the name of each sample, relative to the dataset's folder with `/` as separator; with them `bind`
             notices another order or other files. None: the store is bound by length and labels alone.
+        file_contents: what is known of the content of each sample's file; a resumed run and `bind` compare it.
         metadata: how the store was made, anything that JSON can hold. A resumed run must give the same; what is known
             only later goes into `update_metadata`.
         rows_per_shard: rows in each shard but the last; None: as many as fit into 256 MiB.
+        codec: how the images are kept: "raw".
         resume: continue unfinished work with the same arguments, or start if there is none. On a finished store of the
             same arguments, nothing is left to do: rows and pairs can be read, and adding one is an error.
         overwrite: replace the store that is there, when the new one is complete; unfinished work is thrown away,
             unless `resume` is given too, which continues it.
+        append: add to the finished store that is there, which must have been made for the same dataset.
         auto_flush: make durable points without being asked, as described above.
 
     Raises:
@@ -97,15 +113,18 @@ class CounterpartWriter:
         class_names: Sequence[str],
         labels: Sequence[int] | torch.Tensor | npt.NDArray[Any],
         file_names: Iterable[str] | None = None,
+        file_contents: FileContents | None = None,
         metadata: Mapping[str, Any] | None = None,
         rows_per_shard: int | None = None,
+        codec: str = RAW,
         resume: bool = False,
         overwrite: bool = False,
+        append: bool = False,
         auto_flush: bool = True,
     ) -> None:
         self.path = Path(path).absolute()
         self.image_shape = checks.shape("image_shape", image_shape)
-        self.class_names = checks.texts("class_names", class_names)
+        self.class_names = checks.class_names("class_names", class_names)
         self.num_samples = checks.count("num_samples", num_samples)
         image_bytes = math.prod(self.image_shape)
         if rows_per_shard is None:
@@ -117,8 +136,16 @@ class CounterpartWriter:
         if self._name_digests is not None and len(self._name_digests) != self.num_samples:
             raise StoreError(f"file_names: {len(self._name_digests)} names for {self.num_samples} samples.")
         self._fingerprint = fingerprint_of(self._labels, self._name_digests)
+        if file_contents is not None and len(file_contents.size) != self.num_samples:
+            raise StoreError(f"file_contents: {len(file_contents.size)} files for {self.num_samples} samples.")
+        self._contents = file_contents
+        self.codec = checks.codec("codec", codec)
+        if append and overwrite:
+            raise StoreError(f"{self.path}: give one of append, to add to the store, and overwrite, to replace it.")
         self._auto_flush_rows = max(1, AUTO_FLUSH_BYTES // image_bytes) if auto_flush else None
 
+        self._base: CounterpartStore | None = None
+        self._base_rows = self._base_pairs = self._base_prompts = 0
         self._rows = Table(ROW)
         self._pairs = PairTable(self.num_samples)
         self._prompts: dict[str, int] = {}
@@ -132,27 +159,33 @@ class CounterpartWriter:
             self.path.mkdir(parents=True, exist_ok=True)
         self._lock = WriterLock(self.path)
         self._work = Workspace(self.path)
-        self._shards = ShardStream(self._work.folder, self.image_shape, self.rows_per_shard)
+        self._shards = self._shard_stream()
         try:
-            self._begin(resume=resume, overwrite=overwrite)
+            self._begin(resume=resume, overwrite=overwrite, append=append)
         except BaseException:
             self._release()
             raise
 
+    def _shard_stream(self) -> ShardStream:
+        first = 0 if self._base is None else len(self._base.manifest.shards)
+        return ShardStream(self._work.folder, self.image_shape, self.rows_per_shard, self.codec, first)
+
     # Starting
 
-    def _begin(self, *, resume: bool, overwrite: bool) -> None:
+    def _begin(self, *, resume: bool, overwrite: bool, append: bool) -> None:
         if is_complete(self.path):  # the last writer was killed while it moved its store into place
-            publish(self.path)
+            publish(self.path, check=True)
         finished = (self.path / MANIFEST_NAME).exists()
-        if finished:
+        if finished and not overwrite:
             remove_leftovers(self.path)
         begun = self._work.settings()
+        if append:
+            self._stand_on(begun)
         if resume and begun is not None:
             self._compare(begun)
             self._restore()
             self._state = "open"
-        elif finished and resume and not overwrite:
+        elif finished and resume and not overwrite and not append:
             self._load_finished()
             self._state = "finished"
         elif begun is not None and not overwrite:
@@ -160,14 +193,48 @@ class CounterpartWriter:
                 f"{self.path}: holds unfinished work; pass resume=True to continue it, or overwrite=True to start "
                 "again."
             )
-        elif finished and not overwrite:
-            raise StoreError(f"{self.path}: holds a finished store; pass overwrite=True to replace it.")
+        elif finished and not overwrite and not append:
+            raise StoreError(
+                f"{self.path}: holds a finished store; pass overwrite=True to replace it, or append=True to add to it."
+            )
         else:
             self._work.create(self._settings())
             self._state = "open"
 
+    def _stand_on(self, begun: dict[str, Any] | None) -> None:
+        """Take the finished store that is there for the rows and pairs before the new ones."""
+        if not (self.path / MANIFEST_NAME).exists():
+            raise StoreError(f"{self.path}: holds no finished store to append to; make one first.")
+        base = CounterpartStore.open(self.path)
+        if base.manifest.version < FORMAT_VERSION:
+            raise StoreError(f"{self.path}: is a store of version 1, which cannot grow; convert it first.")
+        if begun is not None and begun.get("base") not in (None, base.checksum):
+            raise StoreError(f"{self.path}: has changed since the unfinished work in it was begun; {_AGAIN}.")
+        manifest = base.manifest
+        settings = _settings_of(manifest, manifest.fingerprint, self._metadata)
+        for name, value in self._settings().items():
+            if name in _SAME_TO_GROW and settings[name] != value:
+                raise StoreError(f"{self.path}: was made with another {name}; append what is for the same dataset.")
+        if self._contents is not None and base.file_contents is not None:
+            differs = self._contents.first_difference(base.file_contents)
+            if differs is not None:
+                raise StoreError(f"{self.path}: was made when the file of sample {differs} held something else.")
+        self._base = base
+        self._contents = _joined(base.file_contents, self._contents)
+        self._rows.extend(written_rows(base))
+        self._pairs.restore(written_pairs(base))
+        self._prompts = {prompt: index for index, prompt in enumerate(base.prompts)}
+        self._base_rows, self._base_pairs, self._base_prompts = self._counts()
+        self._boundary = self._counts()
+        self._shards = self._shard_stream()
+
     def _settings(self) -> dict[str, Any]:
-        return _settings_of(self, self._fingerprint, self._metadata)
+        return {
+            **_settings_of(self, self._fingerprint, self._metadata),
+            "codec": self.codec,
+            "file_contents": None if self._contents is None else self._contents.checksum,
+            "base": None if self._base is None else self._base.checksum,
+        }
 
     def _compare(self, begun: dict[str, Any]) -> None:
         for name, value in self._settings().items():
@@ -181,21 +248,29 @@ class CounterpartWriter:
         rows, pairs, prompts = self._work.resume()
         self._rows.extend(rows)
         self._pairs.restore(pairs)
-        self._prompts = {prompt: index for index, prompt in enumerate(prompts)}
+        for prompt in prompts:
+            self._prompts.setdefault(prompt, len(self._prompts))
         self._updates = copy.deepcopy(self._work.progress.updates)
         self._boundary = self._counts()
-        self._shards.resume(len(self._rows), self._work.progress.shards)
+        self._shards.resume(rows, self._work.progress.shards)
 
     def _load_finished(self) -> None:
         store = CounterpartStore.open(self.path)
         manifest = store.manifest
+        if manifest.version < FORMAT_VERSION:
+            raise StoreError(f"{self.path}: is a finished store of version 1; convert it, or pass overwrite=True.")
         # update_metadata cannot change the keys that the constructor was given
         metadata = {key: manifest.metadata.get(key, _MISSING) for key in self._metadata}
-        self._compare(_settings_of(manifest, manifest.fingerprint, metadata))
+        self._compare(
+            {
+                **self._settings(),  # a finished store is compared by what it holds, not by how its files were written
+                **_settings_of(manifest, manifest.fingerprint, metadata),
+                "file_contents": None if store.file_contents is None else store.file_contents.checksum,
+            }
+        )
         self._updates = {key: value for key, value in manifest.metadata.items() if key not in self._metadata}
-        rows, pairs = written_contents(store)
-        self._rows.extend(rows)
-        self._pairs.restore(pairs)
+        self._rows.extend(written_rows(store))
+        self._pairs.restore(written_pairs(store))
         self._prompts = {prompt: index for index, prompt in enumerate(store.prompts)}
 
     # What is there
@@ -227,11 +302,11 @@ class CounterpartWriter:
 
     def rows(self) -> WrittenRows:
         """The rows so far, in their order, as fresh tensors [num_rows]."""
-        return WrittenRows(**fresh_tensors(self._rows))
+        return WrittenRows(**fresh_tensors(self._rows, WrittenRows._fields))
 
     def pairs(self) -> WrittenPairs:
         """The pairs so far, as fresh tensors [num_pairs]: in the order of adding, or sorted in a finished store."""
-        return WrittenPairs(**fresh_tensors(self._pairs))
+        return WrittenPairs(**fresh_tensors(self._pairs, WrittenPairs._fields))
 
     # Adding
 
@@ -243,6 +318,7 @@ class CounterpartWriter:
         prompt: str | None = None,
         seed: int = 0,
         attempt: int = 0,
+        source: int = 0,
     ) -> int:
         """Add one counterpart and return its row number; rows are numbered from 0 in the order of adding.
 
@@ -252,6 +328,7 @@ class CounterpartWriter:
             prompt: the text that it was generated from, or None.
             seed: the seed that it was generated from, any 64-bit signed integer.
             attempt: which attempt at this counterpart was kept, in [0, 32767].
+            source: the digest of the file that it was made from, as `store.provenance.file_content` gives it; 0: none.
 
         Raises:
             StoreError: if the image has another shape or dtype, a number is out of its range, or the disk is full.
@@ -261,16 +338,22 @@ class CounterpartWriter:
         label = checks.integer(f"{self.path}: label", label, range(len(self.class_names)))
         seed = checks.integer(f"{self.path}: seed", seed, checks.INT64)
         attempt = checks.integer(f"{self.path}: attempt", attempt, range(1 << 15))
+        source = checks.integer(f"{self.path}: source", source, checks.INT64)
         if prompt is not None:
             checks.text(f"{self.path}: prompt", prompt)
+        data = self._encoded(array)
         row = len(self._rows)
         self._make_room()
         self._boundary = self._counts()
         with self._writing():
-            self._shards.put(row, array)
+            self._shards.put(row - self._base_rows, data)
         prompt_id = -1 if prompt is None else self._prompts.setdefault(prompt, len(self._prompts))
-        self._rows.append((label, seed, prompt_id, attempt))
+        self._rows.append((label, seed, digest_of(data), source, prompt_id, attempt, memoryview(data).nbytes))
         return row
+
+    def _encoded(self, image: npt.NDArray[np.uint8]) -> Bytes:
+        """The bytes of an image [C, H, W] as its shard holds them."""
+        return np.ascontiguousarray(image)
 
     def add_pair(self, sample: int, row: int, similarity: float = math.nan) -> None:
         """Say that `row` is a counterpart of `sample`.
@@ -374,11 +457,11 @@ class CounterpartWriter:
 
     def _make_room(self) -> None:
         """Before a row is added: complete a full shard, and make the durable point that is due."""
-        num_rows = len(self._rows)
+        num_rows = len(self._rows) - self._base_rows
         full = self._shards.is_full(num_rows)
         if full:
             with self._writing():
-                self._shards.finish(self._rows)
+                self._shards.finish(num_rows)
         if self._auto_flush_rows is not None and (
             full or num_rows - self._work.progress.num_rows >= self._auto_flush_rows
         ):
@@ -388,13 +471,13 @@ class CounterpartWriter:
         """Flush the first `counts` rows, pairs and prompts, and only then say in `progress.json` that they count."""
         num_rows, num_pairs, num_prompts = counts
         with self._writing():
-            self._shards.write_out(num_rows)
+            self._shards.write_out(num_rows - self._base_rows)
             self._shards.sync()
             old = self._work.progress
             self._work.save(
-                rows=self._rows.view(old.num_rows, num_rows),
-                pairs=self._pairs.view(old.num_pairs, num_pairs),
-                prompts=list(self._prompts)[old.num_prompts : num_prompts],
+                rows=self._rows.view(self._base_rows + old.num_rows, num_rows),
+                pairs=self._pairs.view(self._base_pairs + old.num_pairs, num_pairs),
+                prompts=list(self._prompts)[self._base_prompts + old.num_prompts : num_prompts],
                 shards=self._shards.finished,
                 updates=self._updates,
             )
@@ -420,7 +503,10 @@ class CounterpartWriter:
             return
         try:
             progress = self._work.progress
-            ahead = self._boundary[0] >= progress.num_rows and self._boundary[1] >= progress.num_pairs
+            ahead = (
+                self._boundary[0] - self._base_rows >= progress.num_rows
+                and self._boundary[1] - self._base_pairs >= progress.num_pairs
+            )
             if self._state == "open" and self._auto_flush_rows is not None and ahead:
                 self._make_durable(self._boundary)
         except StoreError as second:
@@ -450,9 +536,23 @@ class CounterpartWriter:
 
     def _commit(self) -> None:
         self._make_durable(self._counts())  # if the last step finds the disk full, at least nothing is lost
-        if len(self._shards.shard_rows(len(self._rows))):
-            self._shards.finish(self._rows)
-        shards = self._shards.finished
+        new_rows = len(self._rows) - self._base_rows
+        if self._base is not None and self._counts()[:2] == (self._base_rows, self._base_pairs):
+            self._work.discard()
+            return
+        if self._shards.rows_here(new_rows):
+            self._shards.finish(new_rows)
+        first = 0 if self._base is None else len(self._base.manifest.shards)
+        shards = tuple(
+            FileEntry(
+                name=shard_name(first + index, checksum),
+                size=size,
+                checksum=checksum,
+                rows=min(self.rows_per_shard, new_rows - index * self.rows_per_shard),
+                codec=self.codec,
+            )
+            for index, (size, checksum) in enumerate(self._shards.finished)
+        )
         manifest = Manifest(
             image_shape=self.image_shape,
             num_rows=len(self._rows),
@@ -462,20 +562,44 @@ class CounterpartWriter:
             prompts=tuple(self._prompts),
             fingerprint=self._fingerprint,
             metadata=self.metadata,
-            shards=tuple(
-                FileEntry(
-                    name=shard_name(index, len(shards)),
-                    size=size,
-                    checksum=checksum,
-                    rows=min(self.rows_per_shard, len(self._rows) - index * self.rows_per_shard),
-                )
-                for index, (size, checksum) in enumerate(shards)
-            ),
-            pairs=write_pairs(self._work.folder, self._pairs.view(), self._labels, self._name_digests),
+            shards=shards,
+            rows=write_rows(self._work.folder, self._rows.view()),
+            pairs=write_pairs(self._work.folder, self._pairs.view(), self._labels, self._name_digests, self._contents),
         )
+        if self._base is not None:
+            manifest = _grown(self._base.manifest, manifest)
         replace_file(self._work.folder / MANIFEST_NAME, manifest.encode())
         self._work.close()  # open files could not be moved everywhere
-        publish(self.path)
+        publish(self.path, check=False)
+
+
+def _grown(old: Manifest, new: Manifest) -> Manifest:
+    """The manifest of a store that was `old` and to which the shards, and all rows and pairs, of `new` belong now."""
+    entry = {
+        "operation": "append",
+        "before": old.checksum,
+        "rows": [old.num_rows, new.num_rows],
+        "pairs": [old.num_pairs, new.num_pairs],
+        "metadata": old.metadata,
+    }
+    return dataclasses.replace(
+        new,
+        rows_per_shard=max(old.rows_per_shard, new.rows_per_shard),
+        metadata={**old.metadata, **new.metadata},
+        shards=(*old.shards, *new.shards),
+        history=(*old.history, entry),
+        superseded=tuple(file.name for file in old.tables),
+    )
+
+
+def _joined(old: FileContents | None, new: FileContents | None) -> FileContents | None:
+    """What is known of the samples' files by either."""
+    if old is None or new is None:
+        return old or new
+    joined = FileContents(old.size.copy(), old.digest.copy())
+    known = new.known
+    joined.size[known], joined.digest[known] = new.size[known], new.digest[known]
+    return joined
 
 
 def _settings_of(

@@ -152,13 +152,13 @@ def test_copies_share_and_pickles_reopen(store):
     assert copy.copy(store) is store
     assert copy.deepcopy({"store": store})["store"].image_shards[0].data_ptr() == store.image_shards[0].data_ptr()
     data = pickle.dumps(store)
-    assert len(data) < 1000
+    assert len(data) < 4000  # the manifest, not the images
     assert torch.equal(pickle.loads(data).images([3]), store.images([3]))
 
 
 def test_a_pickle_refuses_another_store(tmp_path):
     data = pickle.dumps(work.build(tmp_path / "s"))
-    work.build(tmp_path / "s", metadata={"model": "other"}, overwrite=True)
+    work.build(tmp_path / "s", rows_per_shard=4, overwrite=True)
     with pytest.raises(StoreError, match="another store has been put there"):
         pickle.loads(data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import textwrap
@@ -9,6 +10,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+import xxhash
 from safetensors import safe_open
 
 from diffcore_gpu.errors import StoreError
@@ -20,20 +22,24 @@ from tests.store import work
 
 def test_any_safetensors_reader_reads_the_same(tmp_path):
     store = work.build(tmp_path / "store")
-    row = 0
+    manifest, row = store.manifest, 0
     for index, shard in enumerate(store.image_shards):
-        with safe_open(tmp_path / "store" / f"counterparts-{index:05d}-of-00005.safetensors", "pt") as file:
-            assert set(file.keys()) == {"images", "label", "seed", "prompt", "attempt"}
+        with safe_open(store.path / manifest.shards[index].name, "pt") as file:
+            assert set(file.keys()) == {"images"}
             rows = list(range(row, row + len(shard)))
             assert torch.equal(file.get_tensor("images"), store.images(rows))
-            for name in ("label", "seed", "prompt", "attempt"):
-                ours = getattr(store, f"row_{name}")(rows)
-                theirs = file.get_tensor(name)
-                assert ours.dtype == theirs.dtype
-                assert torch.equal(ours, theirs)
             row += len(shard)
     assert row == work.NUM_ROWS
-    with safe_open(tmp_path / "store" / "pairs.safetensors", "pt") as file:
+    with safe_open(store.path / manifest.rows.name, "pt") as file:
+        assert set(file.keys()) == {"label", "seed", "prompt", "attempt", "digest", "source"}
+        for name in file.keys():  # noqa: SIM118  a safetensors file has no iterator
+            ours, theirs = store.row_column(name), file.get_tensor(name)
+            assert ours.dtype == theirs.dtype
+            assert torch.equal(ours, theirs)
+    assert store.row_column("digest").tolist() == [
+        int.from_bytes(xxhash.xxh3_64_digest(work.image(row).tobytes()), signed=True) for row in range(work.NUM_ROWS)
+    ]
+    with safe_open(store.path / manifest.pairs.name, "pt") as file:
         assert torch.equal(file.get_tensor("pair_ptr"), store.pair_ptr)
         assert torch.equal(file.get_tensor("pair_row"), store.pair_row)
         torch.testing.assert_close(
@@ -43,22 +49,26 @@ def test_any_safetensors_reader_reads_the_same(tmp_path):
 
 
 def test_images_begin_on_a_page(tmp_path):
-    work.build(tmp_path / "store")
-    raw = (tmp_path / "store" / "counterparts-00000-of-00005.safetensors").read_bytes()
+    store = work.build(tmp_path / "store")
+    raw = (store.path / store.manifest.shards[0].name).read_bytes()
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])
     assert 8 + length + header["images"]["data_offsets"][0] == DATA_START == 4096
     assert raw[DATA_START : DATA_START + work.image(0).size] == work.image(0).tobytes()
 
 
+def names_of(store):
+    """The files that a store's folder should hold, each named by its content."""
+    names = [file.name for file in store.manifest.files]
+    for name in names:
+        assert hashlib.sha256((store.path / name).read_bytes()).hexdigest()[:12] in name
+    return sorted([*names, "store.json"])
+
+
 def test_only_the_store_is_left(tmp_path):
-    work.build(tmp_path / "store")
-    names = sorted(path.name for path in (tmp_path / "store").iterdir())
-    assert names == [
-        *(f"counterparts-{i:05d}-of-00005.safetensors" for i in range(5)),
-        "pairs.safetensors",
-        "store.json",
-    ]
+    store = work.build(tmp_path / "store")
+    assert sorted(path.name for path in store.path.iterdir()) == names_of(store)
+    assert [name[:19] for name in names_of(store)[:5]] == [f"counterparts-{i:05d}-" for i in range(5)]
 
 
 def test_pairs_come_best_first(tmp_path):
@@ -245,11 +255,7 @@ def test_overwriting_keeps_the_old_store_until_the_new_one_is_complete(tmp_path)
     new = CounterpartStore.open(tmp_path / "s")
     new.verify()
     assert new.num_rows == 1
-    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == [
-        "counterparts-00000-of-00001.safetensors",
-        "pairs.safetensors",
-        "store.json",
-    ]
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == names_of(new)
     assert torch.equal(old.image_shards[0], first[:5])  # an opened store keeps its files
 
 

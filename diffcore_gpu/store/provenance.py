@@ -1,0 +1,93 @@
+"""Where pixels and samples come from: digests by which changed bytes are known again.
+
+The hash is XXH3-64 with seed 0, as a signed 64-bit number: it runs at the speed of memory, so that a row can be checked
+whenever it is read. It finds damage and mix-ups, not forgery; whole files have their SHA-256 in `store.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from diffcore_gpu.documents import open_regular
+from diffcore_gpu.store.fingerprint import Int64Array
+
+Bytes: TypeAlias = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
+
+UNKNOWN = -1
+"""The size of a file that nothing is known of."""
+_READ_BYTES = 1 << 20
+
+
+def digest_of(data: Bytes) -> int:
+    """XXH3-64 of contiguous bytes, in [−2⁶³, 2⁶³)."""
+    return _signed(xxhash.xxh3_64_intdigest(data))
+
+
+def file_content(path: Path) -> tuple[int, int]:
+    """Size in bytes and digest of a regular file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not a regular file.
+    """
+    fd = open_regular(path)
+    try:
+        hasher, size = xxhash.xxh3_64(), 0
+        while block := os.read(fd, _READ_BYTES):
+            hasher.update(block)
+            size += len(block)
+    finally:
+        os.close(fd)
+    return size, _signed(hasher.intdigest())
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >> 63 else number
+
+
+@dataclass(frozen=True, eq=False)
+class FileContents:
+    """What is known of the content of each sample's file.
+
+    Attributes:
+        size: int64 [num_samples], in bytes; −1 where nothing is known.
+        digest: int64 [num_samples], XXH3-64; 0 where nothing is known.
+    """
+
+    size: Int64Array
+    digest: Int64Array
+
+    @classmethod
+    def unknown(cls, num_samples: int) -> FileContents:
+        """Of no file anything is known."""
+        return cls(np.full(num_samples, UNKNOWN, np.int64), np.zeros(num_samples, np.int64))
+
+    @property
+    def known(self) -> Int64Array:
+        """The samples whose files are known, ascending, int64 [n]."""
+        return np.flatnonzero(self.size != UNKNOWN)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 (hexadecimal) of both arrays."""
+        return hashlib.sha256(self.size.astype("<i8").tobytes() + self.digest.astype("<i8").tobytes()).hexdigest()
+
+    def first_difference(self, other: FileContents) -> int | None:
+        """The first sample whose file both know and that differs; None: there is none."""
+        both = (self.size != UNKNOWN) & (other.size != UNKNOWN)
+        differs = np.flatnonzero(both & ((self.size != other.size) | (self.digest != other.digest)))
+        return int(differs[0]) if len(differs) else None
+
+    def set(self, samples: Sequence[int] | Int64Array, contents: Sequence[tuple[int, int]]) -> None:
+        """Enter size and digest of the files of some samples."""
+        if len(contents):
+            self.size[samples], self.digest[samples] = np.asarray(contents, np.int64).T
