@@ -24,7 +24,7 @@ from pathlib import Path
 from diffcore_gpu.documents import read_json
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.durable import file_checksum, named_os_errors
-from diffcore_gpu.store.format import FileEntry
+from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.remote.location import RemoteFolder
 from diffcore_gpu.store.remote.locks import is_locked, locked
 from diffcore_gpu.store.remote.transfer import PARTIAL_SUFFIX, Told, download
@@ -65,13 +65,16 @@ class FileCache:
         self.cache_bytes = cache_bytes
         self._files, self._locks = self.folder / "files", self.folder / "locks"
 
-    def fetch(self, source: RemoteFolder, entry: FileEntry, told: Told | None = None) -> Path:
+    def fetch(
+        self, source: RemoteFolder, entry: FileEntry, told: Told | None = None, *, hash_again: bool = False
+    ) -> Path:
         """A file of a remote store on this machine, fetched if it is not there or not right.
 
         Args:
             source: the store's folder.
             entry: the file's name, size and SHA-256.
             told: hears of the progress.
+            hash_again: hash a file that is there, also where its stamp says that this was done.
 
         Returns:
             Where it lies. Another process may remove it for want of room: open it soon, and ask again if it is gone.
@@ -81,7 +84,7 @@ class FileCache:
                 it has been stuck for long.
         """
         path = self._files / entry.checksum
-        if self._is_right(path, entry):
+        if self._is_right(path, entry, hash_again):
             return path
         stuck = f"{source.shown(entry.name)}: another process has been fetching it"
         beside = path.with_name(path.name + PARTIAL_SUFFIX)
@@ -103,14 +106,14 @@ class FileCache:
 
     # What is here
 
-    def _is_right(self, path: Path, entry: FileEntry) -> bool:
+    def _is_right(self, path: Path, entry: FileEntry, hash_again: bool = False) -> bool:
         try:
             status = path.stat()
         except FileNotFoundError:
             return False
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror or error}.") from error
-        if status.st_size == entry.size and _is_stamped(path, status):
+        if status.st_size == entry.size and not hash_again and _is_stamped(path, status):
             with contextlib.suppress(OSError):  # evicted this moment, or a cache that is read-only
                 os.utime(_stamp_of(path))
             return True

@@ -75,6 +75,14 @@ class RemoteFolder:
                 self._connected = os.getpid(), made
             return self._connected[1]
 
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return str(self).rpartition("/")[2]
+
+    def __truediv__(self, name: str) -> str:
+        return self.shown(name)
+
     def path(self, name: str) -> str:
         """The file of that plain name, as `fs` calls it."""
         if self.scheme in ("http", "https"):

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.durable import named_os_errors, open_to_write, sync_folder, write_at
-from diffcore_gpu.store.format import FileEntry
+from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.remote.faults import (
     BrokenTransferError,
     MissingFileError,
@@ -101,6 +101,7 @@ def read_small(source: RemoteFolder, name: str, limit: int) -> bytes:
     """
 
     def receive() -> bytes:
+        source.fs.invalidate_cache()  # what is known of the folder may have become wrong meanwhile
         sink = _Memory(limit)
         _receive(source, name, sink)
         return bytes(sink.data)
@@ -261,8 +262,10 @@ def _receive(source: RemoteFolder, name: str, sink: Any) -> None:
         sync(fs.loop, _stream, fs, path, sink)
     elif sink.size is None:
         sink.write(fs.cat_file(path, start=0, end=sink.limit + 1))
-    else:
+    elif fs.async_impl:
         _read_ranges(fs, path, sink)
+    else:
+        _read_on(fs, path, sink)
 
 
 async def _stream(fs: Any, url: str, sink: _Sink) -> None:
@@ -304,3 +307,14 @@ def _read_ranges(fs: Any, path: str, sink: _Sink) -> None:
                 sink.write(block[: end - start])
                 raise BrokenTransferError(f"the server sent {sink.position} of {sink.size} bytes")
             sink.write(block)
+
+
+def _read_on(fs: Any, path: str, sink: _Sink) -> None:
+    """Where ranges would come one after the other anyway: the file is opened once."""
+    with fs.open(path, "rb", block_size=RANGE_BYTES, cache_type="none") as file:
+        file.seek(sink.position)
+        while sink.position < sink.limit:
+            data = file.read(min(RANGE_BYTES, sink.limit - sink.position))
+            if not data:
+                raise BrokenTransferError(f"the server sent {sink.position} of {sink.size} bytes")
+            sink.write(data)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.store.format import FileEntry
+from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.remote import cache, transfer
 from diffcore_gpu.store.remote.cache import FileCache, cache_folder
 from diffcore_gpu.store.remote.location import RemoteFolder

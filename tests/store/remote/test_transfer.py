@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.store.format import FileEntry
+from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.remote import location, transfer
 from diffcore_gpu.store.remote.location import RemoteFolder
 from diffcore_gpu.store.remote.transfer import download, read_small
