@@ -51,6 +51,22 @@ class Locate(Protocol):
         ...
 
 
+class FolderFiles:
+    """Gives the files of a store that is a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, file: FileEntry, *, hash_again: bool = False) -> Path:
+        """See `Locate`; that the file is there and right is looked at only where it is to be hashed."""
+        path = self._folder / file.name
+        if hash_again and (checksum := file_checksum(path)) != file.checksum:
+            raise StoreError(
+                f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…."
+            )
+        return path
+
+
 class Place(Protocol):
     """A folder that is somewhere else; `str` gives its address."""
 
@@ -109,9 +125,9 @@ class StoreContents:
         self._asked = reading, verify
         self._ends = np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)
 
-        self._files = Watched(
-            manifest.shards, lambda number: self.path_of(manifest.shards[number]), vouched=locate is not None
-        )
+        find = locate or FolderFiles(self._folder)
+        self._find = find  # the lambda is without `self`, so that open files close with the store
+        self._files = Watched(manifest.shards, lambda number: find(manifest.shards[number]), vouched=locate is not None)
         self._entries = [] if locate is not None else [self._header(number) for number in range(len(manifest.shards))]
         expected = pairs_tensors(
             self.num_samples, manifest.num_pairs, names=self.fingerprint.file_names is not None, contents=True
@@ -281,7 +297,7 @@ class StoreContents:
 
     def path_of(self, file: FileEntry) -> Path:
         """Where a file of the store lies, on this machine; it is there when this returns."""
-        return self._folder / file.name if self._locate is None else self._locate(file)
+        return self._find(file)
 
     def checked_path_of(self, file: FileEntry) -> Path:
         """Likewise, once all of it was read and hashed; a file from elsewhere that is damaged is fetched again.
@@ -289,15 +305,7 @@ class StoreContents:
         Raises:
             StoreError: it is missing, or not what `store.json` calls for.
         """
-        if self._locate is not None:
-            return self._locate(file, hash_again=True)
-        path = self.path_of(file)
-        checksum = file_checksum(path)
-        if checksum != file.checksum:
-            raise StoreError(
-                f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…."
-            )
-        return path
+        return self._find(file, hash_again=True)
 
     @property
     def _folder(self) -> Path:
