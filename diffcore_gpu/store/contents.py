@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,8 @@ import torch
 
 from diffcore_gpu.documents import read_regular, why
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.store.durable import file_checksum, named_os_errors
-from diffcore_gpu.store.files import Watched, is_on_network, require_file
+from diffcore_gpu.store.durable import named_os_errors
+from diffcore_gpu.store.files import FolderFiles, Locate, Place, Watched, is_on_network, require_file
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, Int64Array, as_labels
 from diffcore_gpu.store.format import RAW, ROW_COLUMNS, SHARD_COLUMNS, Tensors, pairs_tensors, rows_tensors
 from diffcore_gpu.store.manifest import FileEntry, Manifest
@@ -33,52 +33,6 @@ from diffcore_gpu.store.tensorfile import check_tensors, parse_header
 Indices = int | Sequence[int] | torch.Tensor | npt.NDArray[Any]
 Verify: TypeAlias = Literal["lazy"] | None
 """What is checked of the images while a store is used: each row when it is first read, or nothing."""
-
-
-class Locate(Protocol):
-    """Gives the files of a store that lies elsewhere."""
-
-    def __call__(self, file: FileEntry, *, hash_again: bool = False) -> Path:
-        """The path of a file on this machine, which is there and right when this returns.
-
-        Args:
-            file: what `store.json` says of it.
-            hash_again: compute its SHA-256 now, however often that was done before.
-
-        Raises:
-            StoreError: it cannot be had.
-        """
-        ...
-
-
-class FolderFiles:
-    """Gives the files of a store that is a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __call__(self, file: FileEntry, *, hash_again: bool = False) -> Path:
-        """See `Locate`; that the file is there and right is looked at only where it is to be hashed."""
-        path = self._folder / file.name
-        if hash_again and (checksum := file_checksum(path)) != file.checksum:
-            raise StoreError(
-                f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…."
-            )
-        return path
-
-
-class Place(Protocol):
-    """A folder that is somewhere else; `str` gives its address."""
-
-    @property
-    def name(self) -> str:
-        """Its last part."""
-        ...
-
-    def __truediv__(self, name: str) -> object:
-        """A file in it."""
-        ...
-
 
 _TORCH_DTYPES = {"U8": torch.uint8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "F32": torch.float32}
 

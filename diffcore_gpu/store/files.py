@@ -7,7 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from diffcore_gpu.documents import inside, why
 from diffcore_gpu.errors import StoreError, clause
@@ -34,6 +34,51 @@ class Identity(NamedTuple):
     def of(cls, status: os.stat_result) -> Identity:
         """From what the system says of a file."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class Locate(Protocol):
+    """Gives the files of a store that lies elsewhere."""
+
+    def __call__(self, file: FileEntry, *, hash_again: bool = False) -> Path:
+        """The path of a file on this machine, which is there and right when this returns.
+
+        Args:
+            file: what `store.json` says of it.
+            hash_again: compute its SHA-256 now, however often that was done before.
+
+        Raises:
+            StoreError: it cannot be had.
+        """
+        ...
+
+
+class FolderFiles:
+    """Gives the files of a store that is a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, file: FileEntry, *, hash_again: bool = False) -> Path:
+        """See `Locate`; that the file is there and right is looked at only where it is to be hashed."""
+        path = self._folder / file.name
+        if hash_again and (checksum := file_checksum(path)) != file.checksum:
+            raise StoreError(
+                f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…."
+            )
+        return path
+
+
+class Place(Protocol):
+    """A folder that is somewhere else; `str` gives its address."""
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        ...
+
+    def __truediv__(self, name: str) -> object:
+        """A file in it."""
+        ...
 
 
 class Watched:

@@ -14,8 +14,9 @@ import torch
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.binding import check_binding
 from diffcore_gpu.store.checks import integer
-from diffcore_gpu.store.contents import Indices, Locate, Place, StoreContents, Verify
+from diffcore_gpu.store.contents import Indices, StoreContents, Verify
 from diffcore_gpu.store.durable import named_os_errors
+from diffcore_gpu.store.files import Locate, Place
 from diffcore_gpu.store.fingerprint import Int64Array
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.manifest import parse_manifest, read_manifest

@@ -25,9 +25,9 @@ def is_url(place: object) -> bool:
     return isinstance(place, str) and _SCHEME.match(place) is not None
 
 
-def place_of(text: str) -> str | Path:
-    """A store's place as someone typed it: a URL stays a string, anything else is the path of a folder."""
-    return text if is_url(text) else Path(text)
+def shown_place(text: str) -> str:
+    """A store's place as someone typed it, for a message: a URL without what may be secret, or the path of a folder."""
+    return shown(text) if is_url(text) else str(Path(text))
 
 
 class RemoteFolder:
