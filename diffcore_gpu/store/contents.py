@@ -79,7 +79,9 @@ class StoreContents:
         self._asked = reading, verify
         self._ends = np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)
 
-        self._files = Watched(manifest.shards, lambda number: self.path_of(manifest.shards[number]))
+        find = locate or (lambda file: path / file.name)  # without `self`, so that open files close with the store
+        self._find = find
+        self._files = Watched(manifest.shards, lambda number: find(manifest.shards[number]))
         self._entries = [] if locate is not None else [self._header(number) for number in range(len(manifest.shards))]
         expected = pairs_tensors(
             self.num_samples, manifest.num_pairs, names=self.fingerprint.file_names is not None, contents=True
@@ -248,7 +250,7 @@ class StoreContents:
 
     def path_of(self, file: FileEntry) -> Path:
         """Where a file of the store lies, on this machine; it is there when this returns."""
-        return self.path / file.name if self._locate is None else self._locate(file)
+        return self._find(file)
 
     def _header(self, number: int) -> dict[str, Any]:
         """Check a shard that lies in the folder, and remember it."""

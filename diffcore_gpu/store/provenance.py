@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from diffcore_gpu.documents import open_regular
 from diffcore_gpu.store.fingerprint import Int64Array
 
-Bytes: TypeAlias = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
+Bytes: TypeAlias = bytes | bytearray | memoryview
+"""Contiguous bytes; of an array, its `data`."""
 
 UNKNOWN = -1
 """The size of a file that nothing is known of."""

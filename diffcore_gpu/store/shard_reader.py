@@ -118,7 +118,7 @@ class MappedShards:
         if check is not None:
             copied = out.numpy()
             for position in check.new(rows):
-                check.check(int(rows[position]), copied[position], self._paths[numbers[position]])
+                check.check(int(rows[position]), copied[position].data, self._paths[numbers[position]])
 
     def require_unchanged(self) -> None:
         """See `ShardReader`."""
@@ -211,12 +211,12 @@ class _OpenShard:
         begin = self._begin + place * self._size
         if hasattr(os, "preadv"):
             with named_os_errors(self.path, "cannot be read"):
-                count = os.preadv(self._fd, [memoryview(out).cast("B")], begin)
+                count = os.preadv(self._fd, [out.data.cast("B")], begin)
             if count == self._size:
-                return out
+                return out.data
         data = self._read(begin, self._size)
         out[:] = np.frombuffer(data, np.uint8).reshape(out.shape)
-        return out
+        return data
 
     def _read(self, begin: int, size: int) -> bytes:
         with named_os_errors(self.path, "cannot be read"):

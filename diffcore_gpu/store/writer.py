@@ -17,7 +17,7 @@ import torch
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store import checks
-from diffcore_gpu.store.durable import WriterLock, named_os_errors, replace_file
+from diffcore_gpu.store.durable import WriterLock, make_folder, named_os_errors, replace_file
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, RAW, shard_name
 from diffcore_gpu.store.manifest import FileEntry, Manifest
@@ -156,7 +156,7 @@ class CounterpartWriter:
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path}: is a file; a store is a folder.")
         with named_os_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         self._lock = WriterLock(self.path)
         self._work = Workspace(self.path)
         self._shards = self._shard_stream()
@@ -353,7 +353,7 @@ class CounterpartWriter:
 
     def _encoded(self, image: npt.NDArray[np.uint8]) -> Bytes:
         """The bytes of an image [C, H, W] as its shard holds them."""
-        return np.ascontiguousarray(image)
+        return np.ascontiguousarray(image).data
 
     def add_pair(self, sample: int, row: int, similarity: float = math.nan) -> None:
         """Say that `row` is a counterpart of `sample`.
