@@ -91,3 +91,13 @@ class FileContents:
         """Enter size and digest of the files of some samples."""
         if len(contents):
             self.size[samples], self.digest[samples] = np.asarray(contents, np.int64).T
+
+
+def joined_contents(old: FileContents | None, new: FileContents | None) -> FileContents | None:
+    """What is known of the samples' files by either; where both know one, the new."""
+    if old is None or new is None:
+        return old or new
+    joined = FileContents(old.size.copy(), old.digest.copy())
+    known = new.known
+    joined.size[known], joined.digest[known] = new.size[known], new.digest[known]
+    return joined

@@ -22,7 +22,7 @@ from diffcore_gpu.store.durable import WriterLock, make_folder, named_os_errors,
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, RAW, shard_name
 from diffcore_gpu.store.manifest import FileEntry, Manifest
-from diffcore_gpu.store.provenance import Bytes, FileContents, digest_of
+from diffcore_gpu.store.provenance import Bytes, FileContents, digest_of, joined_contents
 from diffcore_gpu.store.publication import is_complete, publish, remove_leftovers
 from diffcore_gpu.store.reader import CounterpartStore
 from diffcore_gpu.store.shard_stream import ShardStream
@@ -226,7 +226,7 @@ class CounterpartWriter:
             if differs is not None:
                 raise StoreError(f"{self.path}: was made when the file of sample {differs} held something else.")
         self._base = base
-        self._contents = _joined(base.file_contents, self._contents)
+        self._contents = joined_contents(base.file_contents, self._contents)
         self._rows.extend(written_rows(base))
         self._pairs.restore(written_pairs(base))
         self._prompts = {prompt: index for index, prompt in enumerate(base.prompts)}
@@ -606,16 +606,6 @@ def _grown(old: Manifest, new: Manifest) -> Manifest:
         history=(*old.history, entry),
         superseded=tuple(file.name for file in old.tables),
     )
-
-
-def _joined(old: FileContents | None, new: FileContents | None) -> FileContents | None:
-    """What is known of the samples' files by either."""
-    if old is None or new is None:
-        return old or new
-    joined = FileContents(old.size.copy(), old.digest.copy())
-    known = new.known
-    joined.size[known], joined.digest[known] = new.size[known], new.digest[known]
-    return joined
 
 
 def _settings_of(
