@@ -375,8 +375,11 @@ class DiffCoreMix(nn.Module):
             ValueError: the batch, its index and the store do not fit together; on the CPU also an index outside the
                 store (on a GPU, `check` finds it); on a GPU with "disk" or "host", this is not the batch that a
                 `PrefetchLoader` yielded last.
+            StoreError: on the CPU, a file of the store has changed since it was opened.
         """
         if not torch.compiler.is_compiling():
+            if self._resident.mapped and self.training:
+                self._store.require_unchanged()
             # A call like the last one is neither checked again nor dispatched.
             if self._eager is not None and not return_plan and self.training and self.handover.batch is None:
                 mixed = self._eager(images, index, labels, self.round, self.status, self._advance)
