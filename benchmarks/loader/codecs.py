@@ -48,9 +48,10 @@ from diffcore_gpu.benchmarks.loader.data import Chosen, chosen_of
 from diffcore_gpu.benchmarks.loader.pictures import write_photographs
 from diffcore_gpu.benchmarks.loader.throttle import throttled
 from diffcore_gpu.benchmarks.reporting.suite_tables import codecs_tables
-from diffcore_gpu.packing.decode import decode, default_workers, map_in_order, pillow_ready
+from diffcore_gpu.packing.decode import decode, pillow_ready
 from diffcore_gpu.packing.options import Fit
 from diffcore_gpu.store.codecs import codec_named
+from diffcore_gpu.threads import default_workers, map_in_order
 
 PACKAGES = ("torchvision", "pillow", "simplejpeg")
 SETTINGS = ("raw", "jpeg", "jpeg:90", "webp")

@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from diffcore_gpu.packing.colour import Conversion, ImageProblemError
-from diffcore_gpu.packing.decode import decode, default_workers, map_in_order, pillow_ready
+from diffcore_gpu.packing.decode import decode, pillow_ready
 from diffcore_gpu.packing.findings import Effect, Journal
 from diffcore_gpu.packing.layout import MatchedFile
 from diffcore_gpu.packing.options import PackOptions
 from diffcore_gpu.store import CounterpartWriter
 from diffcore_gpu.store.codecs import EncodedImage, codec_named
 from diffcore_gpu.store.format import RAW
+from diffcore_gpu.threads import default_workers, map_in_order
 
 NO_SEED = -1
 """The seed of a row whose seed is not known."""

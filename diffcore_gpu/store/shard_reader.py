@@ -241,13 +241,9 @@ class _OpenShard:
     def __init__(
         self, files: Watched, number: int, image_shape: tuple[int, int, int], version: int, layout: _Layout | None
     ) -> None:
-        self.path = files.path(number)
         self._files, self._number = files, number
         self._fd = -1
-        try:
-            self._fd = open_regular(self.path)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path}: cannot be read any more: {why(error)}.") from error
+        self.path, self._fd = _open_located(files, number)
         self.require_unchanged()
         file = files.files[number]
         self._codec = CODECS[file.codec]()
@@ -299,6 +295,18 @@ class _OpenShard:
     def __del__(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
+
+
+def _open_located(files: Watched, number: int) -> tuple[Path, int]:
+    """The path and the descriptor of a file; asked for anew where a cache made room between the two."""
+    for last in (False, False, True):
+        path = files.path(number)
+        try:
+            return path, open_regular(path)
+        except (OSError, ValueError) as error:
+            if last or not isinstance(error, FileNotFoundError):
+                raise StoreError(f"{path}: cannot be read any more: {why(error)}.") from error
+    raise AssertionError("the last try returns or raises.")
 
 
 def _map(path: str, size: int) -> torch.Tensor:

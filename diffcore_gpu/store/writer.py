@@ -22,7 +22,7 @@ from diffcore_gpu.store.durable import WriterLock, make_folder, named_os_errors,
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, RAW, shard_name
 from diffcore_gpu.store.manifest import FileEntry, Manifest
-from diffcore_gpu.store.provenance import Bytes, FileContents, digest_of
+from diffcore_gpu.store.provenance import Bytes, FileContents, digest_of, joined_contents
 from diffcore_gpu.store.publication import is_complete, publish, remove_leftovers
 from diffcore_gpu.store.reader import CounterpartStore
 from diffcore_gpu.store.shard_stream import ShardStream
@@ -39,7 +39,7 @@ from diffcore_gpu.store.tables import (
     written_pairs,
     written_rows,
 )
-from diffcore_gpu.store.workspace import Workspace
+from diffcore_gpu.store.workspace import CONTENTS_KEY, Workspace
 
 SHARD_BYTES = 256 << 20
 """Bytes of images in a shard, about, where `rows_per_shard` is not given."""
@@ -86,7 +86,8 @@ class CounterpartWriter:
         labels: the class number of each sample of the dataset, [num_samples], any integer type.
         file_names: the name of each sample, relative to the dataset's folder with `/` as separator; with them `bind`
             notices another order or other files. None: the store is bound by length and labels alone.
-        file_contents: what is known of the content of each sample's file; a resumed run and `bind` compare it.
+        file_contents: what is known of the content of each sample's file; `bind` compares it. So does a resumed run,
+            where both know a file, and the store keeps what the run that began it knew.
         metadata: how the store was made, anything that JSON can hold. A resumed run must give the same; what is known
             only later goes into `update_metadata`.
         rows_per_shard: rows in each shard but the last; None: as many as fit into 256 MiB.
@@ -139,7 +140,8 @@ class CounterpartWriter:
         self.rows_per_shard = checks.count("rows_per_shard", rows_per_shard)
         self._metadata = checks.json_object("metadata", metadata or {})
         self._labels = checks.dataset_labels(labels, self.num_samples, len(self.class_names))
-        self._name_digests = None if file_names is None else name_digests(file_names)
+        self._file_names = None if file_names is None else list(file_names)
+        self._name_digests = None if self._file_names is None else name_digests(self._file_names)
         if self._name_digests is not None and len(self._name_digests) != self.num_samples:
             raise StoreError(f"file_names: {len(self._name_digests)} names for {self.num_samples} samples.")
         self._fingerprint = fingerprint_of(self._labels, self._name_digests)
@@ -189,6 +191,7 @@ class CounterpartWriter:
             self._stand_on(begun)
         if resume and begun is not None:
             self._compare(begun)
+            self._go_on_with(self._work.contents())
             self._restore()
             self._state = "open"
         elif finished and resume and not overwrite and not append:
@@ -204,7 +207,7 @@ class CounterpartWriter:
                 f"{self.path}: holds a finished store; pass overwrite=True to replace it, or append=True to add to it."
             )
         else:
-            self._work.create(self._settings())
+            self._work.create(self._settings(), self._contents)
             self._state = "open"
 
     def _stand_on(self, begun: dict[str, Any] | None) -> None:
@@ -221,12 +224,9 @@ class CounterpartWriter:
         for name, value in self._settings().items():
             if name in _SAME_TO_GROW and settings[name] != value:
                 raise StoreError(f"{self.path}: was made with another {name}; append what is for the same dataset.")
-        if self._contents is not None and base.file_contents is not None:
-            differs = self._contents.first_difference(base.file_contents)
-            if differs is not None:
-                raise StoreError(f"{self.path}: was made when the file of sample {differs} held something else.")
+        self._require_content(base.file_contents)
         self._base = base
-        self._contents = _joined(base.file_contents, self._contents)
+        self._contents = joined_contents(base.file_contents, self._contents)
         self._rows.extend(written_rows(base))
         self._pairs.restore(written_pairs(base))
         self._prompts = {prompt: index for index, prompt in enumerate(base.prompts)}
@@ -238,13 +238,29 @@ class CounterpartWriter:
         return {
             "codec": self.codec.setting,  # first, since the rows of a shard depend on it
             **_settings_of(self, self._fingerprint, self._metadata),
-            "file_contents": None if self._contents is None else self._contents.checksum,
+            CONTENTS_KEY: None if self._contents is None else self._contents.checksum,
             "base": None if self._base is None else self._base.checksum,
         }
 
+    def _go_on_with(self, begun: FileContents | None) -> None:
+        """Take over what was known of the samples' files at the start, from which they must not differ."""
+        self._require_content(begun)
+        self._contents = begun
+
+    def _require_content(self, then: FileContents | None) -> None:
+        if self._contents is None or then is None:
+            return
+        sample = self._contents.first_difference(then)
+        if sample is not None:
+            name = f"sample {sample}" if self._file_names is None else self._file_names[sample]
+            raise StoreError(
+                f"{self.path}: the file of {name} differs from the one that this store was begun with; put it back, or "
+                "start again with overwrite."
+            )
+
     def _compare(self, begun: dict[str, Any]) -> None:
         for name, value in self._settings().items():
-            if begun.get(name) != value:
+            if name != CONTENTS_KEY and begun.get(name) != value:
                 raise StoreError(
                     f"{self.path}: the argument {name} differs from the one that this store was begun with; "
                     "pass the same, or overwrite=True to start again."
@@ -273,9 +289,9 @@ class CounterpartWriter:
                 **self._settings(),  # a finished store is compared by what it holds, not by how its files were written
                 "codec": self.codec.setting if codecs <= {self.codec.name} else ", ".join(sorted(codecs)),
                 **_settings_of(manifest, manifest.fingerprint, metadata),
-                "file_contents": None if store.file_contents is None else store.file_contents.checksum,
             }
         )
+        self._go_on_with(store.file_contents)
         self._updates = {key: value for key, value in manifest.metadata.items() if key not in self._metadata}
         self._rows.extend(written_rows(store))
         self._pairs.restore(written_pairs(store))
@@ -606,16 +622,6 @@ def _grown(old: Manifest, new: Manifest) -> Manifest:
         history=(*old.history, entry),
         superseded=tuple(file.name for file in old.tables),
     )
-
-
-def _joined(old: FileContents | None, new: FileContents | None) -> FileContents | None:
-    """What is known of the samples' files by either."""
-    if old is None or new is None:
-        return old or new
-    joined = FileContents(old.size.copy(), old.digest.copy())
-    known = new.known
-    joined.size[known], joined.digest[known] = new.size[known], new.digest[known]
-    return joined
 
 
 def _settings_of(
