@@ -24,7 +24,7 @@ from diffcore_gpu.packing.options import Fit
 from diffcore_gpu.store import CounterpartWriter
 from diffcore_gpu.store.codecs import EncodedImage
 from diffcore_gpu.store.format import RAW
-from diffcore_gpu.store.threads import for_each
+from diffcore_gpu.store.row_threads import for_each
 
 SAVE_SECONDS = 5.0
 """What is generated again, at most, after the process was killed."""
