@@ -103,11 +103,18 @@ def _print(summary: dict[str, Any]) -> None:
         _print_listed("Prompts", ("rows", "prompt"), [(str(p["rows"]), p["text"]) for p in summary["prompts"]])
     _print_listed(
         "Files",
-        ("file", "rows", "size"),
-        [(f["name"], "–" if f["rows"] is None else str(f["rows"]), size_text(f["bytes"])) for f in summary["files"]],
+        ("file", "rows", "size", "codec", "decoder"),
+        [
+            (f["name"], _or_dash(f["rows"]), size_text(f["bytes"]), _or_dash(f["codec"]), _or_dash(f["decoder"]))
+            for f in summary["files"]
+        ],
     )
     if "contact_sheet" in summary:
         print(printable(f"Contact sheet {summary['contact_sheet']}"))
+
+
+def _or_dash(value: object) -> str:
+    return "–" if value is None else str(value)
 
 
 def _print_listed(title: str, heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -114,6 +114,7 @@ def generate(
             labels=scan.labels,
             file_names=scan.file_names,
             metadata=metadata,
+            codec=settings.codec,
             resume=resume,
             overwrite=overwrite,
             auto_flush=False,

@@ -18,6 +18,7 @@ from diffcore_gpu.generation.draws import Int64s, choose_samples, draw
 from diffcore_gpu.generation.schedule import Batch
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
+from diffcore_gpu.store.codecs import codec_named
 from diffcore_gpu.store.fingerprint import as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.manifest import read_manifest
@@ -139,12 +140,14 @@ def check_place(work: Work, out: Path, *, resume: bool, overwrite: bool) -> None
     Raises:
         GenerationError: both `resume` and `overwrite` are given; the place lies inside the real images, is in use, or
             has no space.
+        StoreError: there is no such codec, or it does not hold images of this size.
     """
     if resume and overwrite:
         raise GenerationError("Give one of --resume, to go on, and --overwrite, to start again.")
     if out.resolve().is_relative_to(work.real.root.resolve()):
         # Inside the real images the store would be one class more, and every label after it another number.
         raise GenerationError(f"{out} lies inside {work.real.root}; put the store outside the folder of images.")
+    codec_named(work.settings.codec).check_shape((3, work.settings.height, work.settings.width))
     if out.exists() and not out.is_dir():
         raise GenerationError(f"{out} is a file; a store is a folder.")
     if not resume and not overwrite:
@@ -159,7 +162,8 @@ def check_place(work: Work, out: Path, *, resume: bool, overwrite: bool) -> None
 
 
 def _check_space(work: Work, out: Path) -> None:
-    needed = work.num_tasks * 3 * work.settings.height * work.settings.width + _SPARE_BYTES
+    pixels = work.num_tasks * 3 * work.settings.height * work.settings.width
+    needed = int(pixels * codec_named(work.settings.codec).share) + _SPARE_BYTES
     present = sum(file.stat().st_size for file in (out / FOLDER_NAME).glob("*"))
     above = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(above).free

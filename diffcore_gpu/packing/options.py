@@ -42,6 +42,7 @@ class PackOptions:
         width: of the store's images, in pixels.
         layout: how generated files name what they belong to.
         fit: what to do about another aspect ratio.
+        codec: how the store keeps its images: "raw"; "jpeg", of quality 95, or "jpeg:QUALITY"; "webp", lossless.
         strict: do not finish the store where anything at all was found.
         check_real: decode the real images too, and report those that would trouble the training.
         max_per_sample: pairs for each sample; None: 16 in the class layout, all in the stem layout.
@@ -57,6 +58,7 @@ class PackOptions:
     width: int
     layout: Layout = Layout.AUTO
     fit: Fit = Fit.CROP
+    codec: str = "raw"
     strict: bool = False
     check_real: bool = False
     max_per_sample: int | None = None

@@ -22,6 +22,7 @@ from diffcore_gpu.packing.pairing import pair_up
 from diffcore_gpu.packing.rows import add_rows, files_digest
 from diffcore_gpu.packing.similarity import Judged, PackFilter, best_pairs, judge
 from diffcore_gpu.store import CounterpartWriter
+from diffcore_gpu.store.codecs import codec_named
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.workspace import FOLDER_NAME, SETTINGS_NAME
 from diffcore_gpu.threads import default_workers, map_in_order
@@ -75,6 +76,7 @@ def pack(
     started = time.monotonic()
     listener = listener or PackListener()
     _refuse_place(options)
+    codec_named(options.codec).check_shape((3, options.height, options.width))
     real = scan_image_folder(options.real)
     matching = match_generated(real, options.generated, options.layout)
     listener.say(f"Layout {matching.layout}: {matching.reason}.")
@@ -131,6 +133,7 @@ def _write(
         labels=real.labels,
         file_names=real.file_names,
         metadata=settings,
+        codec=options.codec,
         resume=options.resume,
         overwrite=options.overwrite,
     ) as writer:
@@ -207,6 +210,7 @@ def _settings(options: PackOptions, real: ImageFolderScan, matching: Matching, j
         "layout": matching.layout.value,
         "resize": options.fit.value,
         "resampling": "bicubic",
+        "codec": codec_named(options.codec).setting,
         "max_per_sample": limit,
         "real": _base_name(options.real),
         "generated": _base_name(options.generated),

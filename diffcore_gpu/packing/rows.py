@@ -8,13 +8,19 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
-from diffcore_gpu.packing.colour import ImageProblemError
-from diffcore_gpu.packing.decode import Decoded, decode, pillow_ready
+import numpy as np
+import numpy.typing as npt
+
+from diffcore_gpu.packing.colour import Conversion, ImageProblemError
+from diffcore_gpu.packing.decode import decode, pillow_ready
 from diffcore_gpu.packing.findings import Effect, Journal
 from diffcore_gpu.packing.layout import MatchedFile
 from diffcore_gpu.packing.options import PackOptions
 from diffcore_gpu.store import CounterpartWriter
+from diffcore_gpu.store.codecs import EncodedImage, codec_named
+from diffcore_gpu.store.format import RAW
 from diffcore_gpu.threads import default_workers, map_in_order
 
 NO_SEED = -1
@@ -23,6 +29,14 @@ _SAVE_SECONDS = 10.0  # what is looked at again, at most, after an interruption
 
 _JOURNAL = "journal"
 _KEY = "counts"  # the journal stands where the final counts will: the finished store does not keep it
+
+
+class _Row(NamedTuple):
+    """A file that can become a row, and what `decode` said of it."""
+
+    image: EncodedImage | npt.NDArray[np.uint8]
+    conversions: tuple[Conversion, ...]
+    enlarged: bool
 
 
 def files_digest(folder: Path, files: Sequence[MatchedFile]) -> str:
@@ -55,11 +69,16 @@ def add_rows(
     # The writer may have kept rows from after its journal: their files are looked at again, but not added.
     present = writer.num_rows - journal.done + len(journal.skipped()) if writer else 0
 
-    def look(matched: MatchedFile) -> Decoded | ImageProblemError:
+    codec = codec_named(options.codec)
+
+    def look(matched: MatchedFile) -> _Row | ImageProblemError:
         try:
-            return decode(options.generated / matched.file.name, options.height, options.width, options.fit)
+            decoded = decode(options.generated / matched.file.name, options.height, options.width, options.fit)
         except ImageProblemError as problem:
             return problem
+        # Encoded here, in a thread of many, and not by the writer.
+        image = decoded.pixels if writer is None or codec.name == RAW else codec.encoded(decoded.pixels)
+        return _Row(image, decoded.conversions, decoded.enlarged)
 
     saved = time.monotonic()
     first = journal.done
@@ -72,7 +91,7 @@ def add_rows(
                 if present > 0:
                     present -= 1
                 elif writer:
-                    writer.add_row(result.pixels, label=matched.label, seed=NO_SEED)
+                    writer.add_row(result.image, label=matched.label, seed=NO_SEED)
                 for conversion in result.conversions:
                     journal.note(Effect.CONVERTED, conversion.kind, conversion.detail)
                 journal.enlarged += result.enlarged

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,9 @@ def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
             done += os.write(fd, view[done:])
 
 
+_SEEKING = threading.Lock()
+
+
 def read_at(fd: int, size: int, offset: int) -> bytes:
     """Up to `size` bytes from byte `offset`, fewer only where the file ends."""
     data = b""
@@ -70,8 +74,9 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
         if hasattr(os, "pread"):
             more = os.pread(fd, size - len(data), offset + len(data))
         else:
-            os.lseek(fd, offset + len(data), os.SEEK_SET)
-            more = os.read(fd, size - len(data))
+            with _SEEKING:  # threads read from one file
+                os.lseek(fd, offset + len(data), os.SEEK_SET)
+                more = os.read(fd, size - len(data))
         if not more:
             break
         data = data + more if data else more
