@@ -14,6 +14,7 @@ import torch
 
 from diffcore_gpu.documents import read_regular, why
 from diffcore_gpu.errors import StoreError
+from diffcore_gpu.store.codecs import CODECS
 from diffcore_gpu.store.durable import named_os_errors
 from diffcore_gpu.store.files import FolderFiles, Locate, Place, Watched, is_on_network, require_file, use_located
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, Int64Array, as_labels
@@ -158,6 +159,12 @@ class StoreContents:
 
     def _make_reader(self, reading: Reading | Literal["auto"]) -> ShardReader:
         codecs = {shard.codec for shard in self.manifest.shards}
+        unknown = sorted(codecs - CODECS.keys())
+        if unknown:
+            raise StoreError(
+                f"{self.path}: has images of codec {unknown[0]!r}, which this version cannot decode: upgrade "
+                "diffcore-gpu."
+            )
         if reading == "map" and (codecs - {RAW} or self._locate is not None):
             raise StoreError(f"{self.path}: only raw shards in a folder can be mapped; use reading='pread'.")
         if reading == "auto":
@@ -248,6 +255,14 @@ class StoreContents:
     def copy_rows(self, rows: Int64Array, out: torch.Tensor, check: RowCheck | None) -> None:
         """Copy the images of rows int64 [n], n ≥ 1, all in range, into contiguous `out`; see `ShardReader.copy`."""
         self._reader.copy(rows, out, check)
+
+    def row_bytes(self, rows: Indices) -> list[bytes]:
+        """The bytes of each of `rows` as its shard holds them: encoded, or of codec raw the pixels.
+
+        Raises:
+            StoreError: as `images`.
+        """
+        return self._reader.row_bytes(self._row_index(rows), self._check)
 
     def path_of(self, file: FileEntry) -> Path:
         """Where a file of the store lies, on this machine; it is there when this returns."""
