@@ -59,7 +59,7 @@ def convert(
         image_shape=store.image_shape,
         class_names=store.class_names,
         labels=store.labels,
-        name_digests=store.file_name_digests,
+        file_names=store.file_name_digests,
         file_contents=store.file_contents,
         metadata=store.metadata,
         rows_per_shard=manifest.rows_per_shard,
