@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffcore_gpu.errors import StoreError
@@ -49,6 +49,7 @@ def rows_of(store):
     parts=st.lists(st.lists(st.integers(0, work.NUM_ROWS - 1), unique=True), min_size=2, max_size=4),
     sizes=st.lists(st.integers(1, 9), min_size=4, max_size=4),
 )
+@settings(max_examples=25, deadline=None)
 def test_merged_is_as_if_made_at_once(tmp_path_factory, parts, sizes):
     folder = tmp_path_factory.mktemp("merge")
     stores = [

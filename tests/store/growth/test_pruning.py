@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffcore_gpu.errors import StoreError
@@ -196,6 +196,7 @@ def test_a_damaged_row_is_not_written_again(tmp_path):
     assert not (store.path / "unfinished").exists()
 
 
+@settings(max_examples=25, deadline=None)
 @given(kept=st.lists(st.booleans(), min_size=23, max_size=23))
 def test_compacted_is_as_if_made_so(tmp_path_factory, kept):
     folder = tmp_path_factory.mktemp("compact")
