@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from diffcore_gpu.store import merge as merge
     from diffcore_gpu.store import prune as prune
     from diffcore_gpu.store import rebind as rebind
+    from diffcore_gpu.store.remote.pull import pull as pull
+    from diffcore_gpu.store.remote.push import push as push
     from diffcore_gpu.transform import DiffCoreMix as DiffCoreMix
 
 __version__ = "0.1.0"
@@ -72,6 +74,8 @@ _HOMES = {
     "normalize_counterparts": "ops.mix.reference",
     "prune": "store",
     "rebind": "store",
+    "pull": "store.remote.pull",
+    "push": "store.remote.push",
     "resized_crop": "ops.resized_crop.op",
     "whole_image": "plan.crops",
 }

@@ -15,6 +15,7 @@ from torch import Tensor
 from diffcore_gpu.handover import Draw, Prefetched
 from diffcore_gpu.plan import MixPlan, Pairs, check_index_range, draw_mix
 from diffcore_gpu.plan.fields import Field, Packing, fields_of
+from diffcore_gpu.store.nvjpeg import Decoder, decode_on_gpu
 
 if TYPE_CHECKING:
     from diffcore_gpu.geometry import GeometryStage
@@ -39,14 +40,21 @@ class Fetcher:
         config: what is drawn.
         geometry: what crops, if anything does.
         device: where they go.
+        decoder: what decodes rows on their way to a GPU.
     """
 
     def __init__(
-        self, store: CounterpartStore, config: PlanConfig, geometry: GeometryStage | None, device: torch.device
+        self,
+        store: CounterpartStore,
+        config: PlanConfig,
+        geometry: GeometryStage | None,
+        device: torch.device,
+        decoder: Decoder = "cpu",
     ) -> None:
         self._store = store
         self._geometry = geometry
         self._device = device
+        self._on_gpu = decoder == "nvjpeg" and device.type == "cuda"
         self._parameters = config.parameters()
         self._lam_table = config.lam_table()
 
@@ -75,8 +83,11 @@ class Fetcher:
         label = torch.full_like(plan.row, -1)
         label[mixed] = store.row_label(plan.row[mixed])
         pin = self._device.type == "cuda"
-        gathered = torch.empty((len(distinct), *store.image_shape), dtype=torch.uint8, pin_memory=pin)
-        rows = to_device(store.images(distinct, out=gathered), self._device)
+        if self._on_gpu:
+            rows = decode_on_gpu(store, distinct, self._device)
+        else:
+            gathered = torch.empty((len(distinct), *store.image_shape), dtype=torch.uint8, pin_memory=pin)
+            rows = to_device(store.images(distinct, out=gathered), self._device)
         packing = _PACKED[self._geometry is not None]
         packed = to_device(packing.pack({**vars(plan), "slot": slot, "label": label}, pin_memory=pin), self._device)
         slot, label, *fields = packing.views(packed, len(index))

@@ -101,7 +101,7 @@ class PrefetchLoader:
         self.mix = mix
         self.device = device
         self.depth = depth
-        self._fetcher = None if mix is None else Fetcher(mix.store, mix.config, mix.geometry, device)
+        self._fetcher = None if mix is None else Fetcher(mix.store, mix.config, mix.geometry, device, mix.decoder)
 
     def __len__(self) -> int:
         """The number of batches, if the loader knows it."""

@@ -14,9 +14,10 @@ from diffcore_gpu import CounterpartStore, CounterpartWriter
 from diffcore_gpu.benchmarks.loader.pictures import write_generated, write_photographs
 from diffcore_gpu.errors import BenchmarkError
 from diffcore_gpu.packing.colour import ImageProblemError
-from diffcore_gpu.packing.decode import Decoded, decode, default_workers, map_in_order, pillow_ready
+from diffcore_gpu.packing.decode import Decoded, decode, pillow_ready
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.packing.options import Fit
+from diffcore_gpu.threads import default_workers, map_in_order
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def prepare(
         png,
         [resized[row] for row in rows],
         store,
-        {"png": _bytes(distinct), "png_resized": _bytes(resized), "store": _bytes(store.path.iterdir())},
+        {"png": _bytes(distinct), "png_resized": _bytes(resized), "store": _bytes((folder / "store").iterdir())},
     )
 
 

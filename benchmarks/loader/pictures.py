@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from diffcore_gpu.packing.decode import default_workers, map_in_order
+from diffcore_gpu.threads import default_workers, map_in_order
 
 CLASSES = 8
 """Classes of the folders that are made here."""

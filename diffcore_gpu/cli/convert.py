@@ -14,7 +14,9 @@ from diffcore_gpu.cli.options import AsJson
 def convert(
     store: Annotated[Path, typer.Argument(metavar="IN", help="The store's folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The new store's folder.")],
-    codec: Annotated[str, typer.Option(help="How the new store keeps its images: raw.")] = "raw",
+    codec: Annotated[
+        str, typer.Option(help="How the new store keeps its images: raw, jpeg, jpeg:QUALITY or webp (lossless).")
+    ] = "raw",
     as_json: AsJson = False,
 ) -> None:
     """Write a store again in the newest version of the format; interrupted, the same command goes on."""

@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu import __version__
-from diffcore_gpu.cli import bench, convert, demo, generate, inspect, merge, pack, profile, prune, rebind, verify
+from diffcore_gpu.cli import (
+    bench,
+    convert,
+    demo,
+    generate,
+    inspect,
+    merge,
+    pack,
+    profile,
+    prune,
+    pull,
+    push,
+    rebind,
+    verify,
+)
 from diffcore_gpu.cli.console import say
 from diffcore_gpu.errors import DiffcoreError
 
@@ -24,6 +38,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "rebind": rebind.rebind,
     "prune": prune.prune,
     "convert": convert.convert,
+    "push": push.push,
+    "pull": pull.pull,
     "demo": demo.demo,
 }
 

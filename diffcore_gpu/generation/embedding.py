@@ -18,9 +18,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from diffcore_gpu.errors import GenerationError, clause, nearest
-from diffcore_gpu.packing.decode import default_workers, map_in_order, pillow_ready
+from diffcore_gpu.packing.decode import pillow_ready
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.store.durable import replace_file
+from diffcore_gpu.threads import default_workers, map_in_order
 
 DEFAULT_WEIGHTS = "openai"
 """The weights that the paper's authors used, with ViT-B-32."""

@@ -14,17 +14,14 @@ What is decided here, once:
 
 from __future__ import annotations
 
-import os
 import stat
 import struct
 import warnings
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -216,39 +213,3 @@ def resize(image: Image.Image, height: int, width: int, fit: Fit) -> Image.Image
         box = (left * across, top * down, (left + width) * across, (top + height) * down)
         box = (box[0], box[1], min(box[2], float(source_width)), min(box[3], float(source_height)))
     return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-def default_workers() -> int:
-    """As many threads as this process has processors, and not more than 16."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, count)
-
-
-def map_in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int = 4
-) -> Iterator[Result]:
-    """Yield function(item) for each item in order, computed up to `workers × ahead` items ahead.
-
-    An exception of the function is raised where its result would have come. Threads suffice where the function is
-    mostly Pillow, which lets other threads run while it decodes and resizes.
-
-    Raises:
-        ValueError: fewer than one worker.
-    """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}.")
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="diffcore-pack")
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= workers * ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

@@ -13,7 +13,7 @@ import numpy as np
 from diffcore_gpu import __version__
 from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.colour import ImageProblemError
-from diffcore_gpu.packing.decode import decode, default_workers, map_in_order, pillow_ready
+from diffcore_gpu.packing.decode import decode, pillow_ready
 from diffcore_gpu.packing.findings import Effect, Finding, Kind, PackReport
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.packing.layout import Matching, match_generated
@@ -24,6 +24,7 @@ from diffcore_gpu.packing.similarity import Judged, PackFilter, best_pairs, judg
 from diffcore_gpu.store import CounterpartWriter
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.workspace import FOLDER_NAME, SETTINGS_NAME
+from diffcore_gpu.threads import default_workers, map_in_order
 
 
 def _no_progress(done: int, total: int) -> None:

@@ -10,11 +10,12 @@ from itertools import islice
 from pathlib import Path
 
 from diffcore_gpu.packing.colour import ImageProblemError
-from diffcore_gpu.packing.decode import Decoded, decode, default_workers, map_in_order, pillow_ready
+from diffcore_gpu.packing.decode import Decoded, decode, pillow_ready
 from diffcore_gpu.packing.findings import Effect, Journal
 from diffcore_gpu.packing.layout import MatchedFile
 from diffcore_gpu.packing.options import PackOptions
 from diffcore_gpu.store import CounterpartWriter
+from diffcore_gpu.threads import default_workers, map_in_order
 
 NO_SEED = -1
 """The seed of a row whose seed is not known."""

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from diffcore_gpu.packing.colour import ImageProblemError
-from diffcore_gpu.packing.decode import decode, default_workers, map_in_order, pillow_ready
+from diffcore_gpu.packing.decode import decode, pillow_ready
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.packing.layout import MatchedFile
 from diffcore_gpu.packing.options import PackOptions
 from diffcore_gpu.packing.pairing import groups, own_files
+from diffcore_gpu.threads import default_workers, map_in_order
 
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]

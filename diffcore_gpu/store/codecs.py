@@ -31,6 +31,7 @@ import simplejpeg
 from PIL import Image
 
 from diffcore_gpu.errors import StoreError, clause
+from diffcore_gpu.store.format import RAW
 from diffcore_gpu.store.threads import for_each
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -75,12 +76,14 @@ class Codec(ABC):
         setting: as it is asked for: the name, with what the bytes were written by where that is not the default.
         decoder: what reads it.
         lossless: whether every pixel comes back.
+        share: of the bytes of a photograph's pixels, about, that its image takes.
         max_side: of an image, in pixels.
     """
 
     name: ClassVar[str]
     decoder: ClassVar[str]
     lossless: ClassVar[bool]
+    share: ClassVar[float] = 1.0
     max_side: ClassVar[float] = math.inf
 
     @property
@@ -129,7 +132,7 @@ class Codec(ABC):
 class Raw(Codec):
     """The pixels as they are."""
 
-    name = "raw"
+    name = RAW
     decoder = "none"
     lossless = True
 
@@ -157,6 +160,7 @@ class Jpeg(Codec):
     name = "jpeg"
     decoder = "simplejpeg (libjpeg-turbo)"
     lossless = False
+    share = 0.2
     max_side = 65500
 
     def __init__(self, quality: int = JPEG_QUALITY) -> None:
@@ -208,6 +212,7 @@ class WebP(Codec):
     name = "webp"
     decoder = "Pillow (libwebp)"
     lossless = True
+    share = 0.5
     max_side = 8192  # libwebp holds 16383, but Pillow warns of what has more than 89 million pixels
 
     def encode(self, image: Pixels) -> bytes:

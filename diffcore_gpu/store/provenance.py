@@ -78,8 +78,20 @@ class FileContents:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 (hexadecimal) of both arrays."""
-        return hashlib.sha256(self.size.astype("<i8").tobytes() + self.digest.astype("<i8").tobytes()).hexdigest()
+        """SHA-256 (hexadecimal) of `encode`."""
+        return hashlib.sha256(self.encode()).hexdigest()
+
+    def encode(self) -> bytes:
+        """Both arrays, one after the other, as little-endian numbers."""
+        return self.size.astype("<i8").tobytes() + self.digest.astype("<i8").tobytes()
+
+    @classmethod
+    def decode(cls, data: Bytes) -> FileContents:
+        """What `encode` gave; ValueError where it is no such thing."""
+        numbers = np.frombuffer(data, "<i8").astype(np.int64)
+        if len(numbers) % 2:
+            raise ValueError("does not hold as many sizes as digests.")
+        return cls(*np.split(numbers, 2))
 
     def first_difference(self, other: FileContents) -> int | None:
         """The first sample whose file both know and that differs; None: there is none."""

@@ -26,11 +26,15 @@ from diffcore_gpu.documents import parse_json, read_regular, why
 from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.durable import flush_data, named_os_errors, open_to_write, replace_file, sync_folder, write_at
 from diffcore_gpu.store.manifest import content_checksum
+from diffcore_gpu.store.provenance import FileContents
 from diffcore_gpu.store.tables import PAIR, ROW
 
 FOLDER_NAME = "unfinished"
 SETTINGS_NAME = "settings.json"
 PROGRESS_NAME = "progress.json"
+CONTENTS_NAME = "contents.bin"
+CONTENTS_KEY = "file_contents"
+"""In the settings: the checksum of what `contents.bin` holds of the samples' files; None where nothing is known."""
 LOG_NAMES = {"rows": "rows.bin", "pairs": "pairs.bin", "prompts": "prompts.jsonl"}
 
 _AGAIN = "start again with overwrite=True"
@@ -70,8 +74,13 @@ class Workspace:
         self.progress = Progress()
         self._logs: dict[str, int] = {}
 
-    def create(self, settings: dict[str, Any]) -> None:
-        """Start empty, whatever was there; from then on the work can be resumed by a writer with equal `settings`."""
+    def create(self, settings: dict[str, Any], contents: FileContents | None = None) -> None:
+        """Start empty, whatever was there; from then on the work can be resumed by a writer with equal `settings`.
+
+        Args:
+            settings: what a writer that resumes must have been given again.
+            contents: of the samples' files, whose checksum is in the settings under `CONTENTS_KEY`.
+        """
         with named_os_errors(self.folder):
             # without its settings the folder counts as empty, so they go first
             (self.folder / SETTINGS_NAME).unlink(missing_ok=True)
@@ -81,6 +90,8 @@ class Workspace:
             sync_folder(self.folder.parent)
         self._open_logs()
         self._replace_progress(Progress())
+        if contents is not None:
+            replace_file(self.folder / CONTENTS_NAME, contents.encode())
         _write_json(self.folder / SETTINGS_NAME, settings)
 
     def settings(self) -> dict[str, Any] | None:
@@ -88,8 +99,42 @@ class Workspace:
         path = self.folder / SETTINGS_NAME
         return _read_json(path) if path.exists() else None
 
+    def contents(self) -> FileContents | None:
+        """What was known of the samples' files when the work was begun; None: nothing, or there is no work.
+
+        Raises:
+            StoreError: the file that holds it is damaged.
+        """
+        settings = self.settings() or {}
+        checksum = settings.get(CONTENTS_KEY)
+        if checksum is None:
+            return None
+        path = self.folder / CONTENTS_NAME
+        try:
+            contents = FileContents.decode(read_regular(path, _MAX_JSON, path.parent))
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {why(error)}.") from error
+        except ValueError as error:
+            raise StoreError(f"{path}: damaged ({clause(error)}); {_AGAIN}.") from error
+        if contents.checksum != checksum or len(contents.size) != settings.get("num_samples"):
+            raise StoreError(f"{path}: damaged: its checksum differs; {_AGAIN}.")
+        return contents
+
     def resume(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], list[str]]:
         """Return to the last durable point: cut off what lies beyond it, and give the rows, pairs and prompts up to it.
+
+        Raises:
+            StoreError: if a file of the folder is damaged.
+        """
+        found = self.read()
+        self._open_logs()
+        for name, file_name in LOG_NAMES.items():
+            with named_os_errors(self.folder / file_name):
+                os.ftruncate(self._logs[name], self.progress.log_bytes[name])
+        return found
+
+    def read(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], list[str]]:
+        """The rows, pairs and prompts up to the last durable point; changes nothing, whoever is at work.
 
         Raises:
             StoreError: if a file of the folder is damaged.
@@ -98,8 +143,7 @@ class Workspace:
         try:
             self.progress = Progress(**_read_json(path))
             self.progress.shards = [(int(size), str(checksum)) for size, checksum in self.progress.shards]
-            self._open_logs()
-            logs = {name: self._cut_log(name) for name in LOG_NAMES}
+            logs = {name: self._read_log(name) for name in LOG_NAMES}
             rows, pairs = np.frombuffer(logs["rows"], ROW), np.frombuffer(logs["pairs"], PAIR)
             prompts = [str(parse_json(line)) for line in logs["prompts"].splitlines()]
         except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -114,14 +158,13 @@ class Workspace:
             with named_os_errors(path):
                 self._logs[name] = open_to_write(path)
 
-    def _cut_log(self, name: str) -> bytes:
-        """Cut a log to the part that counts, and return that, checked against its CRC-32."""
+    def _read_log(self, name: str) -> bytes:
+        """The part of a log that counts, checked against its CRC-32."""
         path, size = self.folder / LOG_NAMES[name], self.progress.log_bytes[name]
         with named_os_errors(path):
-            data = path.read_bytes()[:size]
+            data = path.read_bytes()[:size] if path.exists() else b""
             if len(data) != size or zlib.crc32(data) != self.progress.log_crc[name]:
                 raise StoreError(f"{path}: damaged: its checksum differs; {_AGAIN}.")
-            os.ftruncate(self._logs[name], size)
         return data
 
     def save(

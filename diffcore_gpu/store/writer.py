@@ -17,6 +17,7 @@ import torch
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store import checks
+from diffcore_gpu.store.codecs import EncodedImage, codec_named
 from diffcore_gpu.store.durable import WriterLock, make_folder, named_os_errors, replace_file
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, RAW, shard_name
@@ -38,7 +39,7 @@ from diffcore_gpu.store.tables import (
     written_pairs,
     written_rows,
 )
-from diffcore_gpu.store.workspace import Workspace
+from diffcore_gpu.store.workspace import CONTENTS_KEY, Workspace
 
 SHARD_BYTES = 256 << 20
 """Bytes of images in a shard, about, where `rows_per_shard` is not given."""
@@ -86,11 +87,12 @@ class CounterpartWriter:
         file_names: the name of each sample, relative to the dataset's folder with `/` as separator; with them `bind`
             notices another order or other files. A tensor: their digests, as another store of the same dataset has them
             in `file_name_digests`. None: the store is bound by length and labels alone.
-        file_contents: what is known of the content of each sample's file; a resumed run and `bind` compare it.
+        file_contents: what is known of the content of each sample's file; `bind` compares it. So does a resumed run,
+            where both know a file, and the store keeps what the run that began it knew.
         metadata: how the store was made, anything that JSON can hold. A resumed run must give the same; what is known
             only later goes into `update_metadata`.
         rows_per_shard: rows in each shard but the last; None: as many as fit into 256 MiB.
-        codec: how the images are kept: "raw".
+        codec: how the images are kept: "raw"; "jpeg", of quality 95, or "jpeg:QUALITY"; "webp", lossless.
         history: what was done before the rows were written here, an object for each operation; a store that was made
             from another one begins with that one's.
         resume: continue unfinished work with the same arguments, or start if there is none. On a finished store of the
@@ -99,6 +101,10 @@ class CounterpartWriter:
             unless `resume` is given too, which continues it.
         append: add to the finished store that is there, which must have been made for the same dataset.
         auto_flush: make durable points without being asked, as described above.
+
+    Attributes:
+        path: the store's folder, absolute.
+        codec: the `Codec`; its `seen` gives the pixels that a reader will see, by which pairs should be judged.
 
     Raises:
         StoreError: if an argument is impossible; another writer is at work in the folder; the folder holds a finished
@@ -130,23 +136,25 @@ class CounterpartWriter:
         self.image_shape = checks.shape("image_shape", image_shape)
         self.class_names = checks.class_names("class_names", class_names)
         self.num_samples = checks.count("num_samples", num_samples)
+        self.codec = codec_named(codec)
+        self.codec.check_shape(self.image_shape)
         image_bytes = math.prod(self.image_shape)
         if rows_per_shard is None:
-            rows_per_shard = max(1, SHARD_BYTES // image_bytes)
+            rows_per_shard = max(1, int(SHARD_BYTES / (self.codec.share * image_bytes)))
         self.rows_per_shard = checks.count("rows_per_shard", rows_per_shard)
         self._metadata = checks.json_object("metadata", metadata or {})
         self._labels = checks.dataset_labels(labels, self.num_samples, len(self.class_names))
-        if file_names is None or isinstance(file_names, torch.Tensor):
-            self._name_digests = None if file_names is None else as_labels(file_names, "file_names")
+        self._file_names = None if file_names is None or isinstance(file_names, torch.Tensor) else list(file_names)
+        if isinstance(file_names, torch.Tensor):
+            self._name_digests: npt.NDArray[np.int64] | None = as_labels(file_names, "file_names")
         else:
-            self._name_digests = name_digests(file_names)
+            self._name_digests = None if self._file_names is None else name_digests(self._file_names)
         if self._name_digests is not None and len(self._name_digests) != self.num_samples:
             raise StoreError(f"file_names: {len(self._name_digests)} names for {self.num_samples} samples.")
         self._fingerprint = fingerprint_of(self._labels, self._name_digests)
         if file_contents is not None and len(file_contents.size) != self.num_samples:
             raise StoreError(f"file_contents: {len(file_contents.size)} files for {self.num_samples} samples.")
         self._contents = file_contents
-        self.codec = checks.codec("codec", codec)
         self._history = tuple(checks.json_object("history", entry) for entry in history)
         if append and overwrite:
             raise StoreError(f"{self.path}: give one of append, to add to the store, and overwrite, to replace it.")
@@ -176,7 +184,7 @@ class CounterpartWriter:
 
     def _shard_stream(self) -> ShardStream:
         first = 0 if self._base is None else len(self._base.manifest.shards)
-        return ShardStream(self._work.folder, self.image_shape, self.rows_per_shard, self.codec, first)
+        return ShardStream(self._work.folder, self.image_shape, self.rows_per_shard, self.codec.name, first)
 
     # Starting
 
@@ -189,8 +197,13 @@ class CounterpartWriter:
         begun = self._work.settings()
         if append:
             self._stand_on(begun)
+        elif resume and begun is not None and begun.get("base") is not None:
+            raise StoreError(
+                f"{self.path}: holds unfinished work that adds to its store; pass append=True to continue it."
+            )
         if resume and begun is not None:
             self._compare(begun)
+            self._go_on_with(self._work.contents())
             self._restore()
             self._state = "open"
         elif finished and resume and not overwrite and not append:
@@ -206,7 +219,7 @@ class CounterpartWriter:
                 f"{self.path}: holds a finished store; pass overwrite=True to replace it, or append=True to add to it."
             )
         else:
-            self._work.create(self._settings())
+            self._work.create(self._settings(), self._contents)
             self._state = "open"
 
     def _stand_on(self, begun: dict[str, Any] | None) -> None:
@@ -218,15 +231,14 @@ class CounterpartWriter:
             raise StoreError(f"{self.path}: is a store of version 1, which cannot grow; convert it first.")
         if begun is not None and begun.get("base") not in (None, base.checksum):
             raise StoreError(f"{self.path}: has changed since the unfinished work in it was begun; {_AGAIN}.")
+        if tuple(base.class_names[: len(self.class_names)]) == self.class_names:
+            self.class_names = tuple(base.class_names)  # behind them it may keep the names of classes that it lost
         manifest = base.manifest
         settings = _settings_of(manifest, manifest.fingerprint, self._metadata)
         for name, value in self._settings().items():
             if name in _SAME_TO_GROW and settings[name] != value:
                 raise StoreError(f"{self.path}: was made with another {name}; append what is for the same dataset.")
-        if self._contents is not None and base.file_contents is not None:
-            differs = self._contents.first_difference(base.file_contents)
-            if differs is not None:
-                raise StoreError(f"{self.path}: was made when the file of sample {differs} held something else.")
+        self._require_content(base.file_contents)
         self._base = base
         self._contents = joined_contents(base.file_contents, self._contents)
         self._rows.extend(written_rows(base))
@@ -238,16 +250,32 @@ class CounterpartWriter:
 
     def _settings(self) -> dict[str, Any]:
         return {
+            "codec": self.codec.setting,  # first, since the rows of a shard depend on it
             **_settings_of(self, self._fingerprint, self._metadata),
-            "codec": self.codec,
-            "file_contents": None if self._contents is None else self._contents.checksum,
+            CONTENTS_KEY: None if self._contents is None else self._contents.checksum,
             "history": content_checksum({"history": self._history}),
             "base": None if self._base is None else self._base.checksum,
         }
 
+    def _go_on_with(self, begun: FileContents | None) -> None:
+        """Take over what was known of the samples' files at the start, from which they must not differ."""
+        self._require_content(begun)
+        self._contents = begun
+
+    def _require_content(self, then: FileContents | None) -> None:
+        if self._contents is None or then is None:
+            return
+        sample = self._contents.first_difference(then)
+        if sample is not None:
+            name = f"sample {sample}" if self._file_names is None else self._file_names[sample]
+            raise StoreError(
+                f"{self.path}: the file of {name} differs from the one that this store was begun with; put it back, or "
+                "start again with overwrite."
+            )
+
     def _compare(self, begun: dict[str, Any]) -> None:
         for name, value in self._settings().items():
-            if begun.get(name) != value:
+            if name != CONTENTS_KEY and begun.get(name) != value:
                 raise StoreError(
                     f"{self.path}: the argument {name} differs from the one that this store was begun with; "
                     "pass the same, or overwrite=True to start again."
@@ -268,16 +296,18 @@ class CounterpartWriter:
         manifest = store.manifest
         if manifest.version < FORMAT_VERSION:
             raise StoreError(f"{self.path}: is a finished store of version 1; convert it, or pass overwrite=True.")
+        codecs = {shard.codec for shard in manifest.shards}
         # update_metadata cannot change the keys that the constructor was given
         metadata = {key: manifest.metadata.get(key, _MISSING) for key in self._metadata}
         self._compare(
             {
                 **self._settings(),  # a finished store is compared by what it holds, not by how its files were written
+                "codec": self.codec.setting if codecs <= {self.codec.name} else ", ".join(sorted(codecs)),
                 **_settings_of(manifest, manifest.fingerprint, metadata),
-                "file_contents": None if store.file_contents is None else store.file_contents.checksum,
                 "history": content_checksum({"history": manifest.history[: len(self._history)]}),
             }
         )
+        self._go_on_with(store.file_contents)
         self._updates = {key: value for key, value in manifest.metadata.items() if key not in self._metadata}
         self._rows.extend(written_rows(store))
         self._pairs.restore(written_pairs(store))
@@ -322,7 +352,7 @@ class CounterpartWriter:
 
     def add_row(
         self,
-        image: torch.Tensor | npt.NDArray[np.uint8],
+        image: torch.Tensor | npt.NDArray[np.uint8] | EncodedImage,
         *,
         label: int,
         prompt: str | None = None,
@@ -333,7 +363,8 @@ class CounterpartWriter:
         """Add one counterpart and return its row number; rows are numbered from 0 in the order of adding.
 
         Args:
-            image: uint8 [C, H, W] of the store's `image_shape`, any strides, any device.
+            image: uint8 [C, H, W] of the store's `image_shape`, any strides, any device; or one that `codec.encoded`
+                has encoded, in another thread perhaps.
             label: its class number, in [0, len(class_names)).
             prompt: the text that it was generated from, or None.
             seed: the seed that it was generated from, any 64-bit signed integer.
@@ -344,14 +375,13 @@ class CounterpartWriter:
             StoreError: if the image has another shape or dtype, a number is out of its range, or the disk is full.
         """
         self._require_open()
-        array = checks.image(f"{self.path}: an image", image, self.image_shape)
+        data = self._bytes_of(image)
         label = checks.integer(f"{self.path}: label", label, range(len(self.class_names)))
         seed = checks.integer(f"{self.path}: seed", seed, checks.INT64)
         attempt = checks.integer(f"{self.path}: attempt", attempt, range(1 << 15))
         source = checks.integer(f"{self.path}: source", source, checks.INT64)
         if prompt is not None:
             checks.text(f"{self.path}: prompt", prompt)
-        data = self._encoded(array)
         row = len(self._rows)
         self._make_room()
         self._boundary = self._counts()
@@ -361,9 +391,17 @@ class CounterpartWriter:
         self._rows.append((label, seed, digest_of(data), source, prompt_id, attempt, memoryview(data).nbytes))
         return row
 
-    def _encoded(self, image: npt.NDArray[np.uint8]) -> Bytes:
-        """The bytes of an image [C, H, W] as its shard holds them."""
-        return np.ascontiguousarray(image).data
+    def _bytes_of(self, image: torch.Tensor | npt.NDArray[np.uint8] | EncodedImage) -> Bytes:
+        """The bytes of an image as its shard holds them."""
+        if isinstance(image, EncodedImage):
+            if (image.codec, image.image_shape) != (self.codec.name, self.image_shape):
+                raise StoreError(
+                    f"{self.path}: an image of codec {image.codec} and shape {list(image.image_shape)} was encoded for "
+                    "another store."
+                )
+            return image.data
+        array = checks.image(f"{self.path}: an image", image, self.image_shape)
+        return np.ascontiguousarray(array).data if self.codec.name == RAW else self.codec.encode(array)
 
     def add_pair(self, sample: int, row: int, similarity: float = math.nan) -> None:
         """Say that `row` is a counterpart of `sample`.
@@ -559,7 +597,7 @@ class CounterpartWriter:
                 size=size,
                 checksum=checksum,
                 rows=min(self.rows_per_shard, new_rows - index * self.rows_per_shard),
-                codec=self.codec,
+                codec=self.codec.name,
             )
             for index, (size, checksum) in enumerate(self._shards.finished)
         )

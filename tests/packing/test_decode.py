@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from PIL import Image
 from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing import decode as decode_module
 from diffcore_gpu.packing.colour import ImageProblemError
-from diffcore_gpu.packing.decode import Decoded, decode, default_workers, map_in_order, pillow_ready, resize
+from diffcore_gpu.packing.decode import Decoded, decode, pillow_ready, resize
 from diffcore_gpu.packing.findings import Kind
 from diffcore_gpu.packing.options import Fit
 
@@ -328,41 +327,3 @@ def test_an_extreme_strip_is_not_blown_up() -> None:
 def test_right_size_is_left_alone() -> None:
     image = photo(32, 16)
     assert resize(image, 16, 32, Fit.CROP) is image
-
-
-def test_order_and_bound() -> None:
-    taken = 0
-
-    def items() -> Iterator[int]:
-        nonlocal taken
-        for item in range(200):
-            taken += 1
-            yield item
-
-    for done, result in enumerate(map_in_order(lambda item: item * item, items(), workers=3, ahead=2)):
-        assert result == done * done
-        assert taken - done <= 6
-    assert taken == 200
-
-
-def test_runs_in_other_threads() -> None:
-    names = set(map_in_order(lambda item: threading.current_thread().name, range(8), workers=2))
-    assert threading.current_thread().name not in names
-
-
-def test_error_comes_in_order_and_stops() -> None:
-    def function(item: int) -> int:
-        if item == 5:
-            raise KeyError(item)
-        return item
-
-    results = map_in_order(function, range(1000), workers=4)
-    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
-    with pytest.raises(KeyError):
-        next(results)
-
-
-def test_workers() -> None:
-    assert 1 <= default_workers() <= 16
-    with pytest.raises(ValueError, match="at least 1"):
-        next(map_in_order(abs, [1], workers=0))

@@ -11,6 +11,7 @@ import torch
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store import CounterpartStore, CounterpartWriter
+from diffcore_gpu.store.provenance import FileContents
 from tests.killed import killer, without_flushing
 from tests.store import work
 
@@ -159,6 +160,38 @@ def test_where_a_flush_falls_leaves_no_trace(tmp_path, flush_at):
     assert work.contents(tmp_path / "s") == work.contents(tmp_path / "t")
 
 
+def known(*samples: int, changed: int = -1) -> FileContents:
+    """What is known of the files of some samples (none given: of all), one of them changed."""
+    contents = FileContents.unknown(work.NUM_SAMPLES)
+    for sample in samples or range(work.NUM_SAMPLES):
+        contents.set([sample], [(1000 + sample, sample * 7 + (sample == changed))])
+    return contents
+
+
+def test_a_file_that_changed_is_named(tmp_path):
+    with work.interrupted(tmp_path / "s", file_contents=known()) as writer:
+        work.complete(writer, 9)
+    for contents in (known(changed=4), known(4, 7, changed=4)):
+        with pytest.raises(StoreError, match=r"the file of class 1/004\.jpg differs from the one that this store was"):
+            CounterpartWriter(tmp_path / "s", **work.arguments(file_contents=contents), resume=True)
+    with CounterpartWriter(tmp_path / "s", **work.arguments(file_contents=known()), resume=True) as writer:
+        work.complete(writer)
+    work.build(tmp_path / "t", file_contents=known())
+    assert work.contents(tmp_path / "s") == work.contents(tmp_path / "t")
+    with pytest.raises(StoreError, match=r"the file of class 2/011\.jpg differs"):
+        CounterpartWriter(tmp_path / "s", **work.arguments(file_contents=known(changed=11)), resume=True)
+    with pytest.raises(StoreError, match=r"the file of class 2/011\.jpg differs"):
+        CounterpartWriter(tmp_path / "s", **work.arguments(file_contents=known(changed=11)), append=True)
+
+
+def test_a_resumed_store_keeps_what_was_known_at_its_start(tmp_path):
+    with work.interrupted(tmp_path / "s", file_contents=known(2, 5)) as writer:
+        work.complete(writer, 9)
+    with CounterpartWriter(tmp_path / "s", **work.arguments(file_contents=known()), resume=True) as writer:
+        work.complete(writer)
+    assert CounterpartStore.open(tmp_path / "s").file_contents.known.tolist() == [2, 5]
+
+
 def test_unfinished_work_is_no_store(tmp_path):
     with work.interrupted(tmp_path / "s") as writer:
         work.add(writer, 0)
@@ -223,10 +256,13 @@ def test_resuming_a_finished_store_changes_nothing(tmp_path):
     assert work.contents(tmp_path / "s") == before
 
 
-@pytest.mark.parametrize("name", ["settings.json", "progress.json", "rows.bin", "pairs.bin", "prompts.jsonl"])
+FILES = ["settings.json", "progress.json", "rows.bin", "pairs.bin", "prompts.jsonl", "contents.bin"]
+
+
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
 def test_damaged_work_is_not_resumed(tmp_path, name, damage):
-    with work.interrupted(tmp_path / "s") as writer:
+    with work.interrupted(tmp_path / "s", file_contents=known()) as writer:
         work.complete(writer, 9)
     path = tmp_path / "s" / "unfinished" / name
     raw = path.read_bytes()

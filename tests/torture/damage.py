@@ -163,7 +163,7 @@ def campaign(operation: str, scratch: Path, cases: int, times: int = 6, first: i
         out = Path(shutil.copytree(begun, bench.clear()))
         kind, name = damage(out, taken, draw)
         try:
-            oracle_says = oracle.check_resumed(bench, out, said=ledger.said)
+            oracle_says = oracle.check_resumed(bench, out, refusals=ledger.said)
         except oracle.WrongError as error:
             ledger.fail(WORK, operation, kind, f"{name} (seed {seed})", str(error))
         else:

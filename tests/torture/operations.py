@@ -44,7 +44,6 @@ class Operation:
             found there.
         inputs: makes the folder of inputs, which nothing changes afterwards.
         before: makes what lies there before, from the inputs.
-        atomic: whether a store that was there before is the old one or the new one at every moment.
         goes_on: whether it goes on where it was; else, once it has put its work in place, it begins anew.
     """
 
@@ -52,7 +51,6 @@ class Operation:
     run: Callable[[Path, Path], int]
     inputs: Callable[[Path], None] = lambda folder: None
     before: Callable[[Path, Path], None] = lambda inputs, out: None
-    atomic: bool = True
     goes_on: bool = True
 
 
@@ -88,19 +86,20 @@ def _image(row: int) -> np.ndarray:
     return np.random.default_rng(row).integers(0, 256, _SHAPE, dtype=np.uint8)
 
 
-def _write(inputs: Path, out: Path, **changes: object) -> int:
+def _write(inputs: Path, out: Path, rows: int = _ROWS, **changes: object) -> int:
+    """Write so many rows; with `append`, those that the store lacks."""
     writer.AUTO_FLUSH_BYTES = 3 * _image(0).size
     arguments = work.arguments(image_shape=_SHAPE, rows_per_shard=4, **changes)
     with CounterpartWriter(out / STORE, **arguments, resume=True) as made:
-        found = FINISHED if made.finished else made.num_rows
-        for row in range(made.num_rows, _ROWS if not made.finished else 0):
+        found = FINISHED if made.finished or made.num_rows == rows else made.num_rows
+        for row in range(made.num_rows, rows if not made.finished else 0):
             made.add_row(_image(row), label=row % 3, prompt=f"a “{row % 4}” in the snow", seed=row, attempt=row % 2)
             for sample, similarity in work.pairs_of(row):
                 made.add_pair(sample, row, similarity)
             if row % 5 == 4:
                 made.flush()
                 mark(made.num_rows)
-        made.update_metadata({"generated": _ROWS})
+        made.update_metadata({"generated": rows})
     return found
 
 
@@ -110,6 +109,11 @@ def _old_store(inputs: Path, out: Path) -> None:
 
 def _overwrite(inputs: Path, out: Path) -> int:
     return _write(inputs, out, overwrite=True)
+
+
+def _grown_store(inputs: Path, out: Path) -> None:
+    _write(inputs, out)
+    _write(inputs, out, rows=14, append=True)
 
 
 # pack: six images of three classes, one of them broken, three rows in a shard
@@ -149,7 +153,8 @@ OPERATIONS = {
     operation.name: operation
     for operation in (
         Operation("write", _write),
-        Operation("overwrite", _overwrite, before=_old_store, atomic=False, goes_on=False),
+        Operation("overwrite", _overwrite, before=_old_store, goes_on=False),
+        Operation("append", partial(_write, rows=20, append=True), before=_grown_store),
         Operation("pack", _pack, inputs=_images),
         Operation("generate", partial(_generate, save_seconds=0.0), inputs=_images),
         Operation("generate, saved once", partial(_generate, save_seconds=1e9), inputs=_images),

@@ -127,7 +127,7 @@ def _cut_everywhere(bench: Bench, log: Log, model: Model, ledger: Ledger, sample
             if _is_new(files, promised, tried):
                 fault = f"{model}: {choice.fault}"
                 try:
-                    outcome = judge(bench, files, promised, ledger.said)
+                    outcome = judge(bench, files, promised)
                 except oracle.WrongError as error:
                     ledger.fail(PART, bench.operation.name, fault, f"event {point}", f"{error} ({choice})")
                 else:
@@ -139,12 +139,12 @@ def promise(log: Log, point: int) -> int:
     return max((event.number for event in log.events[:point] if isinstance(event, Mark)), default=0)
 
 
-def judge(bench: Bench, files: dict[str, bytes | None], promised: int, said: list[str] | None = None) -> str:
+def judge(bench: Bench, files: dict[str, bytes | None], promised: int) -> str:
     """Do the rest of the operation on a state of the disk; `WrongError` where it does not lead to the right bytes."""
     out = bench.clear()
     write_out(files, out)
     found = oracle.check_standing(bench, out, finished=promised == FINISHED)
-    return oracle.check_resumed(bench, out, promised if bench.operation.goes_on and found is None else 0, said)
+    return oracle.check_resumed(bench, out, promised if bench.operation.goes_on and found is None else 0)
 
 
 def _is_new(files: dict[str, bytes | None], promised: int, tried: set[bytes]) -> bool:

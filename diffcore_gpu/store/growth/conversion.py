@@ -31,7 +31,8 @@ def convert(
     Args:
         source: the store's folder.
         out: the new store's folder.
-        codec: how the new store keeps its images: "raw".
+        codec: how the new store keeps its images, as `CounterpartWriter` takes it. Similarities are kept, also where a
+            codec loses something.
         progress: gets (done, total) of the rows.
 
     Returns:

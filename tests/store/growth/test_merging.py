@@ -163,7 +163,7 @@ def test_what_is_known_of_files_is_joined(tmp_path):
 OTHER = [
     ({"file_contents": contents(s3=(7, 71))}, "when the file of sample 3 held something else"),
     ({"class_names": ["red", "green", "pink"]}, "has other class names than .*: class 2 is 'pink', not 'blue'"),
-    ({"file_names": work.NAMES[:-1] + ["other"]}, "made for another dataset than .*: sample 11 is another file"),
+    ({"file_names": [*work.NAMES[:-1], "other"]}, "made for another dataset than .*: sample 11 is another file"),
     ({"file_names": None}, "only one of them knows the names"),
     ({"labels": [*work.LABELS[:-1], 0]}, "sample 11 has another label"),
     ({"labels": work.LABELS[:-1], "num_samples": 11, "file_names": None}, "11 samples, not 12"),
@@ -183,7 +183,7 @@ def test_images_of_another_shape(tmp_path):
     part(tmp_path / "a", range(3))
     with CounterpartWriter(tmp_path / "b", **work.arguments(image_shape=(3, 4, 5))) as writer:
         writer.add_row(np.zeros((3, 4, 5), np.uint8), label=0)
-    with pytest.raises(StoreError, match="has images of 3×4×5, where those of .* are 3×4×6"):
+    with pytest.raises(StoreError, match=r"has images of 3×4×5, where those of .* are 3×4×6"):
         merge(tmp_path / "merged", [tmp_path / "a", tmp_path / "b"])
 
 

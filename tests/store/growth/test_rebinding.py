@@ -33,7 +33,9 @@ class Data:
         return {"file_names": self.names, "file_contents": self.contents}
 
 
-ITEMS = [(name, f"{number}.jpg", 10 * k + number) for k, name in enumerate(["ant", "bee", "cat"]) for number in range(4)]
+ITEMS = [
+    (name, f"{number}.jpg", 10 * k + number) for k, name in enumerate(["ant", "bee", "cat"]) for number in range(4)
+]
 
 
 def make(path, data, rows=None):
@@ -147,7 +149,9 @@ def test_changed_files(tmp_path, changed):
 
 
 def test_two_of_equal_content_are_not_told_apart(tmp_path):
-    items = [(name, file, 5 if name == "ant" and file in ("1.jpg", "2.jpg") else content) for name, file, content in ITEMS]
+    items = [
+        (name, file, 5 if name == "ant" and file in ("1.jpg", "2.jpg") else content) for name, file, content in ITEMS
+    ]
     store = make(tmp_path / "store", Data(items))
     moved = [(name, "new-" + file if name == "ant" else file, content) for name, file, content in items]
     with pytest.raises(StoreError, match=r"first 'ant/new-1.jpg', 'ant/new-2.jpg' and the former 1, 2"):
