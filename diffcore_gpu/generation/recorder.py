@@ -21,6 +21,7 @@ from diffcore_gpu.generation.work import Asked, Work
 from diffcore_gpu.packing.decode import resize
 from diffcore_gpu.packing.options import Fit
 from diffcore_gpu.store import CounterpartWriter
+from diffcore_gpu.store.provenance import FileContents
 
 SAVE_SECONDS = 5.0
 """What is generated again, at most, after the process was killed."""
@@ -28,10 +29,17 @@ JOURNAL_KEY = "journal"
 
 
 class Filter(Protocol):
-    """The hard filter of the paper, as `SimilarityFilter` is: accept a counterpart iff S > τ of its class."""
+    """The hard filter of the paper, as `SimilarityFilter` is: accept a counterpart iff S > τ of its class.
+
+    Attributes:
+        thresholds: τ of each class.
+        model: its name, as the store keeps it.
+        contents: of the real images' files as it has read them; None: not known.
+    """
 
     thresholds: Tensor
     model: str
+    contents: FileContents | None
 
     def judge(self, samples: list[int], images: Tensor) -> tuple[Tensor, Tensor]:
         """S of each image with the real image of its sample, float32 [n], and the verdicts, bool [n]."""
