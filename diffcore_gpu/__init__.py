@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from diffcore_gpu.store import CounterpartStore as CounterpartStore
     from diffcore_gpu.store import CounterpartWriter as CounterpartWriter
     from diffcore_gpu.store import dataset_fingerprint as dataset_fingerprint
+    from diffcore_gpu.store.remote.pull import pull as pull
+    from diffcore_gpu.store.remote.push import push as push
     from diffcore_gpu.transform import DiffCoreMix as DiffCoreMix
 
 __version__ = "0.1.0"
@@ -64,6 +66,8 @@ _HOMES = {
     "mix": "ops.mix.op",
     "mix_reference": "ops.mix.reference",
     "normalize_counterparts": "ops.mix.reference",
+    "pull": "store.remote.pull",
+    "push": "store.remote.push",
     "resized_crop": "ops.resized_crop.op",
     "whole_image": "plan.crops",
 }

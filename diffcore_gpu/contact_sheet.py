@@ -1,4 +1,4 @@
-"""A picture of what a store does to a training batch: real | counterpart | mixed by pixel | mixed by patch."""
+"""Pictures of a store: real | counterpart | mixed by pixel | mixed by patch for some samples, or counterparts alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -42,16 +43,19 @@ def choose_samples(store: CounterpartStore, count: int, seed: int = 0) -> list[i
         Distinct samples, sorted by class.
     """
     covered = torch.nonzero(store.pair_ptr[1:] > store.pair_ptr[:-1]).flatten().numpy()
-    random = np.random.default_rng(seed)
-    covered = random.permutation(covered)
-    labels = store.labels.numpy()[covered]
-    # The k-th sample of every class comes before the (k+1)-th of any.
-    order = np.argsort(labels, kind="stable")
-    starts = np.searchsorted(labels[order], labels[order])
-    turn = np.empty(len(covered), np.int64)
-    turn[order] = np.arange(len(covered)) - starts
-    chosen = covered[np.argsort(turn, kind="stable")[:count]]
+    chosen = covered[_spread(store.labels.numpy()[covered], count, seed)]
     return sorted(chosen.tolist(), key=lambda sample: (int(store.labels[sample]), sample))
+
+
+def _spread(labels: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.intp]:
+    """At most `count` positions in labels [n], drawn from as many classes as possible."""
+    drawn = np.random.default_rng(seed).permutation(len(labels))
+    # The k-th of every class comes before the (k+1)-th of any.
+    order = np.argsort(labels[drawn], kind="stable")
+    starts = np.searchsorted(labels[drawn][order], labels[drawn][order])
+    turn = np.empty(len(labels), np.int64)
+    turn[order] = np.arange(len(labels)) - starts
+    return drawn[np.argsort(turn, kind="stable")[:count]]
 
 
 def contact_sheet(
@@ -110,6 +114,46 @@ def contact_sheet(
     subtitle = f"{store.num_rows} rows of {height} x {width} · {covered}"
     images = [[_picture(column[line]) for column in columns] for line in range(len(samples))]
     return _draw(_readable(title or store.path.name, "store"), subtitle, headings, captions, images)
+
+
+def counterpart_sheet(
+    store: CounterpartStore, count: int = 24, *, columns: int = 6, seed: int = 0, title: str = ""
+) -> Image.Image:
+    """Draw counterparts alone, each with its class: a picture of the store that shows no real image.
+
+    Args:
+        store: the store, images uint8 of 1 or 3 channels, with a row at least.
+        count: how many, from as many classes as possible; fewer where the store has fewer.
+        columns: how many side by side.
+        seed: other seeds show other rows.
+        title: stands at the top; empty: the store's folder.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        ValueError: the store has no rows.
+    """
+    if not store.num_rows:
+        raise ValueError("a sheet of counterparts needs a store with rows.")
+    labels = store.row_label().numpy()
+    rows = np.sort(_spread(labels, count, seed))
+    rows = rows[np.argsort(labels[rows], kind="stable")]
+    pictures = [_picture(image) for image in store.images(rows)]
+    fonts = _Fonts(*(ImageFont.load_default(size) for size in (22, 16, 13)))
+    width, height = pictures[0].size
+    across, line = min(columns, len(pictures)), height + 30
+    size = 2 * _MARGIN + across * (width + _GAP) - _GAP, 64 + -(-len(pictures) // across) * line + _MARGIN // 2
+    sheet = Image.new("RGB", size, _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    heading = _fitted(_readable(title or store.path.name, "store"), fonts.title, size[0] - 2 * _MARGIN)
+    pen.text((_MARGIN, 18), heading, fill=_INK, font=fonts.title)
+    for position, (row, picture) in enumerate(zip(rows.tolist(), pictures, strict=True)):
+        x, y = _MARGIN + position % across * (width + _GAP), 64 + position // across * line
+        sheet.paste(picture, (x, y))
+        name = _readable(store.class_names[int(labels[row])], f"class {int(labels[row])}")
+        pen.text((x, y + height + 4), _fitted(name, fonts.caption, width), fill=_GREY, font=fonts.caption)
+    return sheet
 
 
 def _captions(

@@ -26,19 +26,9 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
+from diffcore_gpu.fetch import Fetcher, to_device
 from diffcore_gpu.handover import Draw, Prefetched
-from diffcore_gpu.plan import MixPlan, Pairs, check_index_range, draw_mix
-from diffcore_gpu.plan.fields import Field, Packing, fields_of
 from diffcore_gpu.transform import DiffCoreMix
-
-_PACKED = {
-    crops: Packing((Field("slot", torch.int64), Field("label", torch.int64), *fields_of(crops)))
-    for crops in (False, True)
-}
-"""What is sent to the device of a plan, with and without crops, in one copy instead of a dozen.
-
-`slot` is the row's place among the gathered rows, `label` its class, `row` its number in the store.
-"""
 
 
 @dataclass(frozen=True)
@@ -111,8 +101,7 @@ class PrefetchLoader:
         self.mix = mix
         self.device = device
         self.depth = depth
-        self._parameters = None if mix is None else mix.config.parameters()
-        self._lam_table = None if mix is None else mix.config.lam_table()
+        self._fetcher = None if mix is None else Fetcher(mix.store, mix.config, mix.geometry, device, mix.decoder)
 
     def __len__(self) -> int:
         """The number of batches, if the loader knows it."""
@@ -195,7 +184,7 @@ class PrefetchLoader:
 
     def _move(self, value: Any, tensors: list[Tensor]) -> Any:
         if isinstance(value, Tensor):
-            moved = self._to_device(value)
+            moved = to_device(value, self.device)
             tensors.append(moved)
             return moved
         if isinstance(value, dict):
@@ -206,54 +195,14 @@ class PrefetchLoader:
             return type(value)(self._move(entry, tensors) for entry in value)
         return value
 
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cpu":
-            return tensor
-        if tensor.device.type == "cpu" and not tensor.is_pinned():
-            # torch gives such memory back to others only when the copies out of it are over.
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
-
     def _fetch(self, batch: Any, using: Draw, tensors: list[Tensor]) -> Prefetched:
         """Draw the plan of a batch and start to copy it and its counterparts; adds them to `tensors`."""
+        assert self._fetcher is not None
         assert self.mix is not None
-        assert self._parameters is not None
-        index = _index_of(batch)
-        store = self.mix.store
-        check_index_range(index, store.num_samples)
-        geometry = self.mix.geometry
-        height, width = store.image_shape[1:] if geometry is None else geometry.config.size
-        round = torch.tensor(using.round)
-        plan = draw_mix(
-            index,
-            Pairs(store.pair_ptr, store.pair_row, store.num_rows),
-            self._parameters,
-            self._lam_table,
-            height=height,
-            width=width,
-            seed=using.seed,
-            round=round,
-        )
-        if geometry is not None:
-            plan = geometry.with_crops(
-                plan, index, _image_size(batch), store.image_shape[1:], seed=using.seed, round=round
-            )  # fmt: skip
-        mixed = plan.row >= 0
-        distinct, places = torch.unique(
-            plan.row[mixed], return_inverse=True
-        )  # sorted: the disk is read in one direction
-        slot = torch.full_like(plan.row, -1)
-        slot[mixed] = places
-        label = torch.full_like(plan.row, -1)
-        label[mixed] = store.row_label(plan.row[mixed])
-        pin = self.device.type == "cuda"
-        gathered = torch.empty((len(distinct), *store.image_shape), dtype=torch.uint8, pin_memory=pin)
-        rows = self._to_device(store.images(distinct, out=gathered))
-        packing = _PACKED[geometry is not None]
-        packed = self._to_device(packing.pack({**vars(plan), "slot": slot, "label": label}, pin_memory=pin))
-        tensors += [rows, packed]
-        slot, label, *fields = packing.views(packed, len(index))
-        return Prefetched(using, rows, slot, label, MixPlan(*fields))
+        size = None if self.mix.geometry is None else _image_size(batch)
+        prefetched, held = self._fetcher.fetch(_index_of(batch), size, using)
+        tensors += held
+        return prefetched
 
 
 @contextlib.contextmanager

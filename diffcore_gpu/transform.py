@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from diffcore_gpu.errors import StoreError
+from diffcore_gpu.fetch import Fetcher
 from diffcore_gpu.geometry import CounterpartCrop, CropMixOp, GeometryStage
 from diffcore_gpu.handover import Draw, Handover, Prefetched
 from diffcore_gpu.kernels.spec import STREAM_VERSION
@@ -21,12 +22,14 @@ from diffcore_gpu.ops.runtime.normalization import affine_of
 from diffcore_gpu.plan import BoxPlacement, LamSpec, MixPlan, PlanConfig, RowChoice, check_labels
 from diffcore_gpu.plan.crops import RandomResizedCropMirror
 from diffcore_gpu.plan.fields import neutral_plan
+from diffcore_gpu.store.nvjpeg import Decoder, check_decoder
 from diffcore_gpu.store.residency import Residency, ResidentStore
 
 if TYPE_CHECKING:
     from diffcore_gpu.store import CounterpartStore
 
 _INPLACE_WITH_GEOMETRY = "inplace=True cannot go with geometry, which writes images of another size."
+_NOT_IN_A_GRAPH = 'The counterparts come anew with every batch; in one graph use residency="device".'
 _OR_ANEW = ", or take its `_extra_state` out of the checkpoint to begin a stream of its own"
 
 
@@ -64,9 +67,13 @@ class DiffCoreMix(nn.Module):
             alike. Not used for uint8 images.
         std: C numbers that float images were divided by; None: 1. Not used for uint8 images.
         seed: 64-bit key of the random numbers.
-        residency: where the counterparts live: "device" (its memory holds the whole store), "disk" (mapped from the
+        residency: where the counterparts live: "device" (its memory holds the whole store), "disk" (read out of the
             files), "host" (likewise, read into host memory ahead) or "auto"; see `ResidentStore`. On a GPU "disk" and
-            "host" need a `PrefetchLoader`, and so does "auto" where the store does not fit.
+            "host" need a `PrefetchLoader`, and so does "auto" where the store does not fit. On the CPU a store that
+            cannot be mapped, such as an encoded one, is then read and decoded batch by batch: ahead by a
+            `PrefetchLoader`, else in the call, and outside a compiled graph.
+        decoder: what decodes JPEG rows for a GPU: "cpu", the store's own decoder, or "nvjpeg", the GPU, whose pixels
+            differ in the last bits; on the CPU it is always the former.
         inplace: write into the images that are passed, instead of new ones; not with `geometry`.
         geometry: crop, resize (bilinear, antialiased) and mirror images and counterparts, which are then uint8 of any
             size, and normalize the result with `mean` and `std`; None: images come as they are to be mixed. The box of
@@ -103,6 +110,7 @@ class DiffCoreMix(nn.Module):
         std: Sequence[float] | Tensor | float | None = None,
         seed: int = 0,
         residency: Residency = "auto",
+        decoder: Decoder = "cpu",
         inplace: bool = False,
         geometry: RandomResizedCropMirror | None = None,
         counterpart_crop: CounterpartCrop = "own",
@@ -117,11 +125,13 @@ class DiffCoreMix(nn.Module):
         self.image_shape = store.image_shape
         self._store = store
         self._residency: Residency = residency
+        check_decoder(store, decoder)
+        self.decoder: Decoder = decoder
         self._advance = True
         self._norm = affine_of(mean, std, store.image_shape[0])
         self._lam_table = self.config.lam_table()
         # On the CPU the store stays mapped from its files until the module is moved, unless "device" asks for a copy.
-        self._resident = ResidentStore(store, torch.device("cpu"), residency)
+        self._resident = ResidentStore(store, torch.device("cpu"), residency, decoder)
         self.handover = Handover()
         self._laid_out = False
         self._prepare()
@@ -140,6 +150,7 @@ class DiffCoreMix(nn.Module):
         )  # fmt: skip
         self._op = MixOp(source, self._inplace) if stage is None else CropMixOp(source, stage)
         self._eager: EagerCall | None = None
+        self._fetcher = Fetcher(self._store, self.config, stage, torch.device("cpu"))
 
     @property
     def seed(self) -> int:
@@ -192,7 +203,7 @@ class DiffCoreMix(nn.Module):
         super()._apply(fn, recurse)
         device = self.round.device
         if device != self._resident.device:
-            self._resident = ResidentStore(self._store, device, self._residency)
+            self._resident = ResidentStore(self._store, device, self._residency, self.decoder)
             self._laid_out = False
             self.handover.clear()
             self._norm = self._norm.to(device)
@@ -204,7 +215,7 @@ class DiffCoreMix(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_op", "_eager")}
+        return {name: value for name, value in vars(self).items() if name not in ("_op", "_eager", "_fetcher")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -234,6 +245,7 @@ class DiffCoreMix(nn.Module):
         settings = {field.name: repr(getattr(self.config, field.name)) for field in fields(self.config)}
         scale, shift = self._norm[0, :, ::2].T.tolist()
         settings |= {"mean and std": f"scale {scale}, shift {shift}"}
+        settings |= {"decoder": self.decoder}
         settings |= {"geometry": "None"} if self._geometry is None else self._geometry.settings()
         return {
             "seed": self.seed,
@@ -387,8 +399,8 @@ class DiffCoreMix(nn.Module):
     ) -> Tensor | tuple[Tensor, MixPlan]:
         """Check, choose where the counterparts come from, and make one call."""
         self._check(images, index, labels)
-        if self._resident.prefetched:
-            return self._mix_prefetched(images, index, labels, return_plan)  # type: ignore[no-any-return]
+        if self._resident.prefetched or self._resident.fetched:
+            return self._mix_fetched(images, index, labels, return_plan)  # type: ignore[no-any-return]
         compiling = torch.compiler.is_compiling()
         # What the rows are read from is at hand as well, so a batch that was not prefetched is no mistake here, and a
         # compiled graph, to which the prefetched rows are unknown, draws for itself: the images are the same.
@@ -416,16 +428,21 @@ class DiffCoreMix(nn.Module):
             self._resident = self._resident.laid_out(torch.channels_last)
             self._prepare()
 
-    @torch.compiler.disable(reason="The counterparts of a PrefetchLoader change with every batch.")  # type: ignore[untyped-decorator]
-    def _mix_prefetched(
+    @torch.compiler.disable(reason=_NOT_IN_A_GRAPH)  # type: ignore[untyped-decorator]
+    def _mix_fetched(
         self, images: Tensor, index: Tensor, labels: Tensor | None, return_plan: bool
     ) -> Tensor | tuple[Tensor, MixPlan]:
+        """Mix with counterparts that a `PrefetchLoader` has brought, or that are fetched now."""
         if images.is_cuda and torch.cuda.is_current_stream_capturing():
             raise ValueError(
                 f'A CUDA graph cannot hold a mix with residency="{self.residency}", whose counterparts come anew with '
                 'every batch; use residency="device", or mix outside the graph.'
             )
-        found = self.handover.find(index, self.next_draw())
+        now = self.next_draw()
+        found = self.handover.find(index, now)
+        if isinstance(found, str) and self._resident.fetched:
+            height, width = images.shape[-2:]
+            found, _ = self._fetcher.fetch(index, (height, width), now)
         if isinstance(found, str):
             raise ValueError(
                 f"{self._store.path} is not in the memory of {images.device}, and {found}; iterate over "

@@ -15,7 +15,7 @@ COUNTS = [0, 1, 2, 3] * 6
 
 
 def write_store(
-    path: Path, shape: tuple[int, int, int] = SHAPE, rows_per_shard: int = 10, more: int = 0
+    path: Path, shape: tuple[int, int, int] = SHAPE, rows_per_shard: int = 10, more: int = 0, codec: str = "raw"
 ) -> CounterpartStore:
     """A store of random counterparts in several shards; sample i is of class i % 2 and has COUNTS[i] + more rows."""
     generator = torch.Generator().manual_seed(7)
@@ -27,6 +27,7 @@ def write_store(
         class_names=["even", "odd"],
         labels=labels,
         rows_per_shard=rows_per_shard,
+        codec=codec,
     ) as writer:
         for sample, count in enumerate(COUNTS):
             for k in range(count + more):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffcore_gpu import CounterpartStore
+from diffcore_gpu.benchmarks.harness.tensors import load_safetensors, load_saved
 from diffcore_gpu.benchmarks.training.models import make_model
 from diffcore_gpu.demo import digits
 from diffcore_gpu.errors import BenchmarkError
@@ -186,15 +184,17 @@ def load_model(
     return model, f"{name} with weights of {weights.name}"
 
 
-def _state(path: Path) -> Any:
+def _state(path: Path) -> dict[str, Any]:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_safetensors(path) if path.suffix == ".safetensors" else load_saved(path)
     except FileNotFoundError:
         raise BenchmarkError(f"--weights {path}: there is no such file.") from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError):
+    except (OSError, ValueError) as error:
         raise BenchmarkError(
             f"--weights {path}: cannot be read as a state dict; give .safetensors, or what torch.save wrote of tensors."
-        ) from None
-    return state["model"] if isinstance(state, dict) and isinstance(state.get("model"), dict) else state
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise BenchmarkError(f"--weights {path}: holds no state dict, which has tensors by their names.")
+    return state

@@ -6,10 +6,11 @@ unfinished, and goes on from there when the run does, however that was cut off.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 
 from diffcore_gpu.benchmarks.harness.command import Output
 from diffcore_gpu.benchmarks.harness.environment import BUSY, clocks, environment, is_busy
-from diffcore_gpu.benchmarks.harness.result_file import new_result, read_result, write_result
+from diffcore_gpu.benchmarks.harness.result_file import complete, new_result, read_result, write_result
 from diffcore_gpu.errors import BenchmarkError
 
 Part = dict[str, Any]
@@ -53,15 +54,20 @@ class Run:
         *,
         timed: bool = True,
     ) -> None:
-        self._setting = json.loads(json.dumps(setting, default=str))
+        self._setting = json.loads(
+            json.dumps(setting, default=str, ensure_ascii=False).encode(errors="replace")  # as it is written
+        )
         self.device = device
+        self._resumed = False
         self._path, budget = output.json, output.budget_minutes
         self._end = None if budget is None else time.monotonic() + 60 * budget
         self.result = new_result(suite, environment(device, packages, command=output.command), self._setting)
         if timed:
             _warn_of_load(self.result["environment"])
         if self._path is not None and self._path.exists():
-            self._resume(suite, self._path)
+            with complete(self._path, suite):
+                self._resume(suite, self._path)
+            self._resumed = True
 
     def _resume(self, suite: str, path: Path) -> None:
         before = read_result(path, suite)
@@ -87,6 +93,19 @@ class Run:
     def spent(self) -> bool:
         """Whether the budget is spent."""
         return self._end is not None and time.monotonic() > self._end
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """To be entered around what reads the parts of the result, which an earlier process or anyone else wrote.
+
+        Raises:
+            BenchmarkError: the file that the run goes on from does not hold what the block looks for.
+        """
+        if self._resumed and self._path is not None:
+            with complete(self._path, self.result["suite"]):
+                yield
+        else:
+            yield
 
     def kept(self, part: Part) -> dict[str, Any] | None:
         """What an unfinished part has kept, or None."""
@@ -144,14 +163,19 @@ class Run:
                 what = ", ".join(f"{key} {value}" for key, value in part.items())
                 so_far = self.kept(part)
                 if report is not None and so_far is not None:
-                    print(report(so_far), end="\n\n")
+                    self._tell(report, so_far)
                 print(f"The budget is spent before the end of {what}; run the same command again to go on.")
                 break
             measured = {**part, **figures, "clocks_at_end": clocks(self.device)}
             self._put(part, measured)
             if report is not None:
-                print(report(measured), end="\n\n", flush=True)
+                self._tell(report, measured)
         return self.result
+
+    def _tell(self, report: Callable[[dict[str, Any]], str], figures: dict[str, Any]) -> None:
+        with self.reading():  # some reports show all parts
+            text = report(figures)
+        print(text, end="\n\n", flush=True)
 
 
 def _warn_of_load(found: Mapping[str, Any]) -> None:

@@ -97,7 +97,7 @@ def prepare(
         png,
         [resized[row] for row in rows],
         store,
-        {"png": _bytes(distinct), "png_resized": _bytes(resized), "store": _bytes(store.path.iterdir())},
+        {"png": _bytes(distinct), "png_resized": _bytes(resized), "store": _bytes((folder / "store").iterdir())},
     )
 
 

@@ -262,9 +262,11 @@ def main(
     compile_ahead(list(product(size, dtype, memory_format, compared or (None,))), where, compile_in)
     measured = partial(measure, large=LargeCopy(where), tiles=compared)
     op = replace(BANDWIDTH, batch=batch, size=size, dtype=dtype, memory_format=memory_format, repeats=repeats)
-    print(overview(run_op(run, op, measured, report)))
+    result = run_op(run, op, measured, report)
+    with run.reading():
+        lines, ratios = overview(result), relative_rates(result, names[0]) if names else {}
+    print(lines)
     if names:
-        ratios = relative_rates(run.result, names[0])
         print(
             f"\nRate over that of {names[0]}, the kernels' own: "
             + ", ".join(f"{k} ×{v:.3f}" for k, v in ratios.items())

@@ -22,7 +22,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from diffcore_gpu.benchmarks.harness import options
-from diffcore_gpu.benchmarks.harness.result_file import read_result
+from diffcore_gpu.benchmarks.harness.result_file import complete, read_result
 from diffcore_gpu.benchmarks.suites import SUITES, run_suite
 from diffcore_gpu.errors import BenchmarkError
 
@@ -122,7 +122,10 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 @app.command("best")
 def print_best(file: Annotated[Path, typer.Argument(help="A result of `bandwidth --tiles`.")]) -> None:
     """Print the fastest tile of a result."""
-    print(best(read_result(file, "bandwidth")))
+    result = read_result(file, "bandwidth")
+    with complete(file, "bandwidth"):
+        fastest = best(result)
+    print(fastest)
 
 
 @app.command("run", context_settings={"allow_extra_args": True, "allow_interspersed_args": False})

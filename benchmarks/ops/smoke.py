@@ -188,7 +188,9 @@ def main(
         [{"dtype": dtype, "memory_format": memory_format} for dtype, memory_format in wanted],
         lambda part: found[part["dtype"], part["memory_format"]],
     )["results"]
-    print(report(rows))
-    wrong = [f"{row['dtype']} {row['memory_format']}" for row in rows if not row["right"]]
+    with run.reading():
+        text = report(rows)
+        wrong = [f"{row['dtype']} {row['memory_format']}" for row in rows if not row["right"]]
+    print(text)
     if wrong:
         raise BenchmarkError(f"the mix is not what the reference says for {', '.join(wrong)}.")

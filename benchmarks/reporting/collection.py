@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffcore_gpu.benchmarks.harness.result_file import read_result
+from diffcore_gpu.benchmarks.harness.result_file import complete, read_result
 from diffcore_gpu.benchmarks.reporting.provenance import facts
 from diffcore_gpu.benchmarks.suites import SUITES
-from diffcore_gpu.errors import BenchmarkError, clause, nearest
+from diffcore_gpu.documents import parse_json, read_regular
+from diffcore_gpu.errors import BenchmarkError, nearest
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def _json_files(folder: Path) -> list[Path]:
 def _is_foreign(path: Path) -> bool:
     """Whether it is another program's JSON: a result, also one from before results had a format, has one of the two."""
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(read_regular(path), constants=True)
     except (OSError, ValueError):
         return False  # `read_result` says what is wrong with it
     return not isinstance(content, dict) or not {"suite", "environment"} & content.keys()
@@ -84,23 +83,7 @@ def _read(path: Path) -> dict[str, Any]:
     result = read_result(path)
     suite = result["suite"]
     if suite not in SUITES:
-        raise BenchmarkError(f"{path}: holds results of {suite!r}, which is no suite; {nearest(str(suite), SUITES)}")
+        raise BenchmarkError(f"{path}: holds results of {suite!r}, which is no suite; {nearest(suite, SUITES)}")
     with complete(path, suite):
-        kinds = {"results": list, "environment": dict, "setting": dict}
-        wrong = [name for name, kind in kinds.items() if not isinstance(result[name], kind)]
-        if wrong:
-            raise TypeError(f"{wrong[0]} is of another kind.")
         facts(result)
     return result
-
-
-@contextlib.contextmanager
-def complete(path: Path, suite: str) -> Iterator[None]:
-    """Say which file it is where the block finds that a result lacks a field, or holds another kind of value there."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration) as error:
-        raise BenchmarkError(
-            f"{path}: does not hold what a result of {suite} holds ({type(error).__name__}: {clause(error)}); "
-            "measure again."
-        ) from error

@@ -14,10 +14,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffcore_gpu.benchmarks.reporting.collection import Loaded, complete
+from diffcore_gpu.benchmarks.harness.result_file import complete
+from diffcore_gpu.benchmarks.reporting.collection import Loaded
 from diffcore_gpu.benchmarks.reporting.provenance import where
 from diffcore_gpu.benchmarks.reporting.suite_tables import tables_of
 from diffcore_gpu.benchmarks.reporting.tables import markdown_code, markdown_table, markdown_text
+from diffcore_gpu.documents import read_regular, why
 from diffcore_gpu.errors import BenchmarkError, nearest
 from diffcore_gpu.store.durable import replace_file
 
@@ -81,11 +83,16 @@ def update(readme: Path, results: Sequence[Loaded], *, check: bool) -> bool:
         Whether the file was changed.
 
     Raises:
-        BenchmarkError: of `with_tables`; there is no such file; with `check`, its tables are not those of the results.
+        BenchmarkError: of `with_tables`; it cannot be read; with `check`, its tables are not those of the results.
     """
-    if not readme.is_file():
-        raise BenchmarkError(f"{readme}: there is no such file.")
-    text = readme.read_bytes().decode()
+    try:
+        text = read_regular(readme).decode()
+    except FileNotFoundError:
+        raise BenchmarkError(f"{readme}: there is no such file.") from None
+    except UnicodeDecodeError:
+        raise BenchmarkError(f"{readme}: is not UTF-8 text.") from None
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"{readme}: cannot be read: {why(error)}.") from error
     drawn = with_tables(readme, text, results)
     if check and drawn != text:
         raise BenchmarkError(f"{readme}: its tables are not those of the results; run the same without --check.")

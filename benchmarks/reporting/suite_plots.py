@@ -14,9 +14,10 @@ from matplotlib.lines import Line2D
 
 from diffcore_gpu.benchmarks import paper
 from diffcore_gpu.benchmarks.harness.measure import deviation, quantiles
+from diffcore_gpu.benchmarks.harness.result_file import complete
 from diffcore_gpu.benchmarks.paper import OURS, VANILLA
 from diffcore_gpu.benchmarks.reporting.accuracy_tables import Point, Reached, from_json, pareto_optimal, reached
-from diffcore_gpu.benchmarks.reporting.collection import Loaded, complete
+from diffcore_gpu.benchmarks.reporting.collection import Loaded
 from diffcore_gpu.benchmarks.reporting.plots import (
     DARK,
     LIGHT,

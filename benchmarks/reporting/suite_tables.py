@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from diffcore_gpu.benchmarks.harness.measure import within_noise
+from diffcore_gpu.benchmarks.harness.result_file import complete
 from diffcore_gpu.benchmarks.ops.kernel_tiles import split
 from diffcore_gpu.benchmarks.reporting.accuracy_tables import trade_off_tables, train_tables
-from diffcore_gpu.benchmarks.reporting.collection import Loaded, complete
+from diffcore_gpu.benchmarks.reporting.collection import Loaded
 from diffcore_gpu.benchmarks.reporting.step_tables import batch_time_tables, overhead_tables
 from diffcore_gpu.benchmarks.reporting.tables import (
     FAILED,

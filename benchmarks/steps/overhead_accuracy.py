@@ -22,7 +22,7 @@ from diffcore_gpu.benchmarks import paper
 from diffcore_gpu.benchmarks.harness import options
 from diffcore_gpu.benchmarks.harness.command import output_of
 from diffcore_gpu.benchmarks.harness.measure import deviation, table
-from diffcore_gpu.benchmarks.harness.result_file import new_result, read_result, write_result
+from diffcore_gpu.benchmarks.harness.result_file import complete, new_result, read_result, write_result
 from diffcore_gpu.benchmarks.paper import AGAIN, OURS, VANILLA
 from diffcore_gpu.benchmarks.reporting.accuracy_tables import (
     Point,
@@ -32,7 +32,6 @@ from diffcore_gpu.benchmarks.reporting.accuracy_tables import (
     to_json,
     trade_off_tables,
 )
-from diffcore_gpu.benchmarks.reporting.collection import complete
 from diffcore_gpu.benchmarks.steps.results import Overhead, at_batches
 from diffcore_gpu.errors import BenchmarkError
 from diffcore_gpu.store.durable import replace_file

@@ -146,7 +146,8 @@ def measure_steps(run: Run, how: StepOptions, made: Input, part: Part) -> dict[s
     """
     device = run.device
     torch.backends.cudnn.benchmark = True  # as a loop with batches of one size is run on a GPU
-    turns = turns_of(run.kept(part))
+    with run.reading():
+        turns = turns_of(run.kept(part))
     names = blocks(how.methods)[part["block"]]
     ours, prefetch = None, False
     if OURS in names:

@@ -7,6 +7,7 @@ measured: they use up the batches that were made while another method was traini
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -124,13 +125,20 @@ def turns_of(found: Mapping[str, Any] | None) -> Turns:
     """What `figures` told of, to go on from it.
 
     Args:
-        found: of `figures`; None: nothing was measured yet.
+        found: of `figures`, read from a file that anyone may have written; None: nothing was measured yet.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: it is something else.
     """
     if found is None:
         return Turns()
-    rows = {}
+    rows, count = {}, found["turns"]
     for name, stages in found["stage_samples"].items():
         columns = [stages[f"{stage}_ms"] for stage in (*_STAGES, "waited")]
         samples = zip(*columns, found["times"][name]["samples_ms"], strict=True)
         rows[name] = [Row(*(ms / 1e3 for ms in sample)) for sample in samples]
-    return Turns(rows, dict(found["failed"]), found["turns"])
+    if type(count) is not int or count < 0 or any(len(of) != count for of in rows.values()):
+        raise ValueError(f"there are not {count!r} turns of every method.")
+    if not all(math.isfinite(sum(row)) and row.step > 0 for of in rows.values() for row in of):
+        raise ValueError("a step took no time, or no finite one.")
+    return Turns(rows, {name: str(why) for name, why in found["failed"].items()}, count)

@@ -6,15 +6,17 @@ then holds the figures only.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from diffcore_gpu.benchmarks.harness.tensors import load_saved
+from diffcore_gpu.documents import parse_json
 from diffcore_gpu.errors import BenchmarkError, clause
 
 FORMAT = 1
@@ -51,18 +53,18 @@ class Checkpoint:
 
     def _load(self, device: torch.device, *, mmap: bool) -> dict[str, Any] | None:
         try:
-            found = torch.load(self.path, map_location=device, weights_only=True, mmap=mmap)
+            found = load_saved(self.path, device, mmap=mmap)
         except FileNotFoundError:
             return None
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            raise BenchmarkError(
-                f"{self.path}: is damaged or no checkpoint; remove it to begin this run from its start."
-            ) from error
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
+        except (OSError, ValueError) as error:
+            raise self.damaged() from error
+        if not isinstance(found, dict) or type(found.get("format")) is not int or found["format"] != FORMAT:
             raise BenchmarkError(
                 f"{self.path}: is not a checkpoint of this version of diffcore-gpu; remove it, or give another --out."
             )
-        before = json.loads(found["identity"])
+        before, state = _identity_of(found), found.get("state")
+        if before is None or not isinstance(state, dict):
+            raise self.damaged()
         differs = [
             f"{name} is {self._identity.get(name)!r} here and {before.get(name)!r} there"
             for name in sorted({*self._identity, *before})
@@ -72,8 +74,11 @@ class Checkpoint:
             raise BenchmarkError(
                 f"{self.path}: is of another run ({'; '.join(differs)}); remove it, or give another --out."
             )
-        state: dict[str, Any] = found["state"]
         return state
+
+    def damaged(self) -> BenchmarkError:
+        """What to raise where the checkpoint does not hold what its run needs."""
+        return BenchmarkError(f"{self.path}: is damaged or no checkpoint; remove it to begin this run from its start.")
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state after an epoch: tensors, numbers, texts, and lists and dicts of them.
@@ -89,17 +94,29 @@ class Checkpoint:
         self.save(state)
 
 
+def _identity_of(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """None: it has none."""
+    text = found.get("identity")
+    try:
+        identity = parse_json(text, constants=True) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return identity if isinstance(identity, dict) else None
+
+
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Beside the name, flushed to the disk, then renamed: a crash leaves the old file or the new one."""
+    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
         with partial.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's own, where a disk is full
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise BenchmarkError(
             f"{path}: cannot be written ({clause(error)}); what was there before is whole: make room and run again."
         ) from error

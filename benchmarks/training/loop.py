@@ -174,13 +174,15 @@ def train(
         The figures of the run; None: it was stopped between two epochs, and its checkpoint is written.
 
     Raises:
-        BenchmarkError: a file cannot be decoded.
+        BenchmarkError: a file cannot be decoded, or the checkpoint does not hold what it should.
         StoreError: the store does not fit the samples.
         RuntimeError, ValueError, ImportError: the method or the model cannot do this.
     """
     device, classes = execution.device, len(data.class_names)
     state = checkpoint.load(device)
     if state is not None and "figures" in state:
+        if not _are_figures(state["figures"], training):
+            raise checkpoint.damaged()
         figures: dict[str, Any] = state["figures"]
         return figures
     model = make_trained(training, classes, seed, execution)
@@ -192,10 +194,10 @@ def train(
     history: list[dict[str, Any]] = []
     seconds = 0.0
     if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
-        history, seconds = state["history"], state["seconds"]
+        try:
+            history, seconds = _restore(state, model, optimizer, scaler, training.epochs)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise checkpoint.damaged() from error
         del state
     batches = EpochBatches(data.part, training.batch, seed, execution.steps)
     samples = TrainingSet(data.train, augmentation(training.augmentation, training.size), seed)
@@ -233,6 +235,39 @@ def train(
         states = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
         checkpoint.save({**states, "history": history, "seconds": seconds})
     raise AssertionError("a checkpoint after the last epoch holds the figures.")
+
+
+def _restore(
+    state: dict[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    epochs: int,
+) -> tuple[list[dict[str, Any]], float]:
+    """History and seconds of a checkpoint, whose states are loaded; whatever its reader raises where it has others."""
+    history, seconds = state["history"], state["seconds"]
+    if not isinstance(history, list) or not 0 < len(history) < epochs or not all(isinstance(e, dict) for e in history):
+        raise ValueError("its history is another.")
+    if not isinstance(seconds, float) or not 0 <= seconds < math.inf:
+        raise ValueError("its time is none.")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    scaler.load_state_dict(state["scaler"])
+    return history, seconds
+
+
+def _are_figures(found: Any, training: Training) -> bool:
+    """Whether a finished run can have had these figures, as far as they are shown."""
+    match found:
+        case {"epochs": int(), "seconds": int() | float(), "history": list(), "splits": dict(splits)}:
+            shown = [[of.get(key) for key in ("top1", "top5")] for of in splits.values() if isinstance(of, dict)]
+            return (
+                set(splits) == set(training.splits)
+                and all(type(value) is float and 0 <= value <= 1 for pair in shown for value in pair)
+                and len(shown) == len(splits)
+            )
+        case _:
+            return False
 
 
 def _train_epoch(

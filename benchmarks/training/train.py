@@ -233,7 +233,8 @@ def main(
     beside = Path("train-runs") if json is None else json.with_name(f"{json.stem}-runs")
     work = (out or beside) / f"{chosen.name}-{its_variant.name}"
     prepared = prepare_arms(its_arms, data, training.size, store, work, allow_missing)
-    _check_done(run, prepared, json)
+    with run.reading():
+        _check_done(run, prepared, json)
     if retry_failed:
         run.result["results"] = [done for done in run.result["results"] if "failed" not in done]
     parts = [
@@ -253,10 +254,11 @@ def main(
     with _fastest(where):
         run.do(parts, runs.measure, run_line)
     names = [arm.name for arm in its_arms]
-    for split in training.splits:
-        print(accuracy_table(run.result["results"], names, split, its_variant.paper), end="\n\n")
-    for failed in (done for done in run.result["results"] if "failed" in done):
-        print(run_line(failed))
+    with run.reading():
+        for split in training.splits:
+            print(accuracy_table(run.result["results"], names, split, its_variant.paper), end="\n\n")
+        for failed in (done for done in run.result["results"] if "failed" in done):
+            print(run_line(failed))
     print("Accuracy after the last epoch in percent, mean ± sample standard deviation over the seeds.")
 
 

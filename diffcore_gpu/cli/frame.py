@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu import __version__
-from diffcore_gpu.cli import bench, demo, generate, inspect, pack, profile, verify
+from diffcore_gpu.cli import bench, demo, generate, inspect, pack, profile, pull, push, verify
 from diffcore_gpu.cli.console import say
 from diffcore_gpu.errors import DiffcoreError
 
@@ -20,6 +20,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate.generate,
     "inspect": inspect.inspect,
     "verify": verify.verify,
+    "push": push.push,
+    "pull": pull.pull,
     "demo": demo.demo,
 }
 

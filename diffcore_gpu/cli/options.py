@@ -20,7 +20,10 @@ def option(about: str, *names: str, **rules: Any) -> Any:
     return typer.Option(*names, help=about, show_default=False, **rules)
 
 
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
+# A string, since a path would make one slash of the two in a URL.
+Store = Annotated[
+    str, typer.Argument(metavar="STORE", help="The store's folder, or its URL: s3://…, gs://…, https://…, hf://….")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Real = Annotated[Path, typer.Option(help="The real images: an ImageFolder, one folder per class.")]
 Out = Annotated[Path, typer.Option(help="The store's folder.")]

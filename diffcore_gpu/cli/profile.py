@@ -85,10 +85,12 @@ def profile(
         _print(result)
 
 
-def _values(store: Path, result: TrainingProfile) -> dict[str, Any]:
+def _values(store: str, result: TrainingProfile) -> dict[str, Any]:
+    from diffcore_gpu.store.remote.location import shown_place
+
     values = asdict(result)
     values["trace"] = None if result.trace is None else str(result.trace)
-    return {"store": str(store), **values, "device_waited_for_loader": result.waited}
+    return {"store": shown_place(store), **values, "device_waited_for_loader": result.waited}
 
 
 def _print(result: TrainingProfile) -> None:

@@ -20,11 +20,14 @@ def verify(
 ) -> None:
     """Read a whole store and check every byte and every pair."""
     from diffcore_gpu.store import CounterpartStore
+    from diffcore_gpu.store.remote.location import is_url, shown_place
 
     opened = CounterpartStore.open(store)
+    place = shown_place(store)
     files = opened.manifest.files
     size = sum(file.size for file in files)
-    say(f"Reading {size_text(size)} in {len(files)} files …")
+    fetched = ", which are fetched where they are not here yet" if is_url(store) else ""
+    say(f"Reading {size_text(size)} in {len(files)} files{fetched} …")
     opened.verify()
     if real is not None:
         from diffcore_gpu.packing.imagefolder import scan_image_folder
@@ -33,7 +36,7 @@ def verify(
         opened.bind(scan, labels=scan.labels, file_names=scan.file_names)
     if as_json:
         result = {
-            "store": str(store),
+            "store": place,
             "intact": True,
             "rows": opened.num_rows,
             "pairs": opened.num_pairs,
@@ -43,6 +46,6 @@ def verify(
         }
         print_json(result)
         return
-    print(printable(f"{store}: intact; {opened.num_rows} rows, {opened.num_pairs} pairs, {size_text(size)} checked."))
+    print(printable(f"{place}: intact; {opened.num_rows} rows, {opened.num_pairs} pairs, {size_text(size)} checked."))
     if real is not None:
         print(printable(f"It was made for {real}: {opened.num_samples} samples, the same labels and file names."))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffcore_gpu.errors import GenerationError
-from diffcore_gpu.store.durable import flush_data, named_os_errors, open_to_write, sync_folder, write_at
+from diffcore_gpu.store.durable import flush_data, make_folder, named_os_errors, open_to_write, sync_folder, write_at
 
 RECORD = np.dtype([("task", "<i8"), ("attempt", "<i2"), ("accepted", "?"), ("similarity", "<f4")])
 """Of one image: the task, the attempt, the verdict, and S."""
@@ -36,7 +36,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
         with named_os_errors(self.path):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._fd = open_to_write(self.path)
         self._count = 0
         self._crc = 0

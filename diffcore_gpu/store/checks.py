@@ -14,7 +14,6 @@ import torch
 
 from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.fingerprint import Int64Array, as_labels
-from diffcore_gpu.store.format import RAW
 
 INT64 = range(-(1 << 63), 1 << 63)
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
@@ -71,13 +70,6 @@ def class_names(name: str, values: object) -> tuple[str, ...]:
         twice = next(value for value in names if names.count(value) > 1)
         raise StoreError(f"{name} has {twice!r} twice; two classes must not have the same name.")
     return names
-
-
-def codec(name: str, value: object) -> str:
-    """The name of a codec."""
-    if value != RAW:
-        raise StoreError(f"{name} must be {RAW!r}, not {value!r}.")
-    return RAW
 
 
 def json_object(name: str, value: object) -> dict[str, Any]:

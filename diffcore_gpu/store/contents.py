@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -14,8 +14,9 @@ import torch
 
 from diffcore_gpu.documents import read_regular, why
 from diffcore_gpu.errors import StoreError
+from diffcore_gpu.store.codecs import CODECS
 from diffcore_gpu.store.durable import named_os_errors
-from diffcore_gpu.store.files import Watched, is_on_network, require_file
+from diffcore_gpu.store.files import FolderFiles, Locate, Place, Watched, is_on_network, require_file
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, Int64Array, as_labels
 from diffcore_gpu.store.format import RAW, ROW_COLUMNS, SHARD_COLUMNS, Tensors, pairs_tensors, rows_tensors
 from diffcore_gpu.store.manifest import FileEntry, Manifest
@@ -43,7 +44,7 @@ class StoreContents:
     Its attributes are described where they are public, in `CounterpartStore`.
 
     Args:
-        path: the store's folder, or where it would be.
+        path: the store's folder, or what stands for it.
         manifest: what `store.json` says.
         reading: how shards are read; "auto": mapped, unless one is encoded, the files come from `locate`, the rows are
             checked as they are read, or the folder lies on a file system of a network.
@@ -56,12 +57,12 @@ class StoreContents:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | Place,
         manifest: Manifest,
         *,
         reading: Reading | Literal["auto"] = "auto",
         verify: Verify = None,
-        locate: Callable[[FileEntry], Path] | None = None,
+        locate: Locate | None = None,
     ) -> None:
         self.path = path
         self.manifest = manifest
@@ -79,7 +80,9 @@ class StoreContents:
         self._asked = reading, verify
         self._ends = np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)
 
-        self._files = Watched(manifest.shards, lambda number: self.path_of(manifest.shards[number]))
+        find = locate or FolderFiles(self._folder)
+        self._find = find  # the lambda is without `self`, so that open files close with the store
+        self._files = Watched(manifest.shards, lambda number: find(manifest.shards[number]), vouched=locate is not None)
         self._entries = [] if locate is not None else [self._header(number) for number in range(len(manifest.shards))]
         expected = pairs_tensors(
             self.num_samples, manifest.num_pairs, names=self.fingerprint.file_names is not None, contents=True
@@ -156,10 +159,16 @@ class StoreContents:
 
     def _make_reader(self, reading: Reading | Literal["auto"]) -> ShardReader:
         codecs = {shard.codec for shard in self.manifest.shards}
+        unknown = sorted(codecs - CODECS.keys())
+        if unknown:
+            raise StoreError(
+                f"{self.path}: has images of codec {unknown[0]!r}, which this version cannot decode: upgrade "
+                "diffcore-gpu."
+            )
         if reading == "map" and (codecs - {RAW} or self._locate is not None):
             raise StoreError(f"{self.path}: only raw shards in a folder can be mapped; use reading='pread'.")
         if reading == "auto":
-            by_position = codecs - {RAW} or self._locate is not None or is_on_network(self.path)
+            by_position = codecs - {RAW} or not isinstance(self.path, Path) or is_on_network(self.path)
             reading = "pread" if by_position else "map"
         if reading == "pread":
             return FileShards(self._files, self.image_shape, self.manifest.version, self._ends)
@@ -216,10 +225,11 @@ class StoreContents:
         if self.manifest.rows is not None:
             return self._read_table(self.manifest.rows, rows_tensors(self.num_rows))
         columns = {name: torch.empty(self.num_rows, dtype=_TORCH_DTYPES[ROW_COLUMNS[name]]) for name in SHARD_COLUMNS}
-        for number, (shard, entries) in enumerate(zip(self.manifest.shards, self._entries, strict=True)):
+        for number, shard in enumerate(self.manifest.shards):
             path = self.path_of(shard)
             end = int(self._ends[number])
             self._files.require_unchanged(number, path)
+            entries = self._entries[number] if self._entries else shard_entries(path, shard, self.image_shape, 1)
             with named_os_errors(path, "cannot be read"), path.open("rb", buffering=0) as file:
                 for name, column in columns.items():
                     part = column[end - shard.rows : end].numpy().view(np.uint8).data
@@ -246,24 +256,47 @@ class StoreContents:
         """Copy the images of rows int64 [n], n ≥ 1, all in range, into contiguous `out`; see `ShardReader.copy`."""
         self._reader.copy(rows, out, check)
 
+    def row_bytes(self, rows: Indices) -> list[bytes]:
+        """The bytes of each of `rows` as its shard holds them: encoded, or of codec raw the pixels.
+
+        Raises:
+            StoreError: as `images`.
+        """
+        return self._reader.row_bytes(self._row_index(rows), self._check)
+
     def path_of(self, file: FileEntry) -> Path:
         """Where a file of the store lies, on this machine; it is there when this returns."""
-        return self.path / file.name if self._locate is None else self._locate(file)
+        return self._find(file)
+
+    def checked_path_of(self, file: FileEntry) -> Path:
+        """Likewise, once all of it was read and hashed; a file from elsewhere that is damaged is fetched again.
+
+        Raises:
+            StoreError: it is missing, or not what `store.json` calls for.
+        """
+        return self._find(file, hash_again=True)
+
+    @property
+    def _folder(self) -> Path:
+        assert isinstance(self.path, Path), "a store without a folder of its own has `locate`"
+        return self.path
 
     def _header(self, number: int) -> dict[str, Any]:
         """Check a shard that lies in the folder, and remember it."""
         shard = self.manifest.shards[number]
-        path = self.path / shard.name
-        self._files.note(number, require_file(path, shard, self.path))
+        path = self._folder / shard.name
+        self._files.note(number, require_file(path, shard, self._folder))
         return shard_entries(path, shard, self.image_shape, self.manifest.version)
 
     def _read_table(self, file: FileEntry, expected: Tensors, optional: Sequence[str] = ()) -> dict[str, torch.Tensor]:
         """The tensors of a small file, read into memory and compared with its SHA-256."""
-        path = self.path_of(file)
         if self._locate is None:
-            require_file(path, file, self.path)
+            path, root = self.path_of(file), self._folder
+            require_file(path, file, root)
+        else:
+            path, root = self._locate(file, hash_again=True), None
         try:
-            raw = read_regular(path, file.size, self.path if self._locate is None else None)
+            raw = read_regular(path, file.size, root)
         except FileNotFoundError:
             raise StoreError(f"{path}: missing.") from None
         except (OSError, ValueError) as error:

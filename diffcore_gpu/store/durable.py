@@ -94,6 +94,14 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, each durable; nothing happens to one that is there."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in reversed(missing):
+        sync_folder(path.parent)
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Write `data` beside `path`, flush it and rename it over `path`: a reader sees the old bytes or all the new ones.
 

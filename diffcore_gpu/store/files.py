@@ -7,7 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from diffcore_gpu.documents import inside, why
 from diffcore_gpu.errors import StoreError, clause
@@ -36,6 +36,51 @@ class Identity(NamedTuple):
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+class Locate(Protocol):
+    """Gives the files of a store that lies elsewhere."""
+
+    def __call__(self, file: FileEntry, *, hash_again: bool = False) -> Path:
+        """The path of a file on this machine, which is there and right when this returns.
+
+        Args:
+            file: what `store.json` says of it.
+            hash_again: compute its SHA-256 now, however often that was done before.
+
+        Raises:
+            StoreError: it cannot be had.
+        """
+        ...
+
+
+class FolderFiles:
+    """Gives the files of a store that is a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, file: FileEntry, *, hash_again: bool = False) -> Path:
+        """See `Locate`; that the file is there and right is looked at only where it is to be hashed."""
+        path = self._folder / file.name
+        if hash_again and (checksum := file_checksum(path)) != file.checksum:
+            raise StoreError(
+                f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…."
+            )
+        return path
+
+
+class Place(Protocol):
+    """A folder that is somewhere else; `str` gives its address."""
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        ...
+
+    def __truediv__(self, name: str) -> object:
+        """A file in it."""
+        ...
+
+
 class Watched:
     """Files that must stay what they were when they were opened.
 
@@ -45,11 +90,14 @@ class Watched:
     Args:
         files: what `store.json` says of each.
         locate: the path of the file with that number, there when it returns.
+        vouched: whether `locate` gives only files whose content it knows to be right, so that the first look at each
+            need not hash it.
     """
 
-    def __init__(self, files: Sequence[FileEntry], locate: Callable[[int], Path]) -> None:
+    def __init__(self, files: Sequence[FileEntry], locate: Callable[[int], Path], *, vouched: bool = False) -> None:
         self.files = files
         self.locate = locate
+        self._vouched = vouched
         self._known: list[Identity | None] = [None] * len(files)
         self._lock = threading.Lock()
 
@@ -92,7 +140,8 @@ class Watched:
             raise StoreError(f"{path}: has changed since the store was opened ({now.size} bytes, not {file.size}).")
         with self._lock:
             if now != self._known[number]:
-                if file_checksum(Path(path)) != file.checksum:
+                trusted = self._vouched and self._known[number] is None
+                if not trusted and file_checksum(Path(path)) != file.checksum:
                     raise StoreError(f"{path}: has changed since the store was opened; its content is another.")
                 self._known[number] = now
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from diffcore_gpu.documents import open_regular
 from diffcore_gpu.store.fingerprint import Int64Array
 
-Bytes: TypeAlias = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
+Bytes: TypeAlias = bytes | bytearray | memoryview
+"""Contiguous bytes; of an array, its `data`."""
 
 UNKNOWN = -1
 """The size of a file that nothing is known of."""
@@ -112,3 +112,13 @@ class FileContents:
         """Enter size and digest of the files of some samples."""
         if len(contents):
             self.size[samples], self.digest[samples] = np.asarray(contents, np.int64).T
+
+
+def joined_contents(old: FileContents | None, new: FileContents | None) -> FileContents | None:
+    """What is known of the samples' files by either; where both know one, the new."""
+    if old is None or new is None:
+        return old or new
+    joined = FileContents(old.size.copy(), old.digest.copy())
+    known = new.known
+    joined.size[known], joined.digest[known] = new.size[known], new.digest[known]
+    return joined

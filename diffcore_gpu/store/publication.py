@@ -66,7 +66,9 @@ def _moves(source: Path, folder: Path, manifest: Manifest) -> Iterator[tuple[Pat
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what a finished store does not need: files of stores before it, an `unfinished/` without work in it."""
-    manifest, _ = read_manifest(folder / MANIFEST_NAME)
+    manifest, intact = read_manifest(folder / MANIFEST_NAME)
+    if not intact:  # who opens it says so; nothing is removed on its word
+        return
     needed = {file.name for file in manifest.files} | set(manifest.superseded)
     source = folder / FOLDER_NAME
     with named_os_errors(folder, "what is left of an older store cannot be removed"):
@@ -79,8 +81,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _clear(source: Path) -> None:
-    # settings.json first: without it the rest is no work to resume
+    # settings.json first, for good: without it the rest is no work to resume
     (source / SETTINGS_NAME).unlink(missing_ok=True)
+    sync_folder(source)
     for path in source.iterdir():
         if path.name != MANIFEST_NAME:
             path.unlink()

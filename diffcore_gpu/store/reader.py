@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +16,11 @@ from diffcore_gpu.store.binding import check_binding
 from diffcore_gpu.store.checks import integer
 from diffcore_gpu.store.contents import Indices, StoreContents, Verify
 from diffcore_gpu.store.durable import named_os_errors
+from diffcore_gpu.store.files import Locate, Place
 from diffcore_gpu.store.fingerprint import Int64Array
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.manifest import parse_manifest, read_manifest
+from diffcore_gpu.store.remote.location import RemoteFolder, is_url
 from diffcore_gpu.store.shard_reader import Reading
 from diffcore_gpu.store.verification import verify_store
 from diffcore_gpu.store.workspace import FOLDER_NAME as WORK_FOLDER
@@ -41,7 +43,8 @@ class CounterpartStore(StoreContents):
     rather than copied by `copy.deepcopy`.
 
     Attributes:
-        path: the store's folder, absolute.
+        path: the store's folder, absolute; of a store behind a URL what stands for it: `str` gives the URL without
+            anything secret.
         image_shape: (C, H, W) of every image.
         class_names: the name of each class, by its number.
         prompts: the text of each prompt, by its id.
@@ -57,28 +60,46 @@ class CounterpartStore(StoreContents):
 
     @classmethod
     def open(
-        cls, path: str | Path, *, reading: Reading | Literal["auto"] = "auto", verify: Verify = None
+        cls,
+        path: str | Path,
+        *,
+        reading: Reading | Literal["auto"] = "auto",
+        verify: Verify = None,
+        storage_options: Mapping[str, Any] | None = None,
+        cache: str | Path | None = None,
+        cache_bytes: int | None = None,
     ) -> CounterpartStore:
         """Open a finished store.
 
         Reads `store.json`, the samples and pairs, and the header of each shard, not the images; `verify` reads those.
+        Of a store behind a URL it fetches `store.json`, samples and pairs; a shard is fetched when a row of it is first
+        read, and the next ones in the background.
 
         Args:
-            path: the store's folder.
+            path: the store's folder, or its URL: `s3://bucket/store`, `gs://…`, `https://…`, `hf://datasets/owner/name`
+                and whatever else fsspec reads (extra `remote`).
             reading: "map": shards are mapped into memory; "pread": read by position, so that a file which is cut short
                 meanwhile is an error and not a signal; "auto": mapped, unless the folder lies on a file system of a
                 network or a shard is encoded.
             verify: "lazy": every row is compared with its digest when it is first read.
+            storage_options: of a URL, how fsspec connects: credentials, an endpoint; None: as its library finds out
+                by itself, from the environment and configuration files.
+            cache: of a URL, the folder of the files on this machine; None: `$DIFFCORE_CACHE`, else
+                `~/.cache/diffcore-gpu`.
+            cache_bytes: of a URL, how many bytes the files in that folder may take; None: half of what is free there.
 
         Raises:
             StoreError: if there is no finished store at `path`, its files are missing, damaged, of another size or form
-                than `store.json` says, or of a format version that is newer than this library.
+                than `store.json` says, or of a format version that is newer than this library; or a server cannot be
+                reached, denies access, or sends something else than `store.json` calls for.
             ValueError: `reading` or `verify` is something else.
         """
         if reading not in ("auto", "map", "pread"):
             raise ValueError(f"reading must be 'auto', 'map' or 'pread', got {reading!r}.")
         if verify not in (None, "lazy"):
             raise ValueError(f"verify must be None or 'lazy', got {verify!r}.")
+        if is_url(path):
+            return cls._open_remote(RemoteFolder(str(path), storage_options), reading, verify, cache, cache_bytes)
         folder = Path(path).absolute()
         with named_os_errors(folder, "cannot be read"):
             try:
@@ -104,6 +125,31 @@ class CounterpartStore(StoreContents):
         if not intact:
             raise StoreError(f"{folder / MANIFEST_NAME}: damaged or edited: its content does not have its checksum.")
         return store
+
+    @classmethod
+    def _open_remote(
+        cls,
+        folder: RemoteFolder,
+        reading: Reading | Literal["auto"],
+        verify: Verify,
+        cache: str | Path | None,
+        cache_bytes: int | None,
+    ) -> CounterpartStore:
+        from diffcore_gpu.store.remote.cache import FileCache
+        from diffcore_gpu.store.remote.files import RemoteFiles, fetch_manifest
+
+        manifest, _ = fetch_manifest(folder)
+        files = FileCache(cache, cache_bytes)
+        try:
+            return cls(
+                folder, manifest, reading=reading, verify=verify, locate=RemoteFiles(folder, files, manifest.shards)
+            )
+        except StoreError:
+            # Another store may have been put there between the two.
+            again, _ = fetch_manifest(folder)
+            if again.checksum == manifest.checksum:
+                raise
+            return cls(folder, again, reading=reading, verify=verify, locate=RemoteFiles(folder, files, again.shards))
 
     # Pairs
 
@@ -241,6 +287,8 @@ class CounterpartStore(StoreContents):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
+        if self._locate is not None:
+            return _reopen_located, (self.path, self.manifest.encode(), self._asked, self._only, self._locate)
         return _reopen, (str(self.path), self.manifest.encode(), self._asked, self._only)
 
     def __copy__(self) -> CounterpartStore:
@@ -261,6 +309,20 @@ def _reopen(
         if _manifest_there(path) == wanted.checksum:
             raise
         raise StoreError(f"{path}: another store has been put there since it was opened; open it again.") from error
+    return store if only is None else store.restricted_to(only)
+
+
+def _reopen_located(
+    path: Place,
+    manifest: bytes,
+    asked: tuple[Reading | Literal["auto"], Verify],
+    only: Int64Array | None,
+    locate: Locate,
+) -> CounterpartStore:
+    """The store that was pickled, whatever is behind its URL now; nothing is asked for that the cache has."""
+    wanted, _ = parse_manifest(path, manifest)
+    reading, verify = asked
+    store = CounterpartStore(path, wanted, reading=reading, verify=verify, locate=locate)
     return store if only is None else store.restricted_to(only)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.plan import Pairs
 from diffcore_gpu.store.durable import named_os_errors
+from diffcore_gpu.store.nvjpeg import Decoder, decode_on_gpu
 from diffcore_gpu.store.verification import check_pair_numbers
 
 if TYPE_CHECKING:
@@ -29,26 +30,29 @@ _RESERVE = 512 << 20
 class ResidentStore:
     """A store's rows and pairs as tensors on one device. Immutable, so copies of a module share it.
 
-    The files are mapped into memory, so all processes of a machine that read the same store share one copy of it in the
-    operating system's page cache.
+    Raw files are mapped into memory where that is safe, so all processes of a machine that read the same store share
+    one copy of it in the operating system's page cache.
 
     Attributes:
         device: where the rows are mixed.
         residency: where they live: "device", "host" or "disk"; never "auto".
         shards: uint8 [n_i, C, H, W] each, in row order, readable from the device; on a GPU exactly one, contiguous or
-            channels_last, or none where `prefetched`.
+            channels_last, or none where `prefetched` or `fetched`.
         prefetched: whether the device cannot read the rows by itself, so that `PrefetchLoader` must bring them: "host"
-            and "disk" with a GPU, or where the store is not mapped.
+            and "disk" with a GPU.
+        fetched: whether the rows of each batch are read out of the files for it, by a `PrefetchLoader` ahead or by
+            `DiffCoreMix` itself: "host" and "disk" on the CPU, where the store is not mapped.
         pairs: CSR arrays of the pairs, on the device; where `prefetched`, on the CPU.
         row_label: int64 [num_rows], the class of each row, likewise.
 
     Args:
         store: an open store.
         device: the device that mixes.
-        residency: "device": the whole store is copied to the device's memory; "disk": mapped from its files; "host":
-            likewise, and the operating system is asked to read all of them into host memory at once, in the
+        residency: "device": the whole store is copied, decoded, to the device's memory; "disk": read out of its files;
+            "host": likewise, and the operating system is asked to read all of them into host memory at once, in the
             background; "auto": "disk" on the CPU, on a GPU "device" if the store fits into its free memory, else
             "disk".
+        decoder: what decodes rows on their way to a GPU; `check_decoder` must have accepted it.
 
     Raises:
         StoreError: the pairs lead out of the store; or it does not fit: "device" into the device's free memory, "host"
@@ -56,24 +60,27 @@ class ResidentStore:
         ValueError: a residency or a device that is not supported.
     """
 
-    def __init__(self, store: CounterpartStore, device: torch.device, residency: Residency = "auto") -> None:
+    def __init__(
+        self, store: CounterpartStore, device: torch.device, residency: Residency = "auto", decoder: Decoder = "cpu"
+    ) -> None:
         if residency not in RESIDENCIES:
             raise ValueError(f"residency must be one of {', '.join(RESIDENCIES)}, got {residency!r}.")
         if device.type not in ("cpu", "cuda"):
             raise ValueError(f"DiffCoreMix runs on the CPU and on CUDA or ROCm GPUs, not on {device}.")
         check_pair_numbers(store)  # a kernel follows them without looking
-        self._source = store, residency
+        self._source = store, residency, decoder
         self.device = device
         if residency == "auto":
             residency = "device" if device.type == "cuda" and image_bytes(store) <= _room(device) else "disk"
         self.residency = residency
         if residency == "host":
             _read_ahead(store)
-        self.prefetched = residency != "device" and (device.type != "cpu" or not store.is_mapped)
+        self.prefetched = residency != "device" and device.type != "cpu"
+        self.fetched = residency != "device" and device.type == "cpu" and not store.is_mapped
         self.shards: list[Tensor] = []
         if residency == "device":
-            self.shards = [_copy_to(store, device)]
-        elif not self.prefetched:
+            self.shards = [_copy_to(store, device, decoder)]
+        elif not self.prefetched and not self.fetched:
             self.shards = list(store.image_shards)
         near = torch.device("cpu") if self.prefetched else device
         self.pairs = Pairs(store.pair_ptr.to(near), store.pair_row.to(near), store.num_rows)
@@ -101,8 +108,8 @@ class ResidentStore:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        store, residency = self._source
-        return ResidentStore, (store, self.device, residency)
+        store, residency, decoder = self._source
+        return ResidentStore, (store, self.device, residency, decoder)
 
 
 def image_bytes(store: CounterpartStore) -> int:
@@ -115,8 +122,8 @@ def _room(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] - _RESERVE
 
 
-def _copy_to(store: CounterpartStore, device: torch.device) -> Tensor:
-    """All rows in one tensor on the device, copied shard by shard."""
+def _copy_to(store: CounterpartStore, device: torch.device, decoder: Decoder) -> Tensor:
+    """All rows in one tensor on the device, read and decoded part by part."""
     if device.type == "cuda" and image_bytes(store) > (room := _room(device)):
         raise StoreError(
             f"{store.path}: its images need {image_bytes(store) / 2**30:.1f} GiB in the memory of {device}, where "
@@ -124,19 +131,26 @@ def _copy_to(store: CounterpartStore, device: torch.device) -> Tensor:
             "pack the store at a smaller --size."
         )
     rows = torch.empty((store.num_rows, *store.image_shape), dtype=torch.uint8, device=device)
-    step = max(1, _COPY_BYTES // max(1, image_bytes(store) // max(1, store.num_rows)))
+    step = max(1, _COPY_BYTES // torch.Size(store.image_shape).numel())
     for first in range(0, store.num_rows, step):
-        end = min(first + step, store.num_rows)
-        rows[first:end].copy_(store.images(range(first, end)))
+        part = rows[first : first + step]
+        numbers = torch.arange(first, first + len(part))
+        if device.type == "cpu":
+            store.images(numbers, out=part)
+        elif decoder == "nvjpeg":
+            part.copy_(decode_on_gpu(store, numbers, device))
+        else:
+            part.copy_(store.images(numbers))
     return rows
 
 
 def _read_ahead(store: CounterpartStore) -> None:
     """Ask the operating system to bring the files into the page cache; returns at once."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
-    if image_bytes(store) > memory:
+    size = sum(shard.size for shard in store.manifest.shards)
+    if size > memory:
         raise StoreError(
-            f"{store.path}: its images need {image_bytes(store) / 2**30:.1f} GiB of host memory, but this machine has "
+            f"{store.path}: its images need {size / 2**30:.1f} GiB of host memory, but this machine has "
             f'{memory / 2**30:.1f} GiB; use residency="disk".'
         )
     if not hasattr(os, "posix_fadvise"):  # then the first epoch reads them

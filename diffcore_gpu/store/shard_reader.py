@@ -1,14 +1,15 @@
-"""Copying rows out of shards: memory-mapped where that is safe and fast, else read by position."""
+"""Copying rows out of shards: memory-mapped where that is safe and fast, else read by position and decoded."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ import torch
 
 from diffcore_gpu.documents import open_regular, why
 from diffcore_gpu.errors import StoreError, clause
+from diffcore_gpu.store.codecs import CODECS, DecodeError
 from diffcore_gpu.store.durable import named_os_errors, read_at
 from diffcore_gpu.store.files import Watched
 from diffcore_gpu.store.fingerprint import Int64Array
@@ -23,10 +25,12 @@ from diffcore_gpu.store.format import RAW, encoded_tensors, raw_tensors
 from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.provenance import Bytes, digest_of
 from diffcore_gpu.store.tensorfile import TensorEntry, check_tensors, read_header
+from diffcore_gpu.store.threads import for_each
 
 Reading: TypeAlias = Literal["map", "pread"]
 
-_OPEN_FILES = 64  # at once, of a store
+_OPEN_FILES = 64  # kept open, of a store
+_AT_ONCE = 32  # shards of which one call reads at the same time
 
 
 class RowCheck:
@@ -70,6 +74,10 @@ class ShardReader(Protocol):
         Raises:
             StoreError: a file has changed since the store was opened, or `check` refuses a row.
         """
+        ...
+
+    def row_bytes(self, rows: Int64Array, check: RowCheck | None) -> list[bytes]:
+        """The bytes of rows int64 [n], all in range, as their shards hold them; raises as `copy` does."""
         ...
 
     def require_unchanged(self) -> None:
@@ -118,7 +126,15 @@ class MappedShards:
         if check is not None:
             copied = out.numpy()
             for position in check.new(rows):
-                check.check(int(rows[position]), copied[position], self._paths[numbers[position]])
+                check.check(int(rows[position]), copied[position].data, self._paths[numbers[position]])
+
+    def row_bytes(self, rows: Int64Array, check: RowCheck | None) -> list[bytes]:
+        """See `ShardReader`."""
+        if not len(rows) or not self.tensors:
+            return []
+        out = torch.empty((len(rows), *self.tensors[0].shape[1:]), dtype=torch.uint8)
+        self.copy(rows, out, check)
+        return [image.tobytes() for image in out.numpy()]
 
     def require_unchanged(self) -> None:
         """See `ShardReader`."""
@@ -129,7 +145,8 @@ class MappedShards:
 class FileShards:
     """Shards that are read by position, raw or encoded: a file that was cut short is an error, never a signal.
 
-    At most 64 files are open at once. A file is opened when a row of it is first read.
+    Rows are read and decoded in the threads of `for_each`. About 100 files are open at most. A file is opened when a
+    row of it is first read.
     """
 
     reading: Reading = "pread"
@@ -138,21 +155,49 @@ class FileShards:
     def __init__(self, files: Watched, image_shape: tuple[int, int, int], version: int, ends: Int64Array) -> None:
         self._files, self._image_shape, self._version, self._ends = files, image_shape, version, ends
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._layouts: dict[int, _Layout] = {}
         self._lock = threading.Lock()
 
     def copy(self, rows: Int64Array, out: torch.Tensor, check: RowCheck | None) -> None:
         """See `ShardReader`."""
+        target = out.numpy()
+
+        def read(position: int, row: int, shard: _OpenShard, place: int) -> Bytes:
+            return shard.read(place, row, target[position])
+
+        self._for_each(rows, read, check)
+
+    def row_bytes(self, rows: Int64Array, check: RowCheck | None) -> list[bytes]:
+        """See `ShardReader`."""
+        found = [b""] * len(rows)
+
+        def read(position: int, row: int, shard: _OpenShard, place: int) -> Bytes:
+            found[position] = shard.row_bytes(place)
+            return found[position]
+
+        self._for_each(rows, read, check)
+        return found
+
+    def _for_each(
+        self, rows: Int64Array, read: Callable[[int, int, _OpenShard, int], Bytes], check: RowCheck | None
+    ) -> None:
+        """Call read(position, row, shard, place in it) for each of rows int64 [n], and check the bytes it gives."""
         numbers = np.searchsorted(self._ends, rows, side="right")
         unchecked = set() if check is None else set(check.new(rows))
-        target = out.numpy()
-        for number in dict.fromkeys(numbers.tolist()):
-            shard = self._shard(number)
-            first = int(self._ends[number]) - self._files.files[number].rows
-            for position in np.flatnonzero(numbers == number).tolist():
-                row = int(rows[position])
-                data = shard.read(row - first, target[position])
+        distinct = list(dict.fromkeys(numbers.tolist()))
+        for begin in range(0, len(distinct), _AT_ONCE):
+            shards = {number: self._shard(number) for number in distinct[begin : begin + _AT_ONCE]}
+            positions = np.flatnonzero(np.isin(numbers, list(shards))).tolist()
+
+            def job(index: int, shards: dict[int, _OpenShard] = shards, positions: list[int] = positions) -> None:
+                position = positions[index]
+                row, number = int(rows[position]), int(numbers[position])
+                shard = shards[number]
+                data = read(position, row, shard, row - int(self._ends[number]) + self._files.files[number].rows)
                 if check is not None and position in unchecked:
                     check.check(row, data, shard.path)
+
+            for_each(job, len(positions))
 
     def require_unchanged(self) -> None:
         """See `ShardReader`."""
@@ -165,7 +210,9 @@ class FileShards:
         with self._lock:
             shard = self._open.pop(number, None)
             if shard is None:
-                shard = _OpenShard(self._files, number, self._image_shape, self._version)
+                known = self._layouts.get(number)
+                shard = _OpenShard(self._files, number, self._image_shape, self._version, known)
+                self._layouts[number] = shard.layout
                 if len(self._open) >= _OPEN_FILES:
                     self._open.popitem(last=False)  # it is closed when the last copy out of it is over
             self._open[number] = shard
@@ -173,30 +220,44 @@ class FileShards:
         return shard
 
 
-class _OpenShard:
-    """One open file; closed when nobody uses it any more."""
+class _Layout(NamedTuple):
+    """Where the rows of a shard lie: row i of them from begin + bounds[i] to begin + bounds[i + 1]."""
 
-    def __init__(self, files: Watched, number: int, image_shape: tuple[int, int, int], version: int) -> None:
-        self.path = files.path(number)
+    begin: int
+    bounds: Int64Array
+
+
+class _OpenShard:
+    """One open file; closed when nobody uses it any more.
+
+    Args:
+        files: of the store.
+        number: of this one.
+        image_shape: (C, H, W).
+        version: of the store's format.
+        layout: where its rows lie, if that was read before.
+    """
+
+    def __init__(
+        self, files: Watched, number: int, image_shape: tuple[int, int, int], version: int, layout: _Layout | None
+    ) -> None:
         self._files, self._number = files, number
         self._fd = -1
-        try:
-            self._fd = open_regular(self.path)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path}: cannot be read any more: {why(error)}.") from error
+        self.path, self._fd = _open_located(files, number)
         self.require_unchanged()
         file = files.files[number]
-        entries = shard_entries(self.path, file, image_shape, version)
-        self._codec = file.codec
-        data = entries["images" if file.codec == RAW else "data"]
-        self._begin = data.begin
-        if file.codec == RAW:
-            self._size = int(np.prod(image_shape))
-        else:
-            offset = entries["offset"]
-            self._offsets = np.frombuffer(self._read(offset.begin, offset.end - offset.begin), "<i8")
-            if self._offsets[0] != 0 or self._offsets[-1] > data.end - data.begin or (np.diff(self._offsets) < 0).any():
-                raise StoreError(f"{self.path}: damaged: its offsets do not rise from 0 to the end of its data.")
+        self._codec = CODECS[file.codec]()
+        self.layout = layout or self._read_layout(shard_entries(self.path, file, image_shape, version), image_shape)
+
+    def _read_layout(self, entries: dict[str, TensorEntry], image_shape: tuple[int, int, int]) -> _Layout:
+        if "images" in entries:
+            images = entries["images"]
+            return _Layout(images.begin, np.arange(images.shape[0] + 1, dtype=np.int64) * math.prod(image_shape))
+        data, offset = entries["data"], entries["offset"]
+        bounds = np.frombuffer(self._read(offset.begin, offset.end - offset.begin), "<i8")
+        if bounds[0] != 0 or bounds[-1] != data.end - data.begin or (np.diff(bounds) < 0).any():
+            raise StoreError(f"{self.path}: damaged: its offsets do not rise from 0 to the end of its data.")
+        return _Layout(data.begin, bounds)
 
     def require_unchanged(self) -> None:
         """Look at the open file, and whether it is still what the store was opened with."""
@@ -204,19 +265,25 @@ class _OpenShard:
             status = os.fstat(self._fd)
         self._files.require_unchanged(self._number, self.path, status)
 
-    def read(self, place: int, out: npt.NDArray[np.uint8]) -> Bytes:
-        """Read one row into `out` uint8 [C, H, W], and give its bytes as they are in the file."""
-        if self._codec != RAW:
-            raise StoreError(f"{self.path}: has images of codec {self._codec!r}, which this version cannot decode.")
-        begin = self._begin + place * self._size
-        if hasattr(os, "preadv"):
+    def read(self, place: int, row: int, out: npt.NDArray[np.uint8]) -> Bytes:
+        """Read the image of a row, of this place in the shard, into `out` uint8 [C, H, W], and give its bytes."""
+        if self._codec.name == RAW and hasattr(os, "preadv"):
+            begin = self.layout.begin + int(self.layout.bounds[place])
             with named_os_errors(self.path, "cannot be read"):
-                count = os.preadv(self._fd, [memoryview(out).cast("B")], begin)
-            if count == self._size:
-                return out
-        data = self._read(begin, self._size)
-        out[:] = np.frombuffer(data, np.uint8).reshape(out.shape)
-        return out
+                count = os.preadv(self._fd, [out.data.cast("B")], begin)
+            if count == out.nbytes:
+                return out.data
+        data = self.row_bytes(place)
+        try:
+            self._codec.decode(data, out)
+        except DecodeError as error:
+            raise StoreError(f"{self.path}: damaged: row {row} cannot be decoded: {clause(error)}.") from error
+        return data
+
+    def row_bytes(self, place: int) -> bytes:
+        """The bytes of the row of this place, as they are in the file."""
+        begin, end = self.layout.bounds[place : place + 2].tolist()
+        return self._read(self.layout.begin + begin, end - begin)
 
     def _read(self, begin: int, size: int) -> bytes:
         with named_os_errors(self.path, "cannot be read"):
@@ -228,6 +295,18 @@ class _OpenShard:
     def __del__(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
+
+
+def _open_located(files: Watched, number: int) -> tuple[Path, int]:
+    """The path and the descriptor of a file; asked for anew where a cache made room between the two."""
+    for last in (False, False, True):
+        path = files.path(number)
+        try:
+            return path, open_regular(path)
+        except (OSError, ValueError) as error:
+            if last or not isinstance(error, FileNotFoundError):
+                raise StoreError(f"{path}: cannot be read any more: {why(error)}.") from error
+    raise AssertionError("the last try returns or raises.")
 
 
 def _map(path: str, size: int) -> torch.Tensor:

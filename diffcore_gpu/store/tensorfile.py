@@ -71,7 +71,7 @@ def read_header(path: Path, size: int) -> dict[str, TensorEntry]:
         return parse_header(path, prefix + file.read(min(length, _MAX_HEADER)), size)
 
 
-def parse_header(path: Path, begin: bytes, size: int) -> dict[str, TensorEntry]:
+def parse_header(path: Path, begin: bytes | bytearray, size: int) -> dict[str, TensorEntry]:
     """The header of a safetensors file of `size` bytes from its first bytes, as `read_header`."""
     if len(begin) < 8:
         raise StoreError(f"{path}: too short for a safetensors file ({len(begin)} bytes).")
@@ -96,7 +96,7 @@ def check_tensors(
             )
 
 
-def _parse(path: Path, text: bytes, data_start: int, size: int) -> dict[str, TensorEntry]:
+def _parse(path: Path, text: bytes | bytearray, data_start: int, size: int) -> dict[str, TensorEntry]:
     try:
         header = parse_json(text)
     except ValueError as error:

@@ -17,11 +17,12 @@ import torch
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store import checks
-from diffcore_gpu.store.durable import WriterLock, named_os_errors, replace_file
+from diffcore_gpu.store.codecs import EncodedImage, codec_named
+from diffcore_gpu.store.durable import WriterLock, make_folder, named_os_errors, replace_file
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, RAW, shard_name
 from diffcore_gpu.store.manifest import FileEntry, Manifest
-from diffcore_gpu.store.provenance import Bytes, FileContents, digest_of
+from diffcore_gpu.store.provenance import Bytes, FileContents, digest_of, joined_contents
 from diffcore_gpu.store.publication import is_complete, publish, remove_leftovers
 from diffcore_gpu.store.reader import CounterpartStore
 from diffcore_gpu.store.shard_stream import ShardStream
@@ -90,13 +91,17 @@ class CounterpartWriter:
         metadata: how the store was made, anything that JSON can hold. A resumed run must give the same; what is known
             only later goes into `update_metadata`.
         rows_per_shard: rows in each shard but the last; None: as many as fit into 256 MiB.
-        codec: how the images are kept: "raw".
+        codec: how the images are kept: "raw"; "jpeg", of quality 95, or "jpeg:QUALITY"; "webp", lossless.
         resume: continue unfinished work with the same arguments, or start if there is none. On a finished store of the
             same arguments, nothing is left to do: rows and pairs can be read, and adding one is an error.
         overwrite: replace the store that is there, when the new one is complete; unfinished work is thrown away,
             unless `resume` is given too, which continues it.
         append: add to the finished store that is there, which must have been made for the same dataset.
         auto_flush: make durable points without being asked, as described above.
+
+    Attributes:
+        path: the store's folder, absolute.
+        codec: the `Codec`; its `seen` gives the pixels that a reader will see, by which pairs should be judged.
 
     Raises:
         StoreError: if an argument is impossible; another writer is at work in the folder; the folder holds a finished
@@ -127,9 +132,11 @@ class CounterpartWriter:
         self.image_shape = checks.shape("image_shape", image_shape)
         self.class_names = checks.class_names("class_names", class_names)
         self.num_samples = checks.count("num_samples", num_samples)
+        self.codec = codec_named(codec)
+        self.codec.check_shape(self.image_shape)
         image_bytes = math.prod(self.image_shape)
         if rows_per_shard is None:
-            rows_per_shard = max(1, SHARD_BYTES // image_bytes)
+            rows_per_shard = max(1, int(SHARD_BYTES / (self.codec.share * image_bytes)))
         self.rows_per_shard = checks.count("rows_per_shard", rows_per_shard)
         self._metadata = checks.json_object("metadata", metadata or {})
         self._labels = checks.dataset_labels(labels, self.num_samples, len(self.class_names))
@@ -141,7 +148,6 @@ class CounterpartWriter:
         if file_contents is not None and len(file_contents.size) != self.num_samples:
             raise StoreError(f"file_contents: {len(file_contents.size)} files for {self.num_samples} samples.")
         self._contents = file_contents
-        self.codec = checks.codec("codec", codec)
         if append and overwrite:
             raise StoreError(f"{self.path}: give one of append, to add to the store, and overwrite, to replace it.")
         self._auto_flush_rows = max(1, AUTO_FLUSH_BYTES // image_bytes) if auto_flush else None
@@ -158,7 +164,7 @@ class CounterpartWriter:
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path}: is a file; a store is a folder.")
         with named_os_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         self._lock = WriterLock(self.path)
         self._work = Workspace(self.path)
         self._shards = self._shard_stream()
@@ -170,7 +176,7 @@ class CounterpartWriter:
 
     def _shard_stream(self) -> ShardStream:
         first = 0 if self._base is None else len(self._base.manifest.shards)
-        return ShardStream(self._work.folder, self.image_shape, self.rows_per_shard, self.codec, first)
+        return ShardStream(self._work.folder, self.image_shape, self.rows_per_shard, self.codec.name, first)
 
     # Starting
 
@@ -220,7 +226,7 @@ class CounterpartWriter:
                 raise StoreError(f"{self.path}: was made with another {name}; append what is for the same dataset.")
         self._require_content(base.file_contents)
         self._base = base
-        self._contents = _joined(base.file_contents, self._contents)
+        self._contents = joined_contents(base.file_contents, self._contents)
         self._rows.extend(written_rows(base))
         self._pairs.restore(written_pairs(base))
         self._prompts = {prompt: index for index, prompt in enumerate(base.prompts)}
@@ -230,8 +236,8 @@ class CounterpartWriter:
 
     def _settings(self) -> dict[str, Any]:
         return {
+            "codec": self.codec.setting,  # first, since the rows of a shard depend on it
             **_settings_of(self, self._fingerprint, self._metadata),
-            "codec": self.codec,
             CONTENTS_KEY: None if self._contents is None else self._contents.checksum,
             "base": None if self._base is None else self._base.checksum,
         }
@@ -275,11 +281,13 @@ class CounterpartWriter:
         manifest = store.manifest
         if manifest.version < FORMAT_VERSION:
             raise StoreError(f"{self.path}: is a finished store of version 1; convert it, or pass overwrite=True.")
+        codecs = {shard.codec for shard in manifest.shards}
         # update_metadata cannot change the keys that the constructor was given
         metadata = {key: manifest.metadata.get(key, _MISSING) for key in self._metadata}
         self._compare(
             {
                 **self._settings(),  # a finished store is compared by what it holds, not by how its files were written
+                "codec": self.codec.setting if codecs <= {self.codec.name} else ", ".join(sorted(codecs)),
                 **_settings_of(manifest, manifest.fingerprint, metadata),
             }
         )
@@ -328,7 +336,7 @@ class CounterpartWriter:
 
     def add_row(
         self,
-        image: torch.Tensor | npt.NDArray[np.uint8],
+        image: torch.Tensor | npt.NDArray[np.uint8] | EncodedImage,
         *,
         label: int,
         prompt: str | None = None,
@@ -339,7 +347,8 @@ class CounterpartWriter:
         """Add one counterpart and return its row number; rows are numbered from 0 in the order of adding.
 
         Args:
-            image: uint8 [C, H, W] of the store's `image_shape`, any strides, any device.
+            image: uint8 [C, H, W] of the store's `image_shape`, any strides, any device; or one that `codec.encoded`
+                has encoded, in another thread perhaps.
             label: its class number, in [0, len(class_names)).
             prompt: the text that it was generated from, or None.
             seed: the seed that it was generated from, any 64-bit signed integer.
@@ -350,14 +359,13 @@ class CounterpartWriter:
             StoreError: if the image has another shape or dtype, a number is out of its range, or the disk is full.
         """
         self._require_open()
-        array = checks.image(f"{self.path}: an image", image, self.image_shape)
+        data = self._bytes_of(image)
         label = checks.integer(f"{self.path}: label", label, range(len(self.class_names)))
         seed = checks.integer(f"{self.path}: seed", seed, checks.INT64)
         attempt = checks.integer(f"{self.path}: attempt", attempt, range(1 << 15))
         source = checks.integer(f"{self.path}: source", source, checks.INT64)
         if prompt is not None:
             checks.text(f"{self.path}: prompt", prompt)
-        data = self._encoded(array)
         row = len(self._rows)
         self._make_room()
         self._boundary = self._counts()
@@ -367,9 +375,17 @@ class CounterpartWriter:
         self._rows.append((label, seed, digest_of(data), source, prompt_id, attempt, memoryview(data).nbytes))
         return row
 
-    def _encoded(self, image: npt.NDArray[np.uint8]) -> Bytes:
-        """The bytes of an image [C, H, W] as its shard holds them."""
-        return np.ascontiguousarray(image)
+    def _bytes_of(self, image: torch.Tensor | npt.NDArray[np.uint8] | EncodedImage) -> Bytes:
+        """The bytes of an image as its shard holds them."""
+        if isinstance(image, EncodedImage):
+            if (image.codec, image.image_shape) != (self.codec.name, self.image_shape):
+                raise StoreError(
+                    f"{self.path}: an image of codec {image.codec} and shape {list(image.image_shape)} was encoded for "
+                    "another store."
+                )
+            return image.data
+        array = checks.image(f"{self.path}: an image", image, self.image_shape)
+        return np.ascontiguousarray(array).data if self.codec.name == RAW else self.codec.encode(array)
 
     def add_pair(self, sample: int, row: int, similarity: float = math.nan) -> None:
         """Say that `row` is a counterpart of `sample`.
@@ -565,7 +581,7 @@ class CounterpartWriter:
                 size=size,
                 checksum=checksum,
                 rows=min(self.rows_per_shard, new_rows - index * self.rows_per_shard),
-                codec=self.codec,
+                codec=self.codec.name,
             )
             for index, (size, checksum) in enumerate(self._shards.finished)
         )
@@ -606,16 +622,6 @@ def _grown(old: Manifest, new: Manifest) -> Manifest:
         history=(*old.history, entry),
         superseded=tuple(file.name for file in old.tables),
     )
-
-
-def _joined(old: FileContents | None, new: FileContents | None) -> FileContents | None:
-    """What is known of the samples' files by either."""
-    if old is None or new is None:
-        return old or new
-    joined = FileContents(old.size.copy(), old.digest.copy())
-    known = new.known
-    joined.size[known], joined.digest[known] = new.size[known], new.digest[known]
-    return joined
 
 
 def _settings_of(

@@ -63,7 +63,7 @@ def test_auto_on_a_gpu_is_decided_by_its_free_memory(store: CounterpartStore, mo
     """Without a GPU: what is copied there is replaced, the decision is not."""
     gpu = torch.device("cuda", 0)
     needed = image_bytes(store)
-    monkeypatch.setattr(residency_module, "_copy_to", lambda store, device: torch.zeros(1))
+    monkeypatch.setattr(residency_module, "_copy_to", lambda store, device, decoder: torch.zeros(1))
     monkeypatch.setattr(residency_module.Pairs, "__new__", lambda cls, *pairs: pairs)
     monkeypatch.setattr(torch.Tensor, "to", lambda self, device: self)
     for free, residency in (

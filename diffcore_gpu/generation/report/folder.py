@@ -27,7 +27,7 @@ from diffcore_gpu.generation.report.tally import StratifiedChoice
 from diffcore_gpu.packing.colour import ImageProblemError
 from diffcore_gpu.packing.decode import decode, pillow_ready
 from diffcore_gpu.packing.options import Fit
-from diffcore_gpu.store.durable import named_os_errors, replace_file
+from diffcore_gpu.store.durable import make_folder, named_os_errors, replace_file
 
 KEPT_DISCARDS = 200
 """How many discarded images are kept at most."""
@@ -88,7 +88,7 @@ class ReportFolder:
         data = io.BytesIO()
         shrink(image).save(data, "PNG", pnginfo=info)
         with named_os_errors(self.path):
-            self._discards.mkdir(parents=True, exist_ok=True)
+            make_folder(self._discards)
         replace_file(self._file(candidate), data.getvalue())
         self._push_out(choice.add(candidate.label, key, candidate))
         return True
@@ -108,7 +108,7 @@ class ReportFolder:
             StoreError: the folder cannot be written.
         """
         with named_os_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         replace_file(self._report, (json.dumps(report.as_json(), allow_nan=False) + "\n").encode())
 
     def read(self) -> GenerationReport:
