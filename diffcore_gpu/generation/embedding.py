@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import warnings
@@ -17,10 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from diffcore_gpu.documents import why
 from diffcore_gpu.errors import GenerationError, clause, nearest
 from diffcore_gpu.packing.decode import pillow_ready
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
+from diffcore_gpu.packing.similarity import EmbeddedFiles
 from diffcore_gpu.store.durable import replace_file
+from diffcore_gpu.store.provenance import FileContents, digest_of, file_content
 from diffcore_gpu.threads import default_workers, map_in_order
 
 DEFAULT_WEIGHTS = "openai"
@@ -74,29 +78,40 @@ class OpenClipEmbedder:
 
     def embed_files(
         self, paths: Sequence[Path], progress: Callable[[int, int], None] = lambda done, total: None
-    ) -> Tensor:
+    ) -> EmbeddedFiles:
         """The embeddings of image files, decoded in threads as ImageFolder decodes them, while the model computes.
+
+        Each file is read once, so that its digest is that of the bytes which were embedded.
 
         Args:
             paths: n files.
             progress: gets (done, total).
 
         Returns:
-            float32 [n, d] of unit length, on the CPU.
+            Embeddings on the CPU, and size and digest of each file.
 
         Raises:
             GenerationError: a file is no image that can be decoded.
         """
 
-        def decoded(path: Path) -> Tensor:
+        def decoded(path: Path) -> tuple[Tensor, tuple[int, int]]:
             try:
-                with Image.open(path) as image:
-                    return self._preprocess(image.convert("RGB"))
+                data = path.read_bytes()
+                with Image.open(io.BytesIO(data)) as image:
+                    return self._preprocess(image.convert("RGB")), (len(data), digest_of(data))
             except _UNREADABLE as error:
                 raise GenerationError(f"{path} cannot be decoded: {clause(error)}; repair or remove it.") from error
 
+        read: list[tuple[int, int]] = []
+
+        def tensors() -> Iterator[Tensor]:
+            for tensor, content in map_in_order(decoded, paths, default_workers()):
+                read.append(content)
+                yield tensor
+
         with pillow_ready():
-            return self._all(map_in_order(decoded, paths, default_workers()), len(paths), progress)
+            embeddings = self._all(tensors(), len(paths), progress)
+        return EmbeddedFiles(embeddings, _contents(read))
 
     def _all(self, prepared: Iterator[Tensor], count: int, progress: Callable[[int, int], None]) -> Tensor:
         embeddings: list[Tensor] = []
@@ -241,8 +256,8 @@ class FileEmbedder(Protocol):
 
     name: str
 
-    def embed_files(self, paths: Sequence[Path], progress: Callable[[int, int], None]) -> Tensor:
-        """float32 [n, d] of unit length, on the CPU."""
+    def embed_files(self, paths: Sequence[Path], progress: Callable[[int, int], None]) -> EmbeddedFiles:
+        """Embeddings on the CPU, and size and digest of each file as it was read for them."""
         ...
 
 
@@ -252,11 +267,11 @@ def real_embeddings(
     cache: Path | None,
     progress: Callable[[int, int], None],
     say: Callable[[str], None] = lambda message: None,
-) -> Tensor:
+) -> EmbeddedFiles:
     """The embeddings of an ImageFolder's samples, from the cache where it holds them.
 
-    The cache belongs to one model and to files of certain names, sizes and times of modification; any other, and one
-    that is damaged, is computed anew and replaced.
+    The cache belongs to one model and to files of certain names and content, for which every file is read and hashed;
+    any other, and one that is damaged, is computed anew and replaced.
 
     Args:
         embedder: the model.
@@ -266,34 +281,51 @@ def real_embeddings(
         say: gets a remark for a person.
 
     Returns:
-        float32 [N, d] of unit length, on the CPU, in the order of the samples.
+        Embeddings on the CPU and contents of the files, in the order of the samples.
 
     Raises:
         GenerationError: a real image cannot be read.
         StoreError: the cache cannot be written.
     """
     paths = [real.path(sample) for sample in range(len(real))]
-    key = _key(embedder.name, real, paths)
+    for path in paths:
+        try:
+            path.stat()
+        except OSError as error:
+            raise _unreadable(path, error) from error
     if cache is not None and cache.exists():
-        found = _read(cache, key, len(paths))
+        contents = _contents(list(map_in_order(_content, paths, default_workers())))
+        found = _read(cache, _key(embedder.name, real, contents), len(paths))
         if isinstance(found, Tensor):
-            return found
+            return EmbeddedFiles(found, contents)
         say(f"{cache} is computed anew: {found}.")
-    embeddings = embedder.embed_files(paths, progress)
+    embedded = embedder.embed_files(paths, progress)
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(cache, save({_TENSOR: embeddings}, {"key": key, "model": embedder.name}))
-    return embeddings
+        key = _key(embedder.name, real, embedded.contents)
+        replace_file(cache, save({_TENSOR: embedded.embeddings}, {"key": key, "model": embedder.name}))
+    return embedded
 
 
-def _key(model: str, real: ImageFolderScan, paths: Sequence[Path]) -> str:
-    facts: list[object] = [model]
-    for name, path in zip(real.file_names, paths, strict=True):
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise GenerationError(f"{path} cannot be read: {error.strerror}.") from error
-        facts.append([name, status.st_size, status.st_mtime_ns])
+def _unreadable(path: Path, error: OSError | ValueError) -> GenerationError:
+    return GenerationError(f"{path} cannot be read: {why(error)}.")
+
+
+def _content(path: Path) -> tuple[int, int]:
+    try:
+        return file_content(path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _contents(read: Sequence[tuple[int, int]]) -> FileContents:
+    contents = FileContents.unknown(len(read))
+    contents.set(range(len(read)), read)
+    return contents
+
+
+def _key(model: str, real: ImageFolderScan, contents: FileContents) -> str:
+    facts = [model, real.file_names, contents.checksum]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

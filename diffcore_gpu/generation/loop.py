@@ -25,7 +25,15 @@ from diffcore_gpu.generation.report.records import GenerationReport
 from diffcore_gpu.generation.schedule import Batch, Bools, Schedule
 from diffcore_gpu.generation.text_to_image import TextToImage
 from diffcore_gpu.generation.verdicts import Journal
-from diffcore_gpu.generation.work import FILTER_KEY, MODEL_KEY, Asked, Work, check_place, check_resumable
+from diffcore_gpu.generation.work import (
+    FILTER_KEY,
+    MODEL_KEY,
+    Asked,
+    Work,
+    check_contents,
+    check_place,
+    check_resumable,
+)
 from diffcore_gpu.store import CounterpartWriter
 
 _THRESHOLDS = "thresholds"
@@ -103,6 +111,7 @@ def generate(
     metadata = _metadata(work, model, similarity_filter)
     if resume:
         check_resumable(work, out, metadata)
+        check_contents(work, out, similarity_filter.contents)
     folder = ReportFolder.beside(out)
     with (
         quiet_libraries(),
@@ -113,6 +122,7 @@ def generate(
             class_names=scan.class_names,
             labels=scan.labels,
             file_names=scan.file_names,
+            file_contents=similarity_filter.contents,
             metadata=metadata,
             codec=settings.codec,
             resume=resume,
