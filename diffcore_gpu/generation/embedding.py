@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from diffcore_gpu.documents import open_regular
 from diffcore_gpu.errors import GenerationError, clause, nearest
 from diffcore_gpu.packing.decode import default_workers, map_in_order, pillow_ready
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
@@ -89,7 +91,7 @@ class OpenClipEmbedder:
 
         def decoded(path: Path) -> Tensor:
             try:
-                with Image.open(path) as image:
+                with os.fdopen(open_regular(path), "rb") as file, Image.open(file) as image:
                     return self._preprocess(image.convert("RGB"))
             except _UNREADABLE as error:
                 raise GenerationError(f"{path} cannot be decoded: {clause(error)}; repair or remove it.") from error
@@ -299,14 +301,17 @@ def _key(model: str, real: ImageFolderScan, paths: Sequence[Path]) -> str:
 def _read(cache: Path, key: str, count: int) -> Tensor | str:
     """The embeddings, or a clause that says why the file does not serve."""
     try:
+        os.close(open_regular(cache))  # the package would wait for a pipe
         with safe_open(cache, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("key") != key:
                 return "it belongs to another model or to other images"
             embeddings: Tensor = file.get_tensor(_TENSOR)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, AttributeError, KeyError) as error:
         return f"it is damaged ({clause(error)})"
-    lengths = torch.linalg.vector_norm(embeddings.to(torch.float32), dim=-1)
-    if embeddings.dim() != 2 or len(embeddings) != count or not bool(((lengths - 1).abs() < 1e-3).all()):
+    if embeddings.dtype != torch.float32 or embeddings.dim() != 2 or len(embeddings) != count:
         return "it does not hold unit embeddings of these images"
-    return embeddings
+    lengths = torch.linalg.vector_norm(embeddings, dim=1)
+    return (
+        embeddings if bool(((lengths - 1).abs() < 1e-3).all()) else "it does not hold unit embeddings of these images"
+    )
