@@ -252,7 +252,7 @@ def test_a_journal_that_is_a_pipe(tmp_path: Path) -> None:
 
 def test_any_name_of_a_class_gives_words() -> None:
     for seed in fuzz.seeds(500):
-        name = fuzz.mutated("024.Red_faced_Cormorant n02085620-Chihuahua".encode(), seed).decode(errors="replace")
+        name = fuzz.mutated(b"024.Red_faced_Cormorant n02085620-Chihuahua", seed).decode(errors="replace")
         label = clean_label(name)
         assert article(label) in ("a", "an")
         assert bool(label.strip()) or not name.strip()
