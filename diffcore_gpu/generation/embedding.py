@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from diffcore_gpu.documents import open_regular
+from diffcore_gpu.documents import MAX_SETTINGS, open_regular, read_json, why
 from diffcore_gpu.errors import GenerationError, clause, nearest
 from diffcore_gpu.packing.decode import default_workers, map_in_order, pillow_ready
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
@@ -157,7 +157,9 @@ def load_embedder(
         if weights is not None:
             raise GenerationError(f"{model} is a folder with weights of its own; leave out {weights!r}.")
         source, pretrained, quick = f"local-dir:{model}", None, False
-        name = f"open_clip {folder.resolve().name} {_digest(_files_of(folder))}"
+        files = _files_of(folder)
+        _check_config(files[0])
+        name = f"open_clip {folder.resolve().name} {_digest(files)}"
     else:
         if model not in open_clip.list_models():
             raise GenerationError(_unknown_model(model, open_clip.list_models()))
@@ -179,6 +181,17 @@ def _files_of(folder: Path) -> list[Path]:
                 f"{folder} has no {path.name}; a filter's model is a folder with {CONFIG_NAME} and {WEIGHTS_NAME}."
             )
     return files
+
+
+def _check_config(path: Path) -> None:
+    """Refuse a description of a model that is none, which open_clip would look into without a question."""
+    try:
+        config = read_json(path, MAX_SETTINGS)
+    except (OSError, ValueError) as error:
+        raise GenerationError(f"{path} cannot be read: {why(error)}.") from error
+    parts = config.get("model_cfg") if isinstance(config, dict) else None
+    if not isinstance(parts, dict) or not isinstance(config.get("preprocess_cfg", {}), dict):
+        raise GenerationError(f"{path} describes no model of open_clip: it has no object model_cfg.")
 
 
 def _check_weights(open_clip: Any, model: str, pretrained: str) -> bool:
@@ -227,7 +240,10 @@ def _readable(model: str, pretrained: str | None) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about deprecations inside; a mismatch of GELU was settled before
             yield
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (
+        OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
+        SafetensorError,
+    ) as error:  # fmt: skip
         what = model if pretrained is None else f"{model} with weights {pretrained}"
         raise GenerationError(
             f"{what} cannot be loaded ({clause(error)[:200]}); where there is no network, give a folder with the model "

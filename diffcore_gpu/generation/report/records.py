@@ -335,6 +335,8 @@ def _checked(name: str, value: Any, kind: type) -> Any:
 def _number(name: str, value: Any) -> float:
     if type(value) not in (int, float):
         raise TypeError(f"{name} is no number.")
+    if abs(value) >= 2**64:
+        raise ValueError(f"{name} is too large.")
     return float(value)
 
 
