@@ -131,6 +131,8 @@ def generate(
         ) as writer,
     ):
         mark = writer.metadata.get(JOURNAL_KEY)
+        if mark is not None and not isinstance(mark, dict):
+            raise GenerationError(f"{out} does not say where its journal ends; start again with --overwrite.")
         if mark is None:
             folder.clear()
         if not writer.finished:
@@ -286,6 +288,12 @@ def _thresholds(out: Path, similarity_filter: Filter, metadata: dict[str, Any]) 
     begun = metadata.get(_THRESHOLDS)
     if begun is None:
         return now.tolist()
+    if (
+        not isinstance(begun, list)
+        or len(begun) != len(now)
+        or not all(isinstance(tau, float) and -2 <= tau <= 2 for tau in begun)
+    ):
+        raise GenerationError(f"{out} does not say with which thresholds it was begun; start again with --overwrite.")
     apart = (now - torch.tensor(begun, dtype=torch.float64)).abs()
     if apart.max() > _SAME_THRESHOLD:
         label = int(apart.argmax())

@@ -69,7 +69,9 @@ def add_rows(
     first = journal.done
     with pillow_ready():
         looks = map_in_order(
-            lambda matched: _look(matched, options, encode), islice(files, first, None), options.workers or default_workers()
+            lambda matched: _look(matched, options, encode),
+            islice(files, first, None),
+            options.workers or default_workers(),
         )
         for matched, (digest, result) in zip(islice(files, first, None), looks, strict=True):
             if isinstance(result, ImageProblemError):
