@@ -24,6 +24,7 @@ from diffcore_gpu.packing.options import Fit
 from diffcore_gpu.store import CounterpartWriter
 from diffcore_gpu.store.codecs import EncodedImage
 from diffcore_gpu.store.format import RAW
+from diffcore_gpu.store.provenance import FileContents
 from diffcore_gpu.store.row_threads import for_each
 
 SAVE_SECONDS = 5.0
@@ -32,10 +33,17 @@ JOURNAL_KEY = "journal"
 
 
 class Filter(Protocol):
-    """The hard filter of the paper, as `SimilarityFilter` is: accept a counterpart iff S > τ of its class."""
+    """The hard filter of the paper, as `SimilarityFilter` is: accept a counterpart iff S > τ of its class.
+
+    Attributes:
+        thresholds: τ of each class.
+        model: its name, as the store keeps it.
+        contents: of the real images' files as it has read them; None: not known.
+    """
 
     thresholds: Tensor
     model: str
+    contents: FileContents | None
 
     def judge(self, samples: list[int], images: Tensor) -> tuple[Tensor, Tensor]:
         """S of each image with the real image of its sample, float32 [n], and the verdicts, bool [n]."""

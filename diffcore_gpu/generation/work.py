@@ -18,10 +18,12 @@ from diffcore_gpu.generation.draws import Int64s, choose_samples, draw
 from diffcore_gpu.generation.schedule import Batch
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
+from diffcore_gpu.store import CounterpartStore
 from diffcore_gpu.store.codecs import codec_named
 from diffcore_gpu.store.fingerprint import as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.manifest import read_manifest
+from diffcore_gpu.store.provenance import FileContents
 from diffcore_gpu.store.workspace import FOLDER_NAME, SETTINGS_NAME, Workspace
 
 MODEL_KEY = "text_to_image"
@@ -215,6 +217,32 @@ def _begun(out: Path) -> tuple[Mapping[str, Any], tuple[str, str | None]] | None
         manifest, _ = read_manifest(out / MANIFEST_NAME)
         return manifest.metadata, (manifest.fingerprint.labels, manifest.fingerprint.file_names)
     return None
+
+
+def check_contents(work: Work, out: Path, contents: FileContents | None) -> None:
+    """Refuse to go on with work for real images that have changed since; nothing there is no fault.
+
+    Args:
+        work: what is wanted now.
+        out: the store's folder.
+        contents: of the files of the real images now; None: not known.
+
+    Raises:
+        GenerationError: names the first file that differs.
+        StoreError: what is there is damaged.
+    """
+    workspace = Workspace(out)
+    begun = workspace.contents()
+    if begun is None and workspace.settings() is None and (out / MANIFEST_NAME).exists():
+        begun = CounterpartStore.open(out).file_contents
+    if contents is None or begun is None:
+        return
+    sample = contents.first_difference(begun)
+    if sample is not None:
+        raise GenerationError(
+            f"{work.real.path(sample)} differs from the image that {out} was begun with; put that back, or start again "
+            "with --overwrite."
+        )
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

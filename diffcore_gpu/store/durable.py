@@ -110,19 +110,33 @@ def make_folder(folder: Path) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Write `data` beside `path`, flush it and rename it over `path`: a reader sees the old bytes or all the new ones.
 
+    What is there under the name beside it, left by a process that was killed, is replaced and not followed: it may be
+    a link, or a pipe.
+
     Raises:
-        StoreError: if the disk is full or the folder cannot be written; `path` is then as it was.
+        StoreError: if the disk is full or the folder cannot be written; `path` is then as it was, and nothing lies
+            beside it.
     """
     beside = path.with_name(path.name + ".tmp")
     with named_os_errors(path):
-        fd = open_to_write(beside, os.O_TRUNC)
+        beside.unlink(missing_ok=True)
         try:
-            write_at(fd, data, 0)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        beside.replace(path)
+            _write_new(beside, data)
+            beside.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                beside.unlink(missing_ok=True)
+            raise
         sync_folder(path.parent)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    fd = open_to_write(path, os.O_EXCL)
+    try:
+        write_at(fd, data, 0)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def file_checksum(path: Path) -> str:
