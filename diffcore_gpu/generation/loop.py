@@ -25,7 +25,15 @@ from diffcore_gpu.generation.report.records import GenerationReport
 from diffcore_gpu.generation.schedule import Batch, Bools, Schedule
 from diffcore_gpu.generation.text_to_image import TextToImage
 from diffcore_gpu.generation.verdicts import Journal
-from diffcore_gpu.generation.work import FILTER_KEY, MODEL_KEY, Asked, Work, check_place, check_resumable
+from diffcore_gpu.generation.work import (
+    FILTER_KEY,
+    MODEL_KEY,
+    Asked,
+    Work,
+    check_contents,
+    check_place,
+    check_resumable,
+)
 from diffcore_gpu.store import CounterpartWriter
 
 _THRESHOLDS = "thresholds"
@@ -103,6 +111,7 @@ def generate(
     metadata = _metadata(work, model, similarity_filter)
     if resume:
         check_resumable(work, out, metadata)
+        check_contents(work, out, similarity_filter.contents)
     folder = ReportFolder.beside(out)
     with (
         quiet_libraries(),
@@ -113,13 +122,17 @@ def generate(
             class_names=scan.class_names,
             labels=scan.labels,
             file_names=scan.file_names,
+            file_contents=similarity_filter.contents,
             metadata=metadata,
+            codec=settings.codec,
             resume=resume,
             overwrite=overwrite,
             auto_flush=False,
         ) as writer,
     ):
         mark = writer.metadata.get(JOURNAL_KEY)
+        if mark is not None and not isinstance(mark, dict):
+            raise GenerationError(f"{out} does not say where its journal ends; start again with --overwrite.")
         if mark is None:
             folder.clear()
         if not writer.finished:
@@ -275,6 +288,12 @@ def _thresholds(out: Path, similarity_filter: Filter, metadata: dict[str, Any]) 
     begun = metadata.get(_THRESHOLDS)
     if begun is None:
         return now.tolist()
+    if (
+        not isinstance(begun, list)
+        or len(begun) != len(now)
+        or not all(isinstance(tau, float) and -2 <= tau <= 2 for tau in begun)
+    ):
+        raise GenerationError(f"{out} does not say with which thresholds it was begun; start again with --overwrite.")
     apart = (now - torch.tensor(begun, dtype=torch.float64)).abs()
     if apart.max() > _SAME_THRESHOLD:
         label = int(apart.argmax())

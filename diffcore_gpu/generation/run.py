@@ -12,7 +12,7 @@ from diffcore_gpu.generation.report.folder import ReportFolder
 from diffcore_gpu.generation.report.page import write_store_page
 from diffcore_gpu.generation.report.records import GenerationReport
 from diffcore_gpu.generation.settings import FilterOptions, GenerationSettings, ModelOptions
-from diffcore_gpu.generation.work import FILTER_KEY, MODEL_KEY, check_place, check_resumable, plan_work
+from diffcore_gpu.generation.work import FILTER_KEY, MODEL_KEY, check_contents, check_place, check_resumable, plan_work
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.store import CounterpartStore
 
@@ -70,6 +70,7 @@ def run_request(
         similarity_filter = similarity.filter(scan, listener.embedded, listener.say)
         if request.resume:
             check_resumable(work, request.out, {FILTER_KEY: {"model": similarity_filter.model}})
+            check_contents(work, request.out, similarity_filter.contents)
         listener.say(f"Loading {request.model.model} …")
         text_to_image = load_text_to_image(request.model, listener.say)
     report = generate(

@@ -18,9 +18,12 @@ from diffcore_gpu.generation.draws import Int64s, choose_samples, draw
 from diffcore_gpu.generation.schedule import Batch
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
+from diffcore_gpu.store import CounterpartStore
+from diffcore_gpu.store.codecs import codec_named
 from diffcore_gpu.store.fingerprint import as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.manifest import read_manifest
+from diffcore_gpu.store.provenance import FileContents
 from diffcore_gpu.store.workspace import FOLDER_NAME, SETTINGS_NAME, Workspace
 
 MODEL_KEY = "text_to_image"
@@ -139,12 +142,14 @@ def check_place(work: Work, out: Path, *, resume: bool, overwrite: bool) -> None
     Raises:
         GenerationError: both `resume` and `overwrite` are given; the place lies inside the real images, is in use, or
             has no space.
+        StoreError: there is no such codec, or it does not hold images of this size.
     """
     if resume and overwrite:
         raise GenerationError("Give one of --resume, to go on, and --overwrite, to start again.")
     if out.resolve().is_relative_to(work.real.root.resolve()):
         # Inside the real images the store would be one class more, and every label after it another number.
         raise GenerationError(f"{out} lies inside {work.real.root}; put the store outside the folder of images.")
+    codec_named(work.settings.codec).check_shape((3, work.settings.height, work.settings.width))
     if out.exists() and not out.is_dir():
         raise GenerationError(f"{out} is a file; a store is a folder.")
     if not resume and not overwrite:
@@ -159,7 +164,8 @@ def check_place(work: Work, out: Path, *, resume: bool, overwrite: bool) -> None
 
 
 def _check_space(work: Work, out: Path) -> None:
-    needed = work.num_tasks * 3 * work.settings.height * work.settings.width + _SPARE_BYTES
+    pixels = work.num_tasks * 3 * work.settings.height * work.settings.width
+    needed = int(pixels * codec_named(work.settings.codec).share) + _SPARE_BYTES
     present = sum(file.stat().st_size for file in (out / FOLDER_NAME).glob("*"))
     above = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(above).free
@@ -211,6 +217,32 @@ def _begun(out: Path) -> tuple[Mapping[str, Any], tuple[str, str | None]] | None
         manifest, _ = read_manifest(out / MANIFEST_NAME)
         return manifest.metadata, (manifest.fingerprint.labels, manifest.fingerprint.file_names)
     return None
+
+
+def check_contents(work: Work, out: Path, contents: FileContents | None) -> None:
+    """Refuse to go on with work for real images that have changed since; nothing there is no fault.
+
+    Args:
+        work: what is wanted now.
+        out: the store's folder.
+        contents: of the files of the real images now; None: not known.
+
+    Raises:
+        GenerationError: names the first file that differs.
+        StoreError: what is there is damaged.
+    """
+    workspace = Workspace(out)
+    begun = workspace.contents()
+    if begun is None and workspace.settings() is None and (out / MANIFEST_NAME).exists():
+        begun = CounterpartStore.open(out).file_contents
+    if contents is None or begun is None:
+        return
+    sample = contents.first_difference(begun)
+    if sample is not None:
+        raise GenerationError(
+            f"{work.real.path(sample)} differs from the image that {out} was begun with; put that back, or start again "
+            "with --overwrite."
+        )
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

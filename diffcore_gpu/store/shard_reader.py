@@ -24,8 +24,8 @@ from diffcore_gpu.store.fingerprint import Int64Array
 from diffcore_gpu.store.format import RAW, encoded_tensors, raw_tensors
 from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.provenance import Bytes, digest_of
+from diffcore_gpu.store.row_threads import for_each
 from diffcore_gpu.store.tensorfile import TensorEntry, check_tensors, read_header
-from diffcore_gpu.store.threads import for_each
 
 Reading: TypeAlias = Literal["map", "pread"]
 
