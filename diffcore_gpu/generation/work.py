@@ -158,7 +158,7 @@ def check_place(work: Work, out: Path, *, resume: bool, overwrite: bool, append:
                 f"{out} holds an unfinished store; give --resume to go on with it or --overwrite to start again."
             )
         if (out / MANIFEST_NAME).exists() and not append:
-            raise GenerationError(f"{out} holds a finished store; give --overwrite to replace it.")
+            raise GenerationError(f"{out} holds a finished store; give --overwrite to replace it, or --append to add to it.")
     if not (resume and (out / MANIFEST_NAME).exists()):
         _check_space(work, out, read_manifest(out / MANIFEST_NAME)[0].num_rows if append else 0)
 
