@@ -121,7 +121,8 @@ def parse_json(raw: bytes | bytearray | str, *, constants: bool = False) -> Any:
         constants: whether `NaN` and `Infinity`, which are not JSON but Python's, are taken.
 
     Raises:
-        ValueError: it is not JSON, a key occurs twice, it is deeper or has longer numbers than this module allows, a
+        json.JSONDecodeError: it is not JSON.
+        ValueError: it is not UTF-8, a key occurs twice, it is deeper or has longer numbers than this module allows, a
             number is beyond float64, or a text holds half a character, which no file and no page can take.
     """
     text = _decoded(raw)
@@ -148,10 +149,14 @@ def parse_toml(raw: bytes | bytearray | str) -> dict[str, Any]:
         raw: UTF-8.
 
     Raises:
-        ValueError: it is not TOML, deeper than this module allows, or has a whole number of more than 64 bits, which
-            TOML does not have.
+        tomllib.TOMLDecodeError: it is not TOML.
+        ValueError: it is deeper than this module allows, or has a whole number of more than 64 bits, which TOML does
+            not have.
     """
-    text = _decoded(raw)
+    try:
+        text = _decoded(raw)
+    except ValueError as error:
+        raise tomllib.TOMLDecodeError(str(error)) from None
     _check_toml(text)
     try:
         content = tomllib.loads(text)
@@ -194,9 +199,9 @@ def _decoded(raw: bytes | bytearray | str) -> str:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8 text: byte {error.start} is {raw[error.start]:#04x}.") from None
+        raise ValueError(f"byte {error.start} is {raw[error.start]:#04x}, which is not UTF-8.") from None
     if text.startswith("\ufeff"):
-        raise ValueError("begins with a byte order mark; save it as UTF-8 without one.")
+        raise ValueError("it begins with a byte order mark; save it as UTF-8 without one.")
     return text
 
 

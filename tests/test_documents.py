@@ -179,8 +179,8 @@ def test_whole_numbers_of_toml_have_64_bits(text: str, clause: str) -> None:
     ("raw", "clause"),
     [
         (b"\xef\xbb\xbf1", "begins with a byte order mark"),
-        (b"\xff\xfe1\x00", "is not UTF-8 text: byte 0 is 0xff"),
-        (b'"\xed\xa0\x80"', "is not UTF-8 text: byte 1 is 0xed"),
+        (b"\xff\xfe1\x00", "byte 0 is 0xff, which is not UTF-8"),
+        (b'"\xed\xa0\x80"', "byte 1 is 0xed, which is not UTF-8"),
         (b'"\x00"', "."),
         (b"\x00", "."),
     ],

@@ -8,7 +8,9 @@ import pickle
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import SupportsIndex
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -233,6 +235,49 @@ def test_a_checkpoint_without_settings_is_loaded(store: dc.CounterpartStore) -> 
     assert (resumed.seed, resumed.counts_rounds) == (8, False)
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        [],
+        None,
+        {"seed": 8},
+        {"advance": True},
+        {"seed": "8", "advance": True},
+        {"seed": True, "advance": 1},
+        {"seed": 8.0, "advance": True},
+        {"seed": 8, "advance": "no"},
+        {"seed": 2**64, "advance": True},
+        {"seed": 8, "advance": True, "settings": ["p"]},
+        {"seed": 8, "advance": True, "settings": None},
+        {"seed": 8, "advance": True, "stream": {}},
+        {"seed": 8, "advance": True, "store": []},
+    ],
+)
+def test_a_state_that_is_none_is_refused_and_changes_nothing(store: dc.CounterpartStore, state: object) -> None:
+    mix = dc.DiffCoreMix(store, seed=3)
+    before = mix.get_extra_state()
+    with pytest.raises(ValueError, match=r"\.$"):
+        mix.load_state_dict({**mix.state_dict(), "_extra_state": state})
+    assert mix.get_extra_state() == before
+
+
+@pytest.mark.parametrize("epoch", [1.5, 1.0, "1", None, True, torch.tensor(1.0), torch.tensor([1, 2])])
+def test_an_epoch_that_is_no_integer_is_refused(store: dc.CounterpartStore, epoch: object) -> None:
+    mix = dc.DiffCoreMix(store)
+    with pytest.raises(TypeError, match="epoch must be an integer"):
+        mix.set_epoch(epoch)  # type: ignore[arg-type]
+    assert mix.counts_rounds
+
+
+@pytest.mark.parametrize("epoch", [0, 2**32 - 1, np.int32(7), np.uint64(2**32 - 1), torch.tensor(5)])
+def test_an_epoch_is_an_integer_of_any_type(store: dc.CounterpartStore, epoch: SupportsIndex) -> None:
+    mix = dc.DiffCoreMix(store)
+    mix.set_epoch(epoch)
+    assert int(mix.round) == int(epoch)
+    assert not mix.counts_rounds
+
+
 def test_copies_and_pickles_go_on_alike(store: dc.CounterpartStore) -> None:
     images, index = batch_of()
     mix = dc.DiffCoreMix(store, mean=MEAN, std=STD, lam=dc.Beta(0.5))
@@ -451,6 +496,7 @@ def test_bad_batches_are_refused(store: dc.CounterpartStore, images: Tensor, ind
         (lambda store: dc.DiffCoreMix(store, residency="cloud"), "residency must be one of auto, device, disk"),
         (lambda store: dc.DiffCoreMix(store).to("meta"), "not on meta"),
         (lambda store: dc.DiffCoreMix(store).set_epoch(-1), "epoch must be 0 or above"),
+        (lambda store: dc.DiffCoreMix(store).set_epoch(2**32), r"epoch must be 0 or above and less than 2\*\*32, got"),
     ],
 )
 def test_bad_settings_are_refused(store: dc.CounterpartStore, make: Callable, message: str) -> None:

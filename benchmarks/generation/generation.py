@@ -71,14 +71,14 @@ def models(
     count = len(scan.class_names)
     if wanted.model == "digits":
         embedder = load_embedder(str(MODELS / "digits-clip"), device=str(device))
-        real = real_embeddings(embedder, scan, None, lambda done, total: None)
+        real = real_embeddings(embedder, scan, None, lambda done, total: None).embeddings
         text_to_image = load_text_to_image(text_to_image_options())
         return text_to_image, SimilarityFilter(embedder, real, labels, class_thresholds(real, labels, count))
     half = torch.float16 if device.type == "cuda" else torch.float32
     pipeline = random_sdxl(tiny=wanted.tiny, dtype=half, device=device)
     text_to_image = DiffusersTextToImage(pipeline, gamma=GAMMA, steps=wanted.steps)
     embedder = _random_vit(work, device, tiny=wanted.tiny)
-    real = real_embeddings(embedder, scan, None, lambda done, total: None)
+    real = real_embeddings(embedder, scan, None, lambda done, total: None).embeddings
     return text_to_image, SimilarityFilter(embedder, real, labels, torch.full((count,), -1.0, dtype=torch.float64))
 
 

@@ -10,7 +10,7 @@ import typer
 
 from diffcore_gpu.cli.console import print_json, print_table, printable, resumable, say
 from diffcore_gpu.cli.generation_progress import generation_progress
-from diffcore_gpu.cli.options import AsJson, Device, Out, Overwrite, Real, option, parse_size
+from diffcore_gpu.cli.options import AsJson, Codec, Device, Out, Overwrite, Real, option, parse_codec, parse_size
 from diffcore_gpu.generation.presets import PRESETS
 from diffcore_gpu.generation.prompt_texts import TEXTS
 from diffcore_gpu.generation.prompts import load_prompt_set
@@ -53,6 +53,7 @@ def generate(
         str | None,
         option("Size of the store's images: 256, or height x width as 224x192. Default: what the preset generates."),
     ] = None,
+    codec: Codec = "raw",
     fraction: Annotated[float, typer.Option(help="Share of each class's samples that get counterparts.")] = 1.0,
     per_sample: Annotated[int, typer.Option(help="Counterparts of each of those samples.")] = 1,
     gamma: Annotated[
@@ -163,6 +164,7 @@ def generate(
             max_attempts=max_attempts,
             batch_size=batch_size,
             seed=seed,
+            codec=parse_codec(codec),
         ),
         model=options,
         similarity=FilterOptions(

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu.cli.console import print_json, print_table, printable, progress_bars, resumable, say
-from diffcore_gpu.cli.options import AsJson, Out, Overwrite, Real, option, parse_size
+from diffcore_gpu.cli.options import AsJson, Codec, Out, Overwrite, Real, option, parse_codec, parse_size
 from diffcore_gpu.generation.settings import DEFAULT_FILTER, FilterOptions
 from diffcore_gpu.packing.findings import Effect, Finding, PackReport
-from diffcore_gpu.packing.options import Fit, Layout, PackOptions
+from diffcore_gpu.packing.options import Content, Fit, Layout, PackOptions
 
 _LISTED = 10  # findings of one kind that are printed; --json has all
 
@@ -40,8 +40,16 @@ def pack(
     resize: Annotated[
         Fit, typer.Option(help="crop: cover the size and cut evenly. stretch: change the aspect ratio.")
     ] = Fit.CROP,
+    codec: Codec = "raw",
     strict: Annotated[bool, typer.Option("--strict", help="Fail where any file is skipped or converted.")] = False,
     check_real: Annotated[bool, typer.Option("--check-real", help="Also decode the real images and report.")] = False,
+    content: Annotated[
+        Content,
+        typer.Option(
+            help="Of which real files size and digest are kept, by which verify and bind know them again. sample: of "
+            "256, spread evenly. full: of all. --filter and --check-real read all, and keep all."
+        ),
+    ] = Content.SAMPLE,
     max_per_sample: Annotated[
         int | None,
         typer.Option(min=1, help="Counterparts for each sample. Default: 16 in layout class, all in layout stem."),
@@ -85,8 +93,10 @@ def pack(
         width=width,
         layout=layout,
         fit=resize,
+        codec=parse_codec(codec),
         strict=strict,
         check_real=check_real,
+        content=content,
         max_per_sample=max_per_sample,
         workers=workers,
         overwrite=overwrite,
@@ -97,6 +107,7 @@ def pack(
             say=say,
             checked=bar("Checking", "real images"),
             judged=bar("Judging", "images"),
+            compared=bar("Comparing", "images"),
             packed=bar("Packing", "images"),
         )
         similarity = None

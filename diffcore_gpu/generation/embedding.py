@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from diffcore_gpu.documents import MAX_SETTINGS, open_regular, read_json, read_regular, why
 from diffcore_gpu.errors import GenerationError, clause, nearest
-from diffcore_gpu.packing.decode import pillow_ready
+from diffcore_gpu.packing.decode import MAX_FILE_BYTES, pillow_ready
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
+from diffcore_gpu.packing.similarity import EmbeddedFiles
 from diffcore_gpu.store.durable import replace_file
+from diffcore_gpu.store.provenance import FileContents, digest_of, file_content
 from diffcore_gpu.threads import default_workers, map_in_order
 
 DEFAULT_WEIGHTS = "openai"
@@ -74,29 +79,40 @@ class OpenClipEmbedder:
 
     def embed_files(
         self, paths: Sequence[Path], progress: Callable[[int, int], None] = lambda done, total: None
-    ) -> Tensor:
+    ) -> EmbeddedFiles:
         """The embeddings of image files, decoded in threads as ImageFolder decodes them, while the model computes.
+
+        Each file is read once, so that its digest is that of the bytes which were embedded.
 
         Args:
             paths: n files.
             progress: gets (done, total).
 
         Returns:
-            float32 [n, d] of unit length, on the CPU.
+            Embeddings on the CPU, and size and digest of each file.
 
         Raises:
             GenerationError: a file is no image that can be decoded.
         """
 
-        def decoded(path: Path) -> Tensor:
+        def decoded(path: Path) -> tuple[Tensor, tuple[int, int]]:
             try:
-                with Image.open(path) as image:
-                    return self._preprocess(image.convert("RGB"))
+                data = read_regular(path, MAX_FILE_BYTES)
+                with Image.open(io.BytesIO(data)) as image:
+                    return self._preprocess(image.convert("RGB")), (len(data), digest_of(data))
             except _UNREADABLE as error:
                 raise GenerationError(f"{path} cannot be decoded: {clause(error)}; repair or remove it.") from error
 
+        read: list[tuple[int, int]] = []
+
+        def tensors() -> Iterator[Tensor]:
+            for tensor, content in map_in_order(decoded, paths, default_workers()):
+                read.append(content)
+                yield tensor
+
         with pillow_ready():
-            return self._all(map_in_order(decoded, paths, default_workers()), len(paths), progress)
+            embeddings = self._all(tensors(), len(paths), progress)
+        return EmbeddedFiles(embeddings, _contents(read))
 
     def _all(self, prepared: Iterator[Tensor], count: int, progress: Callable[[int, int], None]) -> Tensor:
         embeddings: list[Tensor] = []
@@ -156,7 +172,9 @@ def load_embedder(
         if weights is not None:
             raise GenerationError(f"{model} is a folder with weights of its own; leave out {weights!r}.")
         source, pretrained, quick = f"local-dir:{model}", None, False
-        name = f"open_clip {folder.resolve().name} {_digest(_files_of(folder))}"
+        files = _files_of(folder)
+        _check_config(files[0])
+        name = f"open_clip {folder.resolve().name} {_digest(files)}"
     else:
         if model not in open_clip.list_models():
             raise GenerationError(_unknown_model(model, open_clip.list_models()))
@@ -178,6 +196,17 @@ def _files_of(folder: Path) -> list[Path]:
                 f"{folder} has no {path.name}; a filter's model is a folder with {CONFIG_NAME} and {WEIGHTS_NAME}."
             )
     return files
+
+
+def _check_config(path: Path) -> None:
+    """Refuse a description of a model that is none, which open_clip would look into without a question."""
+    try:
+        config = read_json(path, MAX_SETTINGS)
+    except (OSError, ValueError) as error:
+        raise GenerationError(f"{path} cannot be read: {why(error)}.") from error
+    parts = config.get("model_cfg") if isinstance(config, dict) else None
+    if not isinstance(parts, dict) or not isinstance(config.get("preprocess_cfg", {}), dict):
+        raise GenerationError(f"{path} describes no model of open_clip: it has no object model_cfg.")
 
 
 def _check_weights(open_clip: Any, model: str, pretrained: str) -> bool:
@@ -226,7 +255,10 @@ def _readable(model: str, pretrained: str | None) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about deprecations inside; a mismatch of GELU was settled before
             yield
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (
+        OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
+        SafetensorError,
+    ) as error:  # fmt: skip
         what = model if pretrained is None else f"{model} with weights {pretrained}"
         raise GenerationError(
             f"{what} cannot be loaded ({clause(error)[:200]}); where there is no network, give a folder with the model "
@@ -241,8 +273,8 @@ class FileEmbedder(Protocol):
 
     name: str
 
-    def embed_files(self, paths: Sequence[Path], progress: Callable[[int, int], None]) -> Tensor:
-        """float32 [n, d] of unit length, on the CPU."""
+    def embed_files(self, paths: Sequence[Path], progress: Callable[[int, int], None]) -> EmbeddedFiles:
+        """Embeddings on the CPU, and size and digest of each file as it was read for them."""
         ...
 
 
@@ -252,11 +284,11 @@ def real_embeddings(
     cache: Path | None,
     progress: Callable[[int, int], None],
     say: Callable[[str], None] = lambda message: None,
-) -> Tensor:
+) -> EmbeddedFiles:
     """The embeddings of an ImageFolder's samples, from the cache where it holds them.
 
-    The cache belongs to one model and to files of certain names, sizes and times of modification; any other, and one
-    that is damaged, is computed anew and replaced.
+    The cache belongs to one model and to files of certain names and content, for which every file is read and hashed;
+    any other, and one that is damaged, is computed anew and replaced.
 
     Args:
         embedder: the model.
@@ -266,48 +298,68 @@ def real_embeddings(
         say: gets a remark for a person.
 
     Returns:
-        float32 [N, d] of unit length, on the CPU, in the order of the samples.
+        Embeddings on the CPU and contents of the files, in the order of the samples.
 
     Raises:
         GenerationError: a real image cannot be read.
         StoreError: the cache cannot be written.
     """
     paths = [real.path(sample) for sample in range(len(real))]
-    key = _key(embedder.name, real, paths)
+    for path in paths:
+        try:
+            path.stat()
+        except OSError as error:
+            raise _unreadable(path, error) from error
     if cache is not None and cache.exists():
-        found = _read(cache, key, len(paths))
+        contents = _contents(list(map_in_order(_content, paths, default_workers())))
+        found = _read(cache, _key(embedder.name, real, contents), len(paths))
         if isinstance(found, Tensor):
-            return found
+            return EmbeddedFiles(found, contents)
         say(f"{cache} is computed anew: {found}.")
-    embeddings = embedder.embed_files(paths, progress)
+    embedded = embedder.embed_files(paths, progress)
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(cache, save({_TENSOR: embeddings}, {"key": key, "model": embedder.name}))
-    return embeddings
+        key = _key(embedder.name, real, embedded.contents)
+        replace_file(cache, save({_TENSOR: embedded.embeddings}, {"key": key, "model": embedder.name}))
+    return embedded
 
 
-def _key(model: str, real: ImageFolderScan, paths: Sequence[Path]) -> str:
-    facts: list[object] = [model]
-    for name, path in zip(real.file_names, paths, strict=True):
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise GenerationError(f"{path} cannot be read: {error.strerror}.") from error
-        facts.append([name, status.st_size, status.st_mtime_ns])
+def _unreadable(path: Path, error: OSError | ValueError) -> GenerationError:
+    return GenerationError(f"{path} cannot be read: {why(error)}.")
+
+
+def _content(path: Path) -> tuple[int, int]:
+    try:
+        return file_content(path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _contents(read: Sequence[tuple[int, int]]) -> FileContents:
+    contents = FileContents.unknown(len(read))
+    contents.set(range(len(read)), read)
+    return contents
+
+
+def _key(model: str, real: ImageFolderScan, contents: FileContents) -> str:
+    facts = [model, real.file_names, contents.checksum]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _read(cache: Path, key: str, count: int) -> Tensor | str:
     """The embeddings, or a clause that says why the file does not serve."""
     try:
+        os.close(open_regular(cache))  # the package would wait for a pipe
         with safe_open(cache, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("key") != key:
                 return "it belongs to another model or to other images"
             embeddings: Tensor = file.get_tensor(_TENSOR)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, AttributeError, KeyError) as error:
         return f"it is damaged ({clause(error)})"
-    lengths = torch.linalg.vector_norm(embeddings.to(torch.float32), dim=-1)
-    if embeddings.dim() != 2 or len(embeddings) != count or not bool(((lengths - 1).abs() < 1e-3).all()):
+    if embeddings.dtype != torch.float32 or embeddings.dim() != 2 or len(embeddings) != count:
         return "it does not hold unit embeddings of these images"
-    return embeddings
+    lengths = torch.linalg.vector_norm(embeddings, dim=1)
+    return (
+        embeddings if bool(((lengths - 1).abs() < 1e-3).all()) else "it does not hold unit embeddings of these images"
+    )

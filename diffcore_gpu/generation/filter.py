@@ -15,6 +15,8 @@ from diffcore_gpu.generation.model_loading import resolve_device
 from diffcore_gpu.generation.report.folder import ReportFolder
 from diffcore_gpu.generation.settings import FilterOptions
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
+from diffcore_gpu.packing.similarity import EmbeddedFiles
+from diffcore_gpu.store.provenance import FileContents
 
 _CHUNK = 1 << 16
 """Embeddings that are held in float64 at once."""
@@ -134,20 +136,25 @@ class SimilarityFilter:
         real: float32 [N, d], unit embeddings of the real images by the same model.
         labels: int64 [N], their classes.
         thresholds: floating [K], τ of each class.
+        contents: of the files of the real images, as they were embedded; None: not known.
 
     Attributes:
         thresholds: float64 [K].
         model: the embedder's name.
+        contents: as given.
 
     Raises:
         GenerationError: they do not fit together.
     """
 
-    def __init__(self, embed: Embedder, real: Tensor, labels: Tensor, thresholds: Tensor) -> None:
+    def __init__(
+        self, embed: Embedder, real: Tensor, labels: Tensor, thresholds: Tensor, contents: FileContents | None = None
+    ) -> None:
         if len(real) != len(labels):
             raise GenerationError(f"There are {len(real)} embeddings for {len(labels)} real images; compute them anew.")
         self.thresholds = thresholds.to(torch.float64)
         self.model = embed.name
+        self.contents = contents
         self._embed = embed
         self._real = real
         self._labels = labels
@@ -201,8 +208,8 @@ class ClipSimilarity:
         real: ImageFolderScan,
         progress: Callable[[int, int], None],
         say: Callable[[str], None] = lambda message: None,
-    ) -> Tensor:
-        """float32 [N, d] of unit length, from the cache where it holds them; see `real_embeddings`."""
+    ) -> EmbeddedFiles:
+        """The samples' embeddings, from the cache where it holds them; see `real_embeddings`."""
         return real_embeddings(self._embedder, real, self._cache, progress, say)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -248,7 +255,7 @@ class ClipSimilarity:
         Raises:
             GenerationError: a real image cannot be read, or no class has two to compare.
         """
-        embeddings = self.embed_real(real, progress, say)
+        embeddings, contents = self.embed_real(real, progress, say)
         return SimilarityFilter(
-            self._embedder, embeddings, torch.tensor(real.labels), self.thresholds(embeddings, real)
+            self._embedder, embeddings, torch.tensor(real.labels), self.thresholds(embeddings, real), contents
         )

@@ -32,6 +32,7 @@ from diffcore_gpu.generation.work import (
     Asked,
     Work,
     check_appendable,
+    check_contents,
     check_place,
     check_resumable,
 )
@@ -120,6 +121,8 @@ def generate(
         metadata[RUNS_KEY] = growth.runs
     if resume:
         check_resumable(work, out, metadata, append=append)
+    if resume or append:
+        check_contents(work, out, similarity_filter.contents)
     folder = ReportFolder.beside(out)
     with (
         quiet_libraries(),
@@ -130,7 +133,9 @@ def generate(
             class_names=scan.class_names,
             labels=scan.labels,
             file_names=scan.file_names,
+            file_contents=similarity_filter.contents,
             metadata=metadata,
+            codec=settings.codec,
             resume=resume,
             overwrite=overwrite,
             append=append,
@@ -139,6 +144,8 @@ def generate(
     ):
         known = {**({} if writer.base is None else writer.base.metadata), **writer.metadata}
         mark = known.get(JOURNAL_KEY)
+        if mark is not None and not isinstance(mark, dict):
+            raise GenerationError(f"{out} does not say where its journal ends; start again with --overwrite.")
         if mark is None:
             folder.clear()
         if not writer.finished:
@@ -311,6 +318,12 @@ def _thresholds(out: Path, similarity_filter: Filter, metadata: dict[str, Any]) 
     begun = metadata.get(_THRESHOLDS)
     if begun is None:
         return now.tolist()
+    if (
+        not isinstance(begun, list)
+        or len(begun) != len(now)
+        or not all(isinstance(tau, float) and -2 <= tau <= 2 for tau in begun)
+    ):
+        raise GenerationError(f"{out} does not say with which thresholds it was begun; start again with --overwrite.")
     apart = (now - torch.tensor(begun, dtype=torch.float64)).abs()
     if apart.max() > _SAME_THRESHOLD:
         label = int(apart.argmax())

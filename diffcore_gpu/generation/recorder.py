@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,10 @@ from diffcore_gpu.generation.work import Asked, Work
 from diffcore_gpu.packing.decode import resize
 from diffcore_gpu.packing.options import Fit
 from diffcore_gpu.store import CounterpartWriter
+from diffcore_gpu.store.codecs import EncodedImage
+from diffcore_gpu.store.format import RAW
+from diffcore_gpu.store.provenance import FileContents
+from diffcore_gpu.store.row_threads import for_each
 
 SAVE_SECONDS = 5.0
 """What is generated again, at most, after the process was killed."""
@@ -28,10 +33,17 @@ JOURNAL_KEY = "journal"
 
 
 class Filter(Protocol):
-    """The hard filter of the paper, as `SimilarityFilter` is: accept a counterpart iff S > τ of its class."""
+    """The hard filter of the paper, as `SimilarityFilter` is: accept a counterpart iff S > τ of its class.
+
+    Attributes:
+        thresholds: τ of each class.
+        model: its name, as the store keeps it.
+        contents: of the real images' files as it has read them; None: not known.
+    """
 
     thresholds: Tensor
     model: str
+    contents: FileContents | None
 
     def judge(self, samples: list[int], images: Tensor) -> tuple[Tensor, Tensor]:
         """S of each image with the real image of its sample, float32 [n], and the verdicts, bool [n]."""
@@ -127,7 +139,7 @@ class Recorder:
         """
         began = time.perf_counter()
         settings = self._work.settings
-        images = fit(images, settings.height, settings.width)
+        images, rows = self._encoded(fit(images, settings.height, settings.width))
         similarity_tensor, accepted_tensor = self._filter.judge(self._work.samples[batch.tasks].tolist(), images)
         similarity, accepted = similarity_tensor.cpu().numpy(), accepted_tensor.cpu().numpy()
         if not np.isfinite(similarity).all():
@@ -136,10 +148,10 @@ class Recorder:
             )
         judged = time.perf_counter()
         candidates = self._count(self._work.samples[batch.tasks], batch, asked, similarity, accepted)
-        for candidate, image in zip(candidates, images, strict=True):
+        for candidate, image, encoded in zip(candidates, images, rows, strict=True):
             if candidate.accepted:
                 row = self._writer.add_row(
-                    image,
+                    encoded,
                     label=candidate.label,
                     prompt=candidate.prompt,
                     seed=candidate.seed,
@@ -157,6 +169,21 @@ class Recorder:
         self.seconds["filter"] += judged - began
         self.seconds["write"] += time.perf_counter() - judged
         return accepted
+
+    def _encoded(self, images: Tensor) -> tuple[Tensor, Sequence[Tensor | EncodedImage]]:
+        """Images, uint8 [n, 3, H, W], as a reader of the store will see them, and what the writer gets of each."""
+        codec = self._writer.codec
+        if codec.name == RAW:
+            return images, list(images)
+        given = images.numpy()
+        seen, rows = np.empty_like(given), [EncodedImage(b"", codec.name, given.shape[1:])] * len(given)
+
+        def encode(number: int) -> None:
+            rows[number] = codec.encoded(given[number])
+            codec.decode(rows[number].data, seen[number])
+
+        for_each(encode, len(given))
+        return torch.from_numpy(seen), rows
 
     def save(self) -> None:
         """Make everything so far durable: the journal first, and then what counts of it with the rows."""

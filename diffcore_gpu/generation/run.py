@@ -17,6 +17,7 @@ from diffcore_gpu.generation.work import (
     FILTER_KEY,
     MODEL_KEY,
     check_appendable,
+    check_contents,
     check_place,
     check_resumable,
     plan_work,
@@ -87,6 +88,8 @@ def run_request(
             check_appendable(work, request.out, judged_by)
         if request.resume:
             check_resumable(work, request.out, judged_by, append=request.append)
+        if request.resume or request.append:
+            check_contents(work, request.out, similarity_filter.contents)
         listener.say(f"Loading {request.model.model} …")
         text_to_image = load_text_to_image(request.model, listener.say)
     report = generate(

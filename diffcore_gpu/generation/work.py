@@ -18,9 +18,12 @@ from diffcore_gpu.generation.draws import Int64s, choose_samples, draw
 from diffcore_gpu.generation.schedule import Batch
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
+from diffcore_gpu.store import CounterpartStore
+from diffcore_gpu.store.codecs import codec_named
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.manifest import read_manifest
+from diffcore_gpu.store.provenance import FileContents
 from diffcore_gpu.store.workspace import FOLDER_NAME, SETTINGS_NAME, Workspace
 
 MODEL_KEY = "text_to_image"
@@ -38,7 +41,7 @@ _SETTING_NAMES = {
     "size": "size of the store's images",
     "version": "version of diffcore-gpu",
 }
-_MAY_GROW = ("fraction", "per_sample", "version")  # of the settings, where more is added to a finished store
+_MAY_GROW = ("fraction", "per_sample", "codec", "version")  # may differ where more is added to a finished store
 _DERIVED = (f"{MODEL_KEY}.w",)  # named by what it is derived from
 _LONGEST = 80  # characters of a setting's value
 _LISTED = 4  # settings that differ
@@ -140,6 +143,7 @@ def check_place(work: Work, out: Path, *, resume: bool, overwrite: bool, append:
     Raises:
         GenerationError: `overwrite` is given together with another; there is nothing to append to; the place lies
             inside the real images, is in use, or has no space.
+        StoreError: there is no such codec, or it does not hold images of this size.
     """
     if resume and overwrite:
         raise GenerationError("Give one of --resume, to go on, and --overwrite, to start again.")
@@ -150,6 +154,7 @@ def check_place(work: Work, out: Path, *, resume: bool, overwrite: bool, append:
     if out.resolve().is_relative_to(work.real.root.resolve()):
         # Inside the real images the store would be one class more, and every label after it another number.
         raise GenerationError(f"{out} lies inside {work.real.root}; put the store outside the folder of images.")
+    codec_named(work.settings.codec).check_shape((3, work.settings.height, work.settings.width))
     if out.exists() and not out.is_dir():
         raise GenerationError(f"{out} is a file; a store is a folder.")
     if not resume and not overwrite:
@@ -158,13 +163,16 @@ def check_place(work: Work, out: Path, *, resume: bool, overwrite: bool, append:
                 f"{out} holds an unfinished store; give --resume to go on with it or --overwrite to start again."
             )
         if (out / MANIFEST_NAME).exists() and not append:
-            raise GenerationError(f"{out} holds a finished store; give --overwrite to replace it, or --append to add to it.")
+            raise GenerationError(
+                f"{out} holds a finished store; give --overwrite to replace it, or --append to add to it."
+            )
     if not (resume and (out / MANIFEST_NAME).exists()):
         _check_space(work, out, read_manifest(out / MANIFEST_NAME)[0].num_rows if append else 0)
 
 
 def _check_space(work: Work, out: Path, there: int) -> None:
-    needed = max(work.num_tasks - there, 0) * 3 * work.settings.height * work.settings.width + _SPARE_BYTES
+    pixels = max(work.num_tasks - there, 0) * 3 * work.settings.height * work.settings.width
+    needed = int(pixels * codec_named(work.settings.codec).share) + _SPARE_BYTES
     present = sum(file.stat().st_size for file in (out / FOLDER_NAME).glob("*"))
     above = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(above).free
@@ -242,6 +250,32 @@ def _begun(out: Path, *, append: bool) -> tuple[Mapping[str, Any], DatasetFinger
         manifest, _ = read_manifest(out / MANIFEST_NAME)
         return manifest.metadata, manifest.fingerprint
     return None
+
+
+def check_contents(work: Work, out: Path, contents: FileContents | None) -> None:
+    """Refuse to go on with work for real images that have changed since; nothing there is no fault.
+
+    Args:
+        work: what is wanted now.
+        out: the store's folder.
+        contents: of the files of the real images now; None: not known.
+
+    Raises:
+        GenerationError: names the first file that differs.
+        StoreError: what is there is damaged.
+    """
+    workspace = Workspace(out)
+    begun = workspace.contents()
+    if begun is None and workspace.settings() is None and (out / MANIFEST_NAME).exists():
+        begun = CounterpartStore.open(out).file_contents
+    if contents is None or begun is None:
+        return
+    sample = contents.first_difference(begun)
+    if sample is not None:
+        raise GenerationError(
+            f"{work.real.path(sample)} differs from the image that {out} was begun with; put that back, or start again "
+            "with --overwrite."
+        )
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

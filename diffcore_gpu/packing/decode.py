@@ -14,6 +14,7 @@ What is decided here, once:
 
 from __future__ import annotations
 
+import io
 import stat
 import struct
 import warnings
@@ -21,7 +22,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +104,35 @@ def decode(path: Path, height: int, width: int, fit: Fit) -> Decoded:
         ImageProblemError: the file cannot be used.
         PackError: the disk or the network failed while reading; the file itself may be sound.
     """
-    with _opened(path) as image:
+    return decode_bytes(read_image(path), height, width, fit)
+
+
+def read_image(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        ImageProblemError: it is missing, empty, too large, or no file.
+        PackError: the disk or the network failed while reading.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageProblemError(Kind.NOT_AN_IMAGE, "not a regular file")
+        if status.st_size == 0:
+            raise ImageProblemError(Kind.EMPTY_FILE)
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageProblemError(Kind.TOO_LARGE, f"{status.st_size} bytes")
+        return path.read_bytes()
+    except (FileNotFoundError, PermissionError) as error:
+        raise ImageProblemError(Kind.UNREADABLE, error.strerror or "") from error
+    except OSError as error:
+        # Not the file's fault: a store that lacks an image because a disk hiccuped would be wrong without a word.
+        raise PackError(f"{path} cannot be read: {error.strerror}; run again with --resume.") from error
+
+
+def decode_bytes(data: bytes, height: int, width: int, fit: Fit) -> Decoded:
+    """`decode` of what `read_image` gave."""
+    with _opened(data) as image:
         _check_size(image, min(MIN_SIDE, height, width))
         conversions = _look(image)
         image.load()
@@ -114,38 +143,17 @@ def decode(path: Path, height: int, width: int, fit: Fit) -> Decoded:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(data: bytes) -> Iterator[Image.Image]:
     try:
-        with _open_file(path) as file:
-            yield Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+        yield Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
     except Image.DecompressionBombError as error:
         raise ImageProblemError(Kind.TOO_LARGE, f"more than {MAX_PIXELS} pixels") from error
     except UnidentifiedImageError as error:
         raise ImageProblemError(Kind.BROKEN, "not an image of a known format") from error
     except _DAMAGE as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            # Not the file's fault: a store that lacks an image because a disk hiccuped would be wrong without a word.
-            raise PackError(f"{path} cannot be read: {error.strerror}; run again with --resume.") from error
         text = " ".join(str(error).split())
         kind = Kind.TRUNCATED if "truncated" in text.lower() or isinstance(error, EOFError) else Kind.BROKEN
         raise ImageProblemError(kind, text) from error
-
-
-@contextmanager
-def _open_file(path: Path) -> Iterator[BinaryIO]:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageProblemError(Kind.NOT_AN_IMAGE, "not a regular file")
-        if status.st_size == 0:
-            raise ImageProblemError(Kind.EMPTY_FILE)
-        if status.st_size > MAX_FILE_BYTES:
-            raise ImageProblemError(Kind.TOO_LARGE, f"{status.st_size} bytes")
-        file = path.open("rb")
-    except (FileNotFoundError, PermissionError) as error:
-        raise ImageProblemError(Kind.UNREADABLE, error.strerror or "") from error
-    with file:
-        yield file
 
 
 def _check_size(image: Image.Image, min_side: int) -> None:

@@ -171,11 +171,15 @@ class Journal:
         enlarged: files that were smaller than the store's images.
         runs: for each (effect, kind, detail), the files it was found in, as [begin, end) ranges of their positions:
             a whole folder of grey images is one range.
+        digests: of the content of each skipped file, in their order; 0 where nothing could be read.
+        gapless: whether it was kept after every skipped file, so that rows beyond it are those of the very next files.
     """
 
     done: int = 0
     enlarged: int = 0
     runs: dict[tuple[Effect, Kind, str], list[list[int]]] = field(default_factory=dict)
+    digests: list[int] = field(default_factory=list)
+    gapless: bool = True
 
     def note(self, effect: Effect, kind: Kind, detail: str) -> None:
         """Something was found in the file that is being looked at; `done` counts those before it."""
@@ -203,7 +207,13 @@ class Journal:
     def encode(self) -> dict[str, Any]:
         """As JSON-able values."""
         runs = [[effect, kind, detail, ranges] for (effect, kind, detail), ranges in self.runs.items()]
-        return {"done": self.done, "enlarged": self.enlarged, "runs": runs}
+        return {
+            "done": self.done,
+            "enlarged": self.enlarged,
+            "runs": runs,
+            "digests": list(self.digests),
+            "gapless": self.gapless,
+        }
 
     @classmethod
     def decode(cls, value: Mapping[str, Any]) -> Journal:
@@ -214,6 +224,7 @@ class Journal:
         """
         try:
             runs = {(Effect(effect), Kind(kind), str(detail)): ranges for effect, kind, detail, ranges in value["runs"]}
-            return cls(int(value["done"]), int(value["enlarged"]), runs)
+            digests = [int(digest) for digest in value["digests"]]
+            return cls(int(value["done"]), int(value["enlarged"]), runs, digests, bool(value["gapless"]))
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a pack's journal: {clause(error)}.") from error

@@ -23,6 +23,17 @@ class Layout(StrEnum):
     STEM = "stem"
 
 
+class Content(StrEnum):
+    """Of which real files a pack keeps size and digest, by which `bind` and `verify` know them again.
+
+    ``sample``: of 256 at most, spread evenly. ``full``: of all. Files that are read anyway, by the filter or to be
+    checked, are all kept.
+    """
+
+    SAMPLE = "sample"
+    FULL = "full"
+
+
 class Fit(StrEnum):
     """How an image of another aspect ratio is brought to the store's: cut evenly after covering it, or stretched."""
 
@@ -42,8 +53,10 @@ class PackOptions:
         width: of the store's images, in pixels.
         layout: how generated files name what they belong to.
         fit: what to do about another aspect ratio.
+        codec: how the store keeps its images: "raw"; "jpeg", of quality 95, or "jpeg:QUALITY"; "webp", lossless.
         strict: do not finish the store where anything at all was found.
         check_real: decode the real images too, and report those that would trouble the training.
+        content: which real files the store knows the content of.
         max_per_sample: pairs for each sample; None: 16 in the class layout, all in the stem layout.
         workers: threads that decode; None: one for each processor.
         overwrite: replace a store, finished or not, that is already at `out`.
@@ -57,8 +70,10 @@ class PackOptions:
     width: int
     layout: Layout = Layout.AUTO
     fit: Fit = Fit.CROP
+    codec: str = "raw"
     strict: bool = False
     check_real: bool = False
+    content: Content = Content.SAMPLE
     max_per_sample: int | None = None
     workers: int | None = None
     overwrite: bool = False

@@ -13,16 +13,26 @@ import numpy as np
 from diffcore_gpu import __version__
 from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.colour import ImageProblemError
-from diffcore_gpu.packing.decode import decode, pillow_ready
+from diffcore_gpu.packing.decode import decode_bytes, pillow_ready, read_image
 from diffcore_gpu.packing.findings import Effect, Finding, Kind, PackReport
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.packing.layout import Matching, match_generated
 from diffcore_gpu.packing.options import DEFAULT_MAX_PER_SAMPLE, Fit, Layout, PackOptions
+from diffcore_gpu.packing.origin import (
+    COUNTS_KEY,
+    FILES_KEY,
+    NUMBER_KEY,
+    files_digest,
+    real_contents,
+    require_same_files,
+)
 from diffcore_gpu.packing.pairing import pair_up
-from diffcore_gpu.packing.rows import add_rows, files_digest
+from diffcore_gpu.packing.rows import add_rows
 from diffcore_gpu.packing.similarity import Judged, PackFilter, best_pairs, judge
 from diffcore_gpu.store import CounterpartWriter
+from diffcore_gpu.store.codecs import codec_named
 from diffcore_gpu.store.format import MANIFEST_NAME
+from diffcore_gpu.store.provenance import FileContents, digest_of
 from diffcore_gpu.store.workspace import FOLDER_NAME, SETTINGS_NAME
 from diffcore_gpu.threads import default_workers, map_in_order
 
@@ -43,12 +53,14 @@ class PackListener:
         say: gets a remark for a person.
         checked: gets (done, total) of the real images that were checked.
         judged: gets (done, total) of the images that the filter looks at.
+        compared: gets (done, total) of the generated files that were packed before, as they are read again.
         packed: gets (done, total) of the generated files.
     """
 
     say: Callable[[str], None] = field(default=_silent)
     checked: Callable[[int, int], None] = field(default=_no_progress)
     judged: Callable[[int, int], None] = field(default=_no_progress)
+    compared: Callable[[int, int], None] = field(default=_no_progress)
     packed: Callable[[int, int], None] = field(default=_no_progress)
 
 
@@ -58,8 +70,9 @@ def pack(
     """Pack generated images into a store for an ImageFolder of real ones.
 
     The rows are in the order of the generated files, so the same folders and options give the same bytes, also where
-    the work was interrupted and resumed. Nothing is known of the images' seeds and prompts: the seed is −1 and there is
-    no prompt.
+    the work was interrupted and resumed. The digest of each generated file is kept with its row, and size and digest
+    of real files with the samples; a resumed pack refuses files that have changed. Nothing is known of the images'
+    seeds and prompts: the seed is −1 and there is no prompt.
 
     Args:
         options: what to pack.
@@ -70,19 +83,21 @@ def pack(
 
     Raises:
         PackError: a folder is not as it should be, nothing can be packed, or `strict` and something was found.
-        StoreError: the store cannot be written.
+        StoreError: the store cannot be written, or a file is not what an interrupted pack made the store from.
     """
     started = time.monotonic()
     listener = listener or PackListener()
     _refuse_place(options)
+    codec_named(options.codec).check_shape((3, options.height, options.width))
     real = scan_image_folder(options.real)
     matching = match_generated(real, options.generated, options.layout)
     listener.say(f"Layout {matching.layout}: {matching.reason}.")
     for note in matching.notes:
         listener.say(f"Note: {note}.")
-    findings = list(matching.findings)
+    findings, contents = list(matching.findings), None
     if options.check_real:
-        findings += _check_real(real, options, listener)
+        found, contents = _check_real(real, options, listener)
+        findings += found
     if options.strict and findings:
         # It fails already; look at the files all the same, so that everything is listed at once.
         journal = add_rows(None, options, matching.files, listener.packed)
@@ -93,8 +108,14 @@ def pack(
     if similarity is not None:
         judged = judge(similarity, options, real, matching.files, listener.judged)
         matching = replace(matching, files=judged.files)
+        contents = judged.contents
         listener.say(f"Filter {judged.model}: {judged.discarded} files discarded.")
-    report = _write(options, listener, real, matching, findings, judged)
+    settings = _settings(options, real, matching, judged)
+    if options.resume:
+        require_same_files(options, settings, matching.files, listener.compared)
+    if contents is None:
+        contents = real_contents(real, options)
+    report = _write(options, settings, listener, real, contents, matching, findings, judged)
     return replace(report, seconds=time.monotonic() - started)
 
 
@@ -116,13 +137,14 @@ def _refuse_place(options: PackOptions) -> None:
 
 def _write(
     options: PackOptions,
+    settings: dict[str, Any],
     listener: PackListener,
     real: ImageFolderScan,
+    contents: FileContents,
     matching: Matching,
     findings: list[Finding],
     judged: Judged | None,
 ) -> PackReport:
-    settings = _settings(options, real, matching, judged)
     with CounterpartWriter(
         options.out,
         num_samples=len(real),
@@ -130,7 +152,9 @@ def _write(
         class_names=real.class_names,
         labels=real.labels,
         file_names=real.file_names,
+        file_contents=contents,
         metadata=settings,
+        codec=options.codec,
         resume=options.resume,
         overwrite=options.overwrite,
     ) as writer:
@@ -192,7 +216,7 @@ def _write(
             first = writer.num_pairs
             values = None if similarities is None else similarities[first:]
             writer.add_pairs(samples[first:], rows[first:], values)
-        writer.update_metadata({"counts": report.counts()})
+        writer.update_metadata({COUNTS_KEY: report.counts()})
     return report
 
 
@@ -207,11 +231,12 @@ def _settings(options: PackOptions, real: ImageFolderScan, matching: Matching, j
         "layout": matching.layout.value,
         "resize": options.fit.value,
         "resampling": "bicubic",
+        "codec": codec_named(options.codec).setting,
         "max_per_sample": limit,
         "real": _base_name(options.real),
         "generated": _base_name(options.generated),
-        "generated_files": len(matching.files),
-        "generated_sha256": files_digest(options.generated, matching.files),
+        NUMBER_KEY: len(matching.files),
+        FILES_KEY: files_digest(options.generated, matching.files),
         **({} if judged is None else _filter_settings(judged)),
     }
 
@@ -226,10 +251,17 @@ def _base_name(path: Any) -> str:
     return str(path.resolve().name).encode(errors="backslashreplace").decode()
 
 
-def _check_real(real: ImageFolderScan, options: PackOptions, listener: PackListener) -> list[Finding]:
+def _check_real(
+    real: ImageFolderScan, options: PackOptions, listener: PackListener
+) -> tuple[list[Finding], FileContents]:
+    """What is wrong with the real images, and the content of their files as they were read."""
+    contents = FileContents.unknown(len(real))
+
     def look(sample: int) -> Finding | None:
         try:
-            decode(real.path(sample), 1, 1, Fit.STRETCH)
+            data = read_image(real.path(sample))
+            contents.set([sample], [(len(data), digest_of(data))])
+            decode_bytes(data, 1, 1, Fit.STRETCH)
         except ImageProblemError as problem:
             return Finding(Effect.REAL, problem.kind, real.files[sample].name, problem.detail)
         return None
@@ -240,7 +272,7 @@ def _check_real(real: ImageFolderScan, options: PackOptions, listener: PackListe
             if finding:
                 findings.append(finding)
             listener.checked(done, len(real))
-    return findings
+    return findings, contents
 
 
 def _strict_error(findings: list[Finding], outcome: str) -> PackError:

@@ -1,7 +1,8 @@
 """The similarity filter of a pack: which generated files may serve which samples, and how similar they are.
 
-S is the cosine similarity of the embeddings of a sample's file and of a generated image as the store will hold it, at
-the store's size. A pair is possible iff S > τ of its class; a file that can serve no sample is discarded.
+S is the cosine similarity of the embeddings of a sample's file and of a generated image as a reader of the store will
+see it: at the store's size, and with what its codec loses. A pair is possible iff S > τ of its class; a file that can
+serve no sample is discarded.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.packing.layout import MatchedFile
 from diffcore_gpu.packing.options import PackOptions
 from diffcore_gpu.packing.pairing import groups, own_files
+from diffcore_gpu.store.codecs import codec_named
+from diffcore_gpu.store.provenance import FileContents
 from diffcore_gpu.threads import default_workers, map_in_order
 
 Int64s = npt.NDArray[np.int64]
@@ -30,6 +33,18 @@ Float32s = npt.NDArray[np.float32]
 _BATCH = 64
 _BLOCK = 1 << 22
 """Similarities that are held at once."""
+
+
+class EmbeddedFiles(NamedTuple):
+    """Images as a filter saw them.
+
+    Attributes:
+        embeddings: float32 [n, d] of unit length, one for each file.
+        contents: of the very bytes that the embeddings are of.
+    """
+
+    embeddings: Tensor
+    contents: FileContents
 
 
 class PackFilter(Protocol):
@@ -41,8 +56,8 @@ class PackFilter(Protocol):
 
     model: str
 
-    def embed_real(self, real: ImageFolderScan, progress: Callable[[int, int], None]) -> Tensor:
-        """float32 [N, d] of unit length, one for each sample."""
+    def embed_real(self, real: ImageFolderScan, progress: Callable[[int, int], None]) -> EmbeddedFiles:
+        """Embed every sample."""
         ...
 
     def embed(self, images: Tensor) -> Tensor:
@@ -66,6 +81,7 @@ class Judged:
         discarded: how many may serve none.
         pairs: samples, positions in `files`, and similarities of all pairs with S > τ, by sample and then position.
         refused: how many pairs had no S > τ.
+        contents: of the real files, as they were embedded.
     """
 
     model: str
@@ -74,6 +90,7 @@ class Judged:
     discarded: int
     pairs: tuple[Int64s, Int64s, Float32s]
     refused: int
+    contents: FileContents
 
 
 def judge(
@@ -93,7 +110,7 @@ def judge(
         progress: gets (done, total) of the real images and then of the files.
     """
     total = len(real) + len(files)
-    embeddings = similarity.embed_real(real, lambda done, _: progress(done, total))
+    embeddings, contents = similarity.embed_real(real, lambda done, _: progress(done, total))
     thresholds = similarity.thresholds(embeddings, real).to(torch.float64)
     numbers, generated = _embed_files(similarity, options, files, lambda done: progress(len(real) + done, total))
     decoded = [files[number] for number in numbers]
@@ -134,6 +151,7 @@ def judge(
         len(files) - len(left),
         (sample[order], position[number[order]], value[order]),
         possible - len(sample),
+        contents,
     )
 
 
@@ -142,11 +160,14 @@ def _embed_files(
 ) -> tuple[list[int], Tensor]:
     """The numbers of the files that can be decoded, and their embeddings; decoded in threads meanwhile."""
 
+    codec = codec_named(options.codec)
+
     def look(matched: MatchedFile) -> npt.NDArray[np.uint8] | None:
         try:
-            return decode(options.generated / matched.file.name, options.height, options.width, options.fit).pixels
+            decoded = decode(options.generated / matched.file.name, options.height, options.width, options.fit)
         except ImageProblemError:
             return None  # `add_rows` names it
+        return codec.seen(decoded.pixels)
 
     numbers: list[int] = []
     embeddings: list[Tensor] = []

@@ -32,7 +32,7 @@ from PIL import Image
 
 from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.format import RAW
-from diffcore_gpu.store.threads import for_each
+from diffcore_gpu.store.row_threads import for_each
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 Pixels: TypeAlias = npt.NDArray[np.uint8]

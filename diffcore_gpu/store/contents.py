@@ -16,7 +16,7 @@ from diffcore_gpu.documents import read_regular, why
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.codecs import CODECS
 from diffcore_gpu.store.durable import named_os_errors
-from diffcore_gpu.store.files import FolderFiles, Locate, Place, Watched, is_on_network, require_file
+from diffcore_gpu.store.files import FolderFiles, Locate, Place, Watched, is_on_network, require_file, use_located
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, Int64Array, as_labels
 from diffcore_gpu.store.format import RAW, ROW_COLUMNS, SHARD_COLUMNS, Tensors, pairs_tensors, rows_tensors
 from diffcore_gpu.store.manifest import FileEntry, Manifest
@@ -290,17 +290,7 @@ class StoreContents:
 
     def _read_table(self, file: FileEntry, expected: Tensors, optional: Sequence[str] = ()) -> dict[str, torch.Tensor]:
         """The tensors of a small file, read into memory and compared with its SHA-256."""
-        if self._locate is None:
-            path, root = self.path_of(file), self._folder
-            require_file(path, file, root)
-        else:
-            path, root = self._locate(file, hash_again=True), None
-        try:
-            raw = read_regular(path, file.size, root)
-        except FileNotFoundError:
-            raise StoreError(f"{path}: missing.") from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: cannot be read: {why(error)}.") from error
+        path, raw = self._read_whole(file)
         entries = parse_header(path, raw[: (1 << 20) + 8], file.size)
         if not set(optional) & set(entries):
             expected = {name: tensor for name, tensor in expected.items() if name not in optional}
@@ -315,6 +305,25 @@ class StoreContents:
             name: _aligned(memory[entry.begin : entry.end], _TORCH_DTYPES[entry.dtype]).view(entry.shape)
             for name, entry in entries.items()
         }
+
+    def _read_whole(self, file: FileEntry) -> tuple[Path, bytes]:
+        """Where a small file lies, and its bytes."""
+        root = None if self._locate is not None else self._folder
+
+        def read(path: Path) -> tuple[Path, bytes]:
+            if root is not None:
+                require_file(path, file, root)
+            try:
+                return path, read_regular(path, file.size, root)
+            except FileNotFoundError:
+                raise
+            except (OSError, ValueError) as error:
+                raise StoreError(f"{path}: cannot be read: {why(error)}.") from error
+
+        try:
+            return use_located(lambda: self._find(file, hash_again=self._locate is not None), read)
+        except FileNotFoundError as error:
+            raise StoreError(f"{error.filename}: missing.") from None
 
 
 def _aligned(data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

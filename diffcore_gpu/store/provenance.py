@@ -24,6 +24,8 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 
 UNKNOWN = -1
 """The size of a file that nothing is known of."""
+SAMPLED_FILES = 256
+"""Of a dataset's files, whose content is looked at where a sample of them suffices."""
 _READ_BYTES = 1 << 20
 
 
@@ -48,6 +50,13 @@ def file_content(path: Path) -> tuple[int, int]:
     finally:
         os.close(fd)
     return size, _signed(hasher.intdigest())
+
+
+def spread(numbers: Int64Array, most: int) -> Int64Array:
+    """At most so many of the numbers [n], the first and the last among them and the others evenly between."""
+    if len(numbers) <= most:
+        return numbers
+    return numbers[np.linspace(0, len(numbers) - 1, most).round().astype(np.int64)]
 
 
 def _signed(number: int) -> int:

@@ -9,6 +9,7 @@ import torch
 
 from diffcore_gpu.generation.prompts import PromptSet
 from diffcore_gpu.generation.settings import GenerationSettings
+from diffcore_gpu.store.provenance import FileContents
 from tests.images import write_noise
 
 PROMPTS = PromptSet("test", ("{a} {label} in snow", "{a} {label} in rain", "the {label}"), "no {label}, blurred")
@@ -58,8 +59,10 @@ class FakeFilter:
 
     model = "fake filter"
 
-    def __init__(self, labels: list[int], thresholds: torch.Tensor = THRESHOLDS) -> None:
-        self.thresholds = thresholds
+    def __init__(
+        self, labels: list[int], thresholds: torch.Tensor = THRESHOLDS, contents: FileContents | None = None
+    ) -> None:
+        self.thresholds, self.contents = thresholds, contents
         self._labels = torch.tensor(labels)
 
     def judge(self, samples: list[int], images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,6 +17,8 @@ from diffcore_gpu.errors import GenerationError, StoreError
 from diffcore_gpu.generation import embedding
 from diffcore_gpu.generation.embedding import OpenClipEmbedder, load_embedder, real_embeddings
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
+from diffcore_gpu.packing.similarity import EmbeddedFiles
+from diffcore_gpu.store.provenance import FileContents, digest_of, file_content
 from tests.generation.clip_models import CONFIG, save_model
 from tests.programs import run_python
 
@@ -72,7 +74,9 @@ def test_files_are_decoded_as_imagefolder_does(tmp_path: Path, folder: Path, emb
     images[4] = images[4, :1]
     seen: list[tuple[int, int]] = []
     found = embedder.embed_files(paths, lambda done, total: seen.append((done, total)))
-    torch.testing.assert_close(found, embedder.embed(images), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.embeddings, embedder.embed(images), rtol=0, atol=1e-6)
+    assert found.contents.size.tolist() == [path.stat().st_size for path in paths]
+    assert found.contents.digest.tolist() == [digest_of(path.read_bytes()) for path in paths]
     assert seen == [(3, 5), (5, 5)]
 
 
@@ -194,11 +198,13 @@ class Counting:
     def __init__(self, name: str = "model") -> None:
         self.name, self.calls = name, 0
 
-    def embed_files(self, paths: Sequence[Path], progress: Callable[[int, int], None]) -> Tensor:
+    def embed_files(self, paths: Sequence[Path], progress: Callable[[int, int], None]) -> EmbeddedFiles:
         self.calls += 1
         progress(len(paths), len(paths))
         values = torch.tensor([[1.0, path.stat().st_size] for path in paths])
-        return torch.nn.functional.normalize(values, dim=1)
+        contents = FileContents.unknown(len(paths))
+        contents.set(range(len(paths)), [file_content(path) for path in paths])
+        return EmbeddedFiles(torch.nn.functional.normalize(values, dim=1), contents)
 
 
 @pytest.fixture
@@ -211,7 +217,11 @@ def real(tmp_path: Path) -> ImageFolderScan:
 
 
 def ask(model: Counting, real: ImageFolderScan, cache: Path | None, said: list[str] | None = None) -> Tensor:
-    return real_embeddings(model, real, cache, lambda done, total: None, [].append if said is None else said.append)
+    say = [].append if said is None else said.append
+    embeddings, contents = real_embeddings(model, real, cache, lambda done, total: None, say)
+    read = [file_content(real.path(sample)) for sample in range(len(real))]
+    assert list(zip(contents.size.tolist(), contents.digest.tolist(), strict=True)) == read
+    return embeddings
 
 
 def test_it_is_computed_once(tmp_path: Path, real: ImageFolderScan) -> None:
@@ -224,7 +234,7 @@ def test_it_is_computed_once(tmp_path: Path, real: ImageFolderScan) -> None:
     assert model.calls == 2
 
 
-@pytest.mark.parametrize("change", ["model", "content", "name", "time", "new file", "fewer"])
+@pytest.mark.parametrize("change", ["model", "content", "byte", "name", "new file", "fewer"])
 def test_anything_else_is_computed_anew(tmp_path: Path, real: ImageFolderScan, change: str) -> None:
     cache, said = tmp_path / "cache.safetensors", []
     ask(Counting(), real, cache)
@@ -235,8 +245,11 @@ def test_anything_else_is_computed_anew(tmp_path: Path, real: ImageFolderScan, c
         Image.effect_noise((50, 50), 50).save(path)
     elif change == "name":
         path.rename(path.with_name("2.png"))
-    elif change == "time":
-        os.utime(path, (1, 1))
+    elif change == "byte":  # at the same size and time
+        before, data = path.stat(), bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     elif change == "new file":
         Image.effect_noise((9, 9), 50).save(path.with_name("3.png"))
     else:
@@ -245,6 +258,14 @@ def test_anything_else_is_computed_anew(tmp_path: Path, real: ImageFolderScan, c
     assert len(ask(model, real, cache, said)) == len(real)
     assert model.calls == 1
     assert said == [f"{cache} is computed anew: it belongs to another model or to other images."]
+    ask(model, real, cache)
+    assert model.calls == 1
+
+
+def test_a_touch_is_no_change(tmp_path: Path, real: ImageFolderScan) -> None:
+    model, cache = Counting(), tmp_path / "cache.safetensors"
+    ask(model, real, cache)
+    os.utime(real.path(1), (1, 1))
     ask(model, real, cache)
     assert model.calls == 1
 

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from diffcore_gpu.errors import PackError
-from diffcore_gpu.packing import decode as decode_module
 from diffcore_gpu.packing.colour import ImageProblemError
 from diffcore_gpu.packing.decode import Decoded, decode, pillow_ready, resize
 from diffcore_gpu.packing.findings import Kind
@@ -244,7 +243,7 @@ def test_a_failing_disk_is_not_a_broken_image(tmp_path: Path, monkeypatch: pytes
     def fail(*args: object, **options: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(decode_module.Image, "open", fail)
+    monkeypatch.setattr(Path, "read_bytes", fail)
     with pytest.raises(PackError, match=r"a\.png cannot be read: Input/output error"):
         look(tmp_path / "a.png")
 

@@ -14,6 +14,7 @@ def test_survives_json_and_stays_small() -> None:
     for position in range(1000):
         if position == 500:
             journal.note(Effect.SKIPPED, Kind.BROKEN, "bad")
+            journal.digests.append(-5)
         else:
             journal.note(Effect.CONVERTED, Kind.GREY, "copied")
         if position in (0, 999):
@@ -24,6 +25,7 @@ def test_survives_json_and_stays_small() -> None:
     assert len(text) < 300
     again = Journal.decode(json.loads(text))
     assert (again.done, again.enlarged, again.skipped()) == (1000, 7, {500})
+    assert (again.digests, again.gapless) == ([-5], True)
     names = [f"{position}.png" for position in range(1000)]
     findings = again.findings(names)
     assert findings == journal.findings(names)

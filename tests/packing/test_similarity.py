@@ -20,7 +20,8 @@ from diffcore_gpu.packing import rows as rows_module
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.packing.options import PackOptions
 from diffcore_gpu.packing.pack import pack
-from diffcore_gpu.packing.similarity import best_pairs
+from diffcore_gpu.packing.similarity import EmbeddedFiles, best_pairs
+from diffcore_gpu.store.provenance import FileContents, file_content
 from tests.packing.test_packing import content
 
 
@@ -36,13 +37,15 @@ class ByHue:
         assert images.dtype == torch.uint8
         return torch.nn.functional.normalize(images.float().mean(dim=(2, 3)), dim=1)
 
-    def embed_real(self, real: ImageFolderScan, progress: Callable[[int, int], None]) -> Tensor:
+    def embed_real(self, real: ImageFolderScan, progress: Callable[[int, int], None]) -> EmbeddedFiles:
         embeddings = []
         for sample in range(len(real)):
             with Image.open(real.path(sample)) as image:
                 embeddings.append(self.embed(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])[0])
             progress(sample + 1, len(real))
-        return torch.stack(embeddings)
+        contents = FileContents.unknown(len(real))
+        contents.set(range(len(real)), [file_content(real.path(sample)) for sample in range(len(real))])
+        return EmbeddedFiles(torch.stack(embeddings), contents)
 
     def thresholds(self, embeddings: Tensor, real: ImageFolderScan) -> Tensor:
         present = torch.bincount(torch.tensor(real.labels), minlength=len(real.class_names)) > 0
