@@ -117,6 +117,25 @@ def test_a_model_folder(tmp_path: Path) -> None:
     fuzz.survives(read, json.dumps(INDEX).encode(), "json", fuzz.seeds(300), (GenerationError,))
 
 
+def test_the_description_of_a_filters_model(tmp_path: Path) -> None:
+    path = tmp_path / embedding.CONFIG_NAME
+    (tmp_path / embedding.WEIGHTS_NAME).write_bytes(b"")
+    config = {"model_cfg": {"embed_dim": 8, "vision_cfg": {"layers": 1}}, "preprocess_cfg": {"mean": [0.5]}}
+
+    def read(raw: bytes) -> None:
+        path.write_bytes(raw)
+        embedding._check_config(path)
+
+    fuzz.survives(read, json.dumps(config).encode(), "json", fuzz.seeds(300), (GenerationError,))
+    for text in ("[]", "{}", '{"model_cfg": []}', '{"model_cfg": {}, "preprocess_cfg": 3}', "[" * 1000):
+        path.write_text(text)
+        with pytest.raises(GenerationError, match=r"open_clip_config\.json (describes no model|cannot be read)"):
+            embedding.load_embedder(str(tmp_path))
+    path.write_text('{"model_cfg": {"embed_dim": "x"}}')
+    with pytest.raises(GenerationError, match="cannot be loaded"):
+        embedding.load_embedder(str(tmp_path))
+
+
 def test_reports_and_their_pages(tmp_path: Path) -> None:
     folder = ReportFolder(tmp_path / "out.report")
     folder.write(make_run(tmp_path, ["crow", "wren"], hopeless=1, per_class=3).report)
