@@ -95,6 +95,19 @@ def test_what_is_no_file_is_not_waited_for(kind: str, tmp_path: Path) -> None:
     assert "is not a file" in str(embedding._read(cache, "key", 1))
 
 
+def test_no_part_of_a_model_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(GenerationError, match=r"model\.safetensors is no model: it is neither a file nor a folder"):
+        check_model(ModelOptions(str(tmp_path / "model.safetensors"), gamma=6.5, steps=2))
+    folder = tmp_path / "model"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "model_index.json").write_text(json.dumps(INDEX))
+    check_model(ModelOptions(str(folder), gamma=6.5, steps=2))
+    os.mkfifo(folder / "unet" / "config.json")
+    with pytest.raises(GenerationError, match=r"config\.json is no file; take it out"):
+        check_model(ModelOptions(str(folder), gamma=6.5, steps=2))
+
+
 def test_a_report_is_not_read_through_a_link_out_of_its_folder(tmp_path: Path) -> None:
     folder, other = ReportFolder(tmp_path / "a"), ReportFolder(tmp_path / "b")
     other.write(make_run(tmp_path, ["crow"]).report)
