@@ -256,6 +256,17 @@ def codec_named(setting: object) -> Codec:
     raise StoreError(f"codec must be raw, jpeg, jpeg:QUALITY with a quality of 1 to 100, or webp, not {setting!r}.")
 
 
+def encode_many(codec: Codec, images: Pixels) -> list[EncodedImage]:
+    """Encode images, uint8 [n, C, H, W], in the threads of `for_each`."""
+    encoded: dict[int, EncodedImage] = {}
+
+    def encode(position: int) -> None:
+        encoded[position] = codec.encoded(images[position])
+
+    for_each(encode, len(images))
+    return [encoded[position] for position in range(len(images))]
+
+
 def decode_many(codec: Codec, blobs: Sequence[Bytes], out: Pixels) -> None:
     """Decode many images at once, in the threads of `for_each`.
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.store.codecs import CODECS, DecodeError, codec_named, decode_many
+from diffcore_gpu.store.codecs import CODECS, DecodeError, codec_named, decode_many, encode_many
 
 RECORDED = json.loads(Path(__file__).with_name("encoded_images.json").read_text())
 SETTINGS = ["raw", "jpeg", "jpeg:90", "webp"]
@@ -234,6 +234,7 @@ def test_many_are_decoded_as_one_by_one(setting, threads):
     codec = codec_named(setting)
     originals = [noise((3, 20, 28), seed) for seed in range(37)]
     blobs = [codec.encode(image) for image in originals]
+    assert [image.data for image in encode_many(codec, np.stack(originals))] == blobs
     out = np.empty((37, 3, 20, 28), np.uint8)
     decode_many(codec, [memoryview(blob) for blob in blobs], out)
     assert np.array_equal(out, [decoded(codec, blob, (3, 20, 28)) for blob in blobs])
@@ -241,6 +242,7 @@ def test_many_are_decoded_as_one_by_one(setting, threads):
 
 def test_none_at_all(threads):
     decode_many(codec_named("jpeg"), [], np.empty((0, 3, 4, 4), np.uint8))
+    assert encode_many(codec_named("jpeg"), np.empty((0, 3, 4, 4), np.uint8)) == []
 
 
 def test_as_many_places_as_images():
