@@ -20,6 +20,7 @@ from PIL import Image
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.codecs import CODECS, DecodeError, codec_named, decode_many, encode_many
+from tests.programs import run_python
 
 RECORDED = json.loads(Path(__file__).with_name("encoded_images.json").read_text())
 SETTINGS = ["raw", "jpeg", "jpeg:90", "webp"]
@@ -87,6 +88,20 @@ def test_the_same_bytes_give_the_same_pixels_everywhere(name):
     recorded = RECORDED[name]
     pixels = decoded(codec_named(recorded["codec"]), base64.b64decode(recorded["bytes"]), recorded["shape"])
     assert hashlib.sha256(pixels.tobytes()).hexdigest() == recorded["pixels_sha256"]
+
+
+def test_without_vector_instructions_the_pixels_are_the_same():
+    code = """
+import base64, hashlib, json, sys
+import numpy as np
+from diffcore_gpu.store.codecs import codec_named
+for recorded in json.load(open(sys.argv[1])).values():
+    out = np.empty(recorded["shape"], np.uint8)
+    codec_named(recorded["codec"]).decode(base64.b64decode(recorded["bytes"]), out)
+    print(hashlib.sha256(out.tobytes()).hexdigest())
+"""
+    printed = run_python("-c", code, Path(__file__).with_name("encoded_images.json"), JSIMD_FORCENONE="1")
+    assert printed.split() == [recorded["pixels_sha256"] for recorded in RECORDED.values()]
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
