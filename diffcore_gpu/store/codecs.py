@@ -7,8 +7,8 @@
 | `webp` | WebP, lossless | Pillow | Pillow |
 
 The pixels that a mix sees must not depend on the machine, so there is one decoder for each codec and no second choice.
-simplejpeg is libjpeg-turbo with its accurate integer DCT, which gives the same with and without vector instructions, and
-4:4:4 needs none of the upsampling of chroma that decoders do differently. It writes into memory of ours, and other
+simplejpeg is libjpeg-turbo with its accurate integer DCT, which gives the same with and without vector instructions,
+and 4:4:4 needs none of the upsampling of chroma that decoders do differently. It writes into memory of ours, and other
 threads run meanwhile: on two cores 1.5 times the images per second of Pillow, from which not a pixel differs.
 
 What an encoded image says of its size is compared before memory is taken for its pixels.
