@@ -306,11 +306,11 @@ class StoreContents:
             for name, entry in entries.items()
         }
 
-    def _read_whole(self, file: FileEntry) -> tuple[Path, bytes]:
+    def _read_whole(self, file: FileEntry) -> tuple[Path, bytearray]:
         """Where a small file lies, and its bytes."""
         root = None if self._locate is not None else self._folder
 
-        def read(path: Path) -> tuple[Path, bytes]:
+        def read(path: Path) -> tuple[Path, bytearray]:
             if root is not None:
                 require_file(path, file, root)
             try:

@@ -276,6 +276,8 @@ async def _stream(fs: Any, url: str, sink: _Sink) -> None:
     session = await fs.set_session()
     async with session.get(fs.encode_url(url), **{**fs.kwargs, "headers": headers}) as response:
         response.raise_for_status()
+        if url.startswith("https:") and response.url.scheme != "https":
+            raise BrokenTransferError("the server redirects to an address that is not encrypted")
         if sink.position and not _continues(response, sink.position):
             sink.restart()
         length = response.content_length
