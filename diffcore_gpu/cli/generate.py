@@ -106,6 +106,14 @@ def generate(
     ] = False,
     resume: Annotated[bool, option("Go on where an interrupted run stopped.", "--resume")] = False,
     overwrite: Overwrite = False,
+    append: Annotated[
+        bool,
+        option(
+            "Add to the store that is there what it lacks of a larger --fraction or --per-sample; all else must be as "
+            "it was.",
+            "--append",
+        ),
+    ] = False,
     report: Annotated[
         Path | None, option("Write the HTML report here too. Default: only OUT.report/index.html.")
     ] = None,
@@ -164,6 +172,7 @@ def generate(
         ),
         resume=resume,
         overwrite=overwrite,
+        append=append,
     )
     with resumable(), generation_progress() as bars:
         result, page = run_request(request, GenerationListener(say, bars.embedded, bars.generated))

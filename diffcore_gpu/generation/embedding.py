@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from diffcore_gpu.documents import MAX_SETTINGS, read_json, read_regular, why
+from diffcore_gpu.documents import MAX_SETTINGS, open_regular, read_json, read_regular, why
 from diffcore_gpu.errors import GenerationError, clause, nearest
 from diffcore_gpu.packing.decode import MAX_FILE_BYTES, pillow_ready
 from diffcore_gpu.packing.imagefolder import ImageFolderScan

@@ -44,11 +44,12 @@ class Journal:
         self._crc = 0
         self._new: list[Records] = []
 
-    def restore(self, mark: Mapping[str, Any]) -> Records:
+    def restore(self, mark: Mapping[str, Any], mend: str = "start again with --overwrite") -> Records:
         """Go back to a durable point, and give the records up to it.
 
         Args:
             mark: as `save` returned it, and a file kept it since; empty: to the beginning.
+            mend: what is to be done where the file is another one.
 
         Raises:
             GenerationError: the file has less than that, or something else.
@@ -58,8 +59,7 @@ class Journal:
             data = self._read(count)
             if data is None or zlib.crc32(data) != crc:
                 raise GenerationError(
-                    f"{self.path} is not the journal of this store: it was changed or removed; start again with "
-                    "--overwrite."
+                    f"{self.path} is not the journal of this store: it was changed or removed; {mend}."
                 )
             os.ftruncate(self._fd, len(data))
             sync_folder(self.path.parent)

@@ -77,6 +77,7 @@ class StoreContents:
         self._columns: dict[str, torch.Tensor] = {}
         self._coverage: float | None = None
         self._only: Int64Array | None = None
+        self._bound = False
         self._asked = reading, verify
         self._ends = np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)
 

@@ -326,6 +326,16 @@ class CounterpartWriter:
         return len(self._pairs)
 
     @property
+    def base(self) -> CounterpartStore | None:
+        """The finished store that is added to; None: this writer begins one."""
+        return self._base
+
+    @property
+    def added(self) -> tuple[int, int]:
+        """Rows and pairs so far beside those of `base`."""
+        return len(self._rows) - self._base_rows, len(self._pairs) - self._base_pairs
+
+    @property
     def prompts(self) -> list[str]:
         """The prompts so far, by their ids."""
         return list(self._prompts)
