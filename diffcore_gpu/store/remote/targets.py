@@ -93,7 +93,7 @@ class FolderTarget:
         fs.invalidate_cache()
         size = fs.info(there)["size"]
         if size != path.stat().st_size:
-            raise BrokenTransferError(f"{size} bytes arrived of {path.stat().st_size}")
+            raise BrokenTransferError(f"{size} bytes arrived of {path.stat().st_size}.")
 
     def finish(self, files: Mapping[str, bytes]) -> None:
         """See `Target`."""
@@ -170,7 +170,7 @@ class HubTarget:
             except RuntimeError as error:  # what huggingface_hub makes of an error while a large file is sent
                 if isinstance(error.__cause__, library_errors()):
                     raise error.__cause__ from None
-                raise BrokenTransferError(clause(error)) from None
+                raise BrokenTransferError(f"{clause(error)}.") from None
 
         with_tries(str(self._folder), commit)
 
