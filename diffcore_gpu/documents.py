@@ -80,15 +80,19 @@ def inside(path: Path, root: Path) -> bool:
 
     The cache of the Hugging Face Hub keeps a repository as `snapshots/REVISION` with links into `blobs` beside it.
     """
-    try:
-        target = path.resolve()
-    except RuntimeError as error:  # a loop of links, before Python 3.13
-        raise ValueError("is a link to itself.") from error
-    folder = root.resolve()
+    target, folder = resolved(path), resolved(root)
     if target.is_relative_to(folder):
         return True
     snapshots = next((above for above in (folder, *folder.parents) if above.parent.name == "snapshots"), None)
     return snapshots is not None and target.is_relative_to(snapshots.parent.parent / "blobs")
+
+
+def resolved(path: Path) -> Path:
+    """The absolute path with its links followed; where they lead in a circle, one of them, which no one can open.
+
+    `Path.resolve` raises a RuntimeError there before Python 3.13.
+    """
+    return Path(os.path.realpath(path))
 
 
 def read_regular(path: Path, limit: int = MAX_DOCUMENT, root: Path | None = None) -> bytearray:

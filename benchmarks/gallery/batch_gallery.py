@@ -35,6 +35,7 @@ from diffcore_gpu.benchmarks.harness.environment import environment
 from diffcore_gpu.benchmarks.harness.result_file import new_result, write_result
 from diffcore_gpu.benchmarks.paper import OURS
 from diffcore_gpu.demo.digits import SIZE
+from diffcore_gpu.documents import resolved
 from diffcore_gpu.errors import BenchmarkError
 from diffcore_gpu.store.durable import replace_file
 
@@ -107,7 +108,7 @@ def _batch(
 ) -> tuple[GalleryBatch, str]:
     """The batch, and where it is from; what is written goes to `folder`, which must stay while the store is in use."""
     if real is not None:
-        shown = real.resolve().name.encode("ascii", "replace").decode()
+        shown = resolved(real).name.encode("ascii", "replace").decode()
         counterparts = None if store is None else CounterpartStore.open(store)
         return load_batch(real, counterparts, batch=batch, size=size, seed=seed), shown
     if store is not None:

@@ -92,6 +92,8 @@ def _check_source(what: str, source: str) -> None:
         )
     if path.is_file() and path.suffix.lower() != ".safetensors":
         raise GenerationError(f"{source} is no {what}: give a .safetensors file, a folder of diffusers or a hub id.")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise GenerationError(f"{source} is no {what}: it is neither a file nor a folder.")
     if not path.exists() and not _HUB_ID.fullmatch(source) and not _HUB_FILE.fullmatch(source):
         raise GenerationError(
             f"{source} is no {what}: there is no such file or folder, and it is no hub id such as owner/name."
@@ -112,6 +114,9 @@ def _check_folder(folder: Path) -> None:
         raise GenerationError(f"{folder} brings a pipeline in code of its own, which is never run; give another model.")
     for part in sorted(folder.iterdir()):
         files = sorted(part.iterdir()) if part.is_dir() else []
+        for file in (part, *files):
+            if file.exists() and not file.is_file() and not file.is_dir():  # a pipe would be waited for
+                raise GenerationError(f"{file} is no file; take it out of the model's folder.")
         if any(file.suffix == ".safetensors" for file in files):
             continue
         for file in files:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffcore_gpu.documents import resolved
 from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.draws import Int64s, choose_samples, draw
 from diffcore_gpu.generation.schedule import Batch
@@ -151,7 +152,7 @@ def check_place(work: Work, out: Path, *, resume: bool, overwrite: bool, append:
         raise GenerationError("Give one of --append, to add to the store, and --overwrite, to start again.")
     if append and not (out / MANIFEST_NAME).exists():
         raise GenerationError(f"{out} holds no finished store to add to; generate one without --append first.")
-    if out.resolve().is_relative_to(work.real.root.resolve()):
+    if resolved(out).is_relative_to(resolved(work.real.root)):
         # Inside the real images the store would be one class more, and every label after it another number.
         raise GenerationError(f"{out} lies inside {work.real.root}; put the store outside the folder of images.")
     codec_named(work.settings.codec).check_shape((3, work.settings.height, work.settings.width))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from diffcore_gpu import __version__
+from diffcore_gpu.documents import resolved
 from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.colour import ImageProblemError
 from diffcore_gpu.packing.decode import decode_bytes, pillow_ready, read_image
@@ -127,10 +128,10 @@ def pack(
 
 
 def _refuse_place(options: PackOptions) -> None:
-    out = options.out.resolve()
+    out = resolved(options.out)
     for folder in (options.real, options.generated):
         # Inside the real images the store would be one class more, and every label after it another number.
-        if out.is_relative_to(folder.resolve()):
+        if out.is_relative_to(resolved(folder)):
             raise PackError(f"{options.out} lies inside {folder}; put the store outside the folders of images.")
     if options.append and options.overwrite:
         raise PackError("Give one of --append, to add to the store, and --overwrite, to replace it.")

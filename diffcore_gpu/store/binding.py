@@ -1,9 +1,9 @@
-"""Whether a store was made for a dataset: labels and file names found without decoding an image, and compared."""
+"""Whether a store was made for a dataset: labels, names and files found without decoding an image, and compared."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from pathlib import PurePath
 from typing import Any
 
@@ -16,6 +16,7 @@ from diffcore_gpu.data import IndexedDataset
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.contents import StoreContents
 from diffcore_gpu.store.fingerprint import Int64Array, as_labels, fingerprint_of, name_digests
+from diffcore_gpu.store.real_files import Content, compare_content
 
 _LABEL_ATTRIBUTES = ("targets", "labels", "_labels", "y")
 _ITEM_ATTRIBUTES = ("samples", "imgs")
@@ -27,8 +28,13 @@ def check_binding(
     dataset: object,
     labels: Sequence[int] | torch.Tensor | npt.NDArray[Any] | None,
     file_names: Sequence[str] | None,
+    content: Content | None,
+    root: str | os.PathLike[str] | None,
+    progress: Callable[[int, int], None],
 ) -> None:
     """Raise `StoreError` unless `store` was made for `dataset`; see `CounterpartStore.bind`."""
+    if content not in ("sample", "full", None):
+        raise ValueError(f"content must be 'sample', 'full' or None, got {content!r}.")
     dataset = indexed_by(dataset)
     length = _length(dataset)
     if length != store.num_samples:
@@ -49,17 +55,35 @@ def check_binding(
         differs = np.flatnonzero(found != own)
         where = f": sample {differs[0]} has label {found[differs[0]]}, not {own[differs[0]]}" if len(differs) else ""
         raise StoreError(f"{store.path}: made for a dataset with other labels{where}.")
-    _check_names(store, dataset, length, file_names)
-
-
-def _check_names(store: StoreContents, dataset: object, length: int, file_names: Sequence[str] | None) -> None:
-    if store.file_name_digests is None:
-        return
     names = dataset_file_names(dataset) if file_names is None else list(file_names)
-    if names is None:
-        return
+    if names is not None:
+        _check_names(store, names, length)
+    if content is not None:
+        _check_content(store, file_finder(dataset, names, root), content, progress)
+
+
+def _check_content(
+    store: StoreContents, path_of: Callable[[int], str] | None, content: Content, progress: Callable[[int, int], None]
+) -> None:
+    known = store.file_contents is not None and len(store.file_contents.known)
+    if content == "full" and not known:
+        raise StoreError(
+            f"{store.path}: does not know what the files of its dataset held; bind with content=None, or make it again."
+        )
+    if path_of is not None:
+        compare_content(store, path_of, content, progress)
+    elif content == "full":
+        raise StoreError(
+            f"{store.path}: this dataset does not show the paths of its files, so their content cannot be compared; "
+            "pass file_names= and root=, or content=None."
+        )
+
+
+def _check_names(store: StoreContents, names: Sequence[str], length: int) -> None:
     if len(names) != length:
         raise StoreError(f"{store.path}: {len(names)} file names for a dataset of {length} samples.")
+    if store.file_name_digests is None:
+        return
     digests = name_digests(names)
     differs = np.flatnonzero(digests != store.file_name_digests.numpy())
     if len(differs):
@@ -115,7 +139,40 @@ def dataset_file_names(dataset: object) -> list[str] | None:
     if items is None or not isinstance(root, str | os.PathLike):
         return None
     base = os.fspath(root)
-    return [PurePath(os.path.relpath(path, base)).as_posix() for path, _ in items]
+    inside = base.rstrip(os.sep) + os.sep
+    return [_relative(os.fspath(path), base, inside) for path, _ in items]
+
+
+def _relative(path: str, base: str, inside: str) -> str:
+    if os.sep == "/" and path.startswith(inside):
+        name = path[len(inside) :]
+        # What follows costs ten times as much.
+        if not name.startswith("/") and name == os.path.normpath(name):
+            return name
+    return PurePath(os.path.relpath(path, base)).as_posix()
+
+
+def file_finder(
+    dataset: object, file_names: Sequence[str] | None, root: str | os.PathLike[str] | None
+) -> Callable[[int], str] | None:
+    """What gives the path of each sample's file; None: the dataset does not show paths.
+
+    Args:
+        dataset: an ImageFolder or its kin, maybe wrapped.
+        file_names: relative to `root`, where the dataset does not say.
+        root: the folder of the files; None: the paths are those that the dataset shows.
+    """
+    if isinstance(dataset, IndexedDataset):
+        return file_finder(dataset.dataset, file_names, root)
+    if root is None and isinstance(dataset, Subset):
+        whole = file_finder(dataset.dataset, None, None)
+        return None if whole is None else lambda sample: whole(int(dataset.indices[sample]))
+    if root is None and (items := _items(dataset)) is not None:
+        return lambda sample: os.fspath(items[sample][0])
+    base = getattr(dataset, "root", None) if root is None else root
+    if file_names is None or not isinstance(base, str | os.PathLike):
+        return None
+    return lambda sample: os.path.join(base, file_names[sample])  # noqa: PTH118  a string, as the dataset's own are
 
 
 def _items(dataset: object) -> Sequence[tuple[Any, Any]] | None:

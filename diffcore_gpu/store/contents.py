@@ -77,6 +77,7 @@ class StoreContents:
         self._columns: dict[str, torch.Tensor] = {}
         self._coverage: float | None = None
         self._only: Int64Array | None = None
+        self._bound = False
         self._asked = reading, verify
         self._ends = np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)
 
@@ -306,11 +307,11 @@ class StoreContents:
             for name, entry in entries.items()
         }
 
-    def _read_whole(self, file: FileEntry) -> tuple[Path, bytes]:
+    def _read_whole(self, file: FileEntry) -> tuple[Path, bytearray]:
         """Where a small file lies, and its bytes."""
         root = None if self._locate is not None else self._folder
 
-        def read(path: Path) -> tuple[Path, bytes]:
+        def read(path: Path) -> tuple[Path, bytearray]:
             if root is not None:
                 require_file(path, file, root)
             try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from diffcore_gpu.store.files import Locate, Place
 from diffcore_gpu.store.fingerprint import Int64Array
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.manifest import parse_manifest, read_manifest
+from diffcore_gpu.store.real_files import Content
 from diffcore_gpu.store.remote.location import RemoteFolder, is_url
 from diffcore_gpu.store.shard_reader import Reading
 from diffcore_gpu.store.verification import verify_store
@@ -252,11 +253,16 @@ class CounterpartStore(StoreContents):
         dataset: object,
         labels: Sequence[int] | torch.Tensor | npt.NDArray[Any] | None = None,
         file_names: Sequence[str] | None = None,
+        *,
+        content: Content | None = "sample",
+        root: str | Path | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> CounterpartStore:
         """Check that this store was made for `dataset`: a wrong pairing poisons training without a sound.
 
         Length and labels must be equal, and the file names too where both the store and the dataset have them; where
-        the dataset has none, length and labels decide.
+        the dataset has none, length and labels decide. Where the dataset shows the paths of its files, and the store
+        knows what they held, size and digest of some or all of them must be equal as well.
 
         What is compared is the dataset whose positions are used as sample indices: a `Subset` of an `IndexedDataset`
         yields indices of the dataset inside, so that is compared; any other `Subset` is compared as it stands.
@@ -266,16 +272,28 @@ class CounterpartStore(StoreContents):
                 `imgs`, or a column `label` or `labels`; names from `samples` or `imgs`, relative to `root`.
             labels: the labels [len(dataset)], where the dataset does not show them.
             file_names: the names [len(dataset)], relative to the dataset's folder, with `/` as separator.
+            content: "sample": 256 files at most are read, spread evenly over those that the store knows, and none where
+                the paths that the dataset shows lead to no files; "full": all that the store knows; None: none. Without
+                paths, in `samples`, in `imgs`, or as `root` and file names, "sample" reads none.
+            root: the folder of the files, where it is not the dataset's.
+            progress: gets (done, total) of the files that are read.
 
         Returns:
             This store, so that `open(...).bind(dataset)` can be written.
 
         Raises:
             StoreError: naming what differs, and the first sample where it does; or if the dataset has no length, or its
-                labels cannot be found without decoding every image.
+                labels cannot be found without decoding every image; or "full" asks for what cannot be compared.
+            ValueError: `content` is something else.
         """
-        check_binding(self, dataset, labels, file_names)
+        check_binding(self, dataset, labels, file_names, content, root, progress)
+        self._bound = True
         return self
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether `bind` has found that this store, or the one that it was copied or pickled from, fits a dataset."""
+        return self._bound
 
     # Python
 
@@ -288,8 +306,11 @@ class CounterpartStore(StoreContents):
 
     def __reduce__(self) -> tuple[object, ...]:
         if self._locate is not None:
-            return _reopen_located, (self.path, self.manifest.encode(), self._asked, self._only, self._locate)
-        return _reopen, (str(self.path), self.manifest.encode(), self._asked, self._only)
+            return _reopen_located, (self.path, self.manifest.encode(), self._kept(), self._locate)
+        return _reopen, (str(self.path), self.manifest.encode(), self._kept())
+
+    def _kept(self) -> _Kept:
+        return _Kept(*self._asked, self._only, self._bound)
 
     def __copy__(self) -> CounterpartStore:
         return self
@@ -298,32 +319,36 @@ class CounterpartStore(StoreContents):
         return self
 
 
-def _reopen(
-    path: str, manifest: bytes, asked: tuple[Reading | Literal["auto"], Verify], only: Int64Array | None
-) -> CounterpartStore:
+class _Kept(NamedTuple):
+    """What a pickled store keeps beside its place and its manifest."""
+
+    reading: Reading | Literal["auto"]
+    verify: Verify
+    only: Int64Array | None
+    bound: bool
+
+    def given_to(self, store: CounterpartStore) -> CounterpartStore:
+        """The store, with the same samples and as bound."""
+        store._bound = self.bound
+        return store if self.only is None else store.restricted_to(self.only)
+
+
+def _reopen(path: str, manifest: bytes, kept: _Kept) -> CounterpartStore:
     wanted, _ = parse_manifest(path, manifest)
-    reading, verify = asked
     try:
-        store = CounterpartStore(Path(path), wanted, reading=reading, verify=verify)
+        store = CounterpartStore(Path(path), wanted, reading=kept.reading, verify=kept.verify)
     except StoreError as error:
         if _manifest_there(path) == wanted.checksum:
             raise
         raise StoreError(f"{path}: another store has been put there since it was opened; open it again.") from error
-    return store if only is None else store.restricted_to(only)
+    return kept.given_to(store)
 
 
-def _reopen_located(
-    path: Place,
-    manifest: bytes,
-    asked: tuple[Reading | Literal["auto"], Verify],
-    only: Int64Array | None,
-    locate: Locate,
-) -> CounterpartStore:
+def _reopen_located(path: Place, manifest: bytes, kept: _Kept, locate: Locate) -> CounterpartStore:
     """The store that was pickled, whatever is behind its URL now; nothing is asked for that the cache has."""
     wanted, _ = parse_manifest(path, manifest)
-    reading, verify = asked
-    store = CounterpartStore(path, wanted, reading=reading, verify=verify, locate=locate)
-    return store if only is None else store.restricted_to(only)
+    store = CounterpartStore(path, wanted, reading=kept.reading, verify=kept.verify, locate=locate)
+    return kept.given_to(store)
 
 
 def _manifest_there(path: str) -> str | None:

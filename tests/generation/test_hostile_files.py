@@ -95,6 +95,19 @@ def test_what_is_no_file_is_not_waited_for(kind: str, tmp_path: Path) -> None:
     assert "is not a file" in str(embedding._read(cache, "key", 1))
 
 
+def test_no_part_of_a_model_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(GenerationError, match=r"model\.safetensors is no model: it is neither a file nor a folder"):
+        check_model(ModelOptions(str(tmp_path / "model.safetensors"), gamma=6.5, steps=2))
+    folder = tmp_path / "model"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "model_index.json").write_text(json.dumps(INDEX))
+    check_model(ModelOptions(str(folder), gamma=6.5, steps=2))
+    os.mkfifo(folder / "unet" / "config.json")
+    with pytest.raises(GenerationError, match=r"config\.json is no file; take it out"):
+        check_model(ModelOptions(str(folder), gamma=6.5, steps=2))
+
+
 def test_a_report_is_not_read_through_a_link_out_of_its_folder(tmp_path: Path) -> None:
     folder, other = ReportFolder(tmp_path / "a"), ReportFolder(tmp_path / "b")
     other.write(make_run(tmp_path, ["crow"]).report)
@@ -115,6 +128,25 @@ def test_a_model_folder(tmp_path: Path) -> None:
         check_model(ModelOptions(str(tmp_path), gamma=6.5, steps=2))
 
     fuzz.survives(read, json.dumps(INDEX).encode(), "json", fuzz.seeds(300), (GenerationError,))
+
+
+def test_the_description_of_a_filters_model(tmp_path: Path) -> None:
+    path = tmp_path / embedding.CONFIG_NAME
+    (tmp_path / embedding.WEIGHTS_NAME).write_bytes(b"")
+    config = {"model_cfg": {"embed_dim": 8, "vision_cfg": {"layers": 1}}, "preprocess_cfg": {"mean": [0.5]}}
+
+    def read(raw: bytes) -> None:
+        path.write_bytes(raw)
+        embedding._check_config(path)
+
+    fuzz.survives(read, json.dumps(config).encode(), "json", fuzz.seeds(300), (GenerationError,))
+    for text in ("[]", "{}", '{"model_cfg": []}', '{"model_cfg": {}, "preprocess_cfg": 3}', "[" * 1000):
+        path.write_text(text)
+        with pytest.raises(GenerationError, match=r"open_clip_config\.json (describes no model|cannot be read)"):
+            embedding.load_embedder(str(tmp_path))
+    path.write_text('{"model_cfg": {"embed_dim": "x"}}')
+    with pytest.raises(GenerationError, match="cannot be loaded"):
+        embedding.load_embedder(str(tmp_path))
 
 
 def test_reports_and_their_pages(tmp_path: Path) -> None:
