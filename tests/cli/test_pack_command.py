@@ -14,6 +14,7 @@ import pytest
 from diffcore_gpu import CounterpartStore
 from tests.cli.conftest import Folders, Run
 from tests.generation.clip_models import save_model
+from tests.images import write_noise
 
 
 def arguments(folders: Folders, *more: object) -> tuple[object, ...]:
