@@ -103,7 +103,7 @@ def test_a_damaged_store_is_not_converted(tmp_path):
     data = bytearray(shard.read_bytes())
     data[4096 + 3 * 72] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(StoreError, match="row 8 of .* is not the image that was written"):
+    with pytest.raises(StoreError, match=r"row 8 of .* is not the image that was written"):
         convert(store.path, tmp_path / "new")
     assert not (tmp_path / "new" / "store.json").exists()
 
@@ -113,7 +113,7 @@ def test_places_that_cannot_be(tmp_path):
     with pytest.raises(StoreError, match="is the store to convert; give another folder"):
         convert(store.path, store.path)
     other = work.build(tmp_path / "other", metadata={"model": "another"})
-    with pytest.raises(StoreError, match="argument .* differs from the one that this store was begun with"):
+    with pytest.raises(StoreError, match=r"argument .* differs from the one that this store was begun with"):
         convert(store.path, other.path)
     with pytest.raises(StoreError, match="codec"):
         convert(store.path, tmp_path / "new", codec="bmp")

@@ -26,7 +26,9 @@ def keep_the_best(path):
 
 
 def another_order(path):
-    rebind(path, [None] * 12, class_names=["red", "green", "blue"], labels=work.LABELS[::-1], file_names=work.NAMES[::-1])
+    rebind(
+        path, [None] * 12, class_names=["red", "green", "blue"], labels=work.LABELS[::-1], file_names=work.NAMES[::-1]
+    )
 
 
 CHANGES = [append, keep_the_best, another_order]
