@@ -42,6 +42,7 @@ class ResidentStore:
             and "disk" with a GPU.
         fetched: whether the rows of each batch are read out of the files for it, by a `PrefetchLoader` ahead or by
             `DiffCoreMix` itself: "host" and "disk" on the CPU, where the store is not mapped.
+        mapped: whether `shards` are the store's own maps of its files.
         pairs: CSR arrays of the pairs, on the device; where `prefetched`, on the CPU.
         row_label: int64 [num_rows], the class of each row, likewise.
 
@@ -77,10 +78,11 @@ class ResidentStore:
             _read_ahead(store)
         self.prefetched = residency != "device" and device.type != "cpu"
         self.fetched = residency != "device" and device.type == "cpu" and not store.is_mapped
+        self.mapped = residency != "device" and not self.prefetched and not self.fetched
         self.shards: list[Tensor] = []
         if residency == "device":
             self.shards = [_copy_to(store, device, decoder)]
-        elif not self.prefetched and not self.fetched:
+        elif self.mapped:
             self.shards = list(store.image_shards)
         near = torch.device("cpu") if self.prefetched else device
         self.pairs = Pairs(store.pair_ptr.to(near), store.pair_row.to(near), store.num_rows)
