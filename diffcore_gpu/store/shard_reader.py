@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
@@ -81,8 +81,11 @@ class ShardReader(Protocol):
         """The bytes of rows int64 [n], all in range, as their shards hold them; raises as `copy` does."""
         ...
 
-    def require_unchanged(self) -> None:
-        """Look at every file that is in use; `StoreError` names one that is gone, cut short or another."""
+    def require_unchanged(self, numbers: Iterable[int] | None = None) -> None:
+        """Look at the files that are in use, of these numbers or (None) all; `StoreError` names one that has changed.
+
+        That is one that is gone, was cut short, or is another file.
+        """
         ...
 
 
@@ -137,10 +140,10 @@ class MappedShards:
         self.copy(rows, out, check)
         return [image.tobytes() for image in out.numpy()]
 
-    def require_unchanged(self) -> None:
+    def require_unchanged(self, numbers: Iterable[int] | None = None) -> None:
         """See `ShardReader`."""
-        for number, path in enumerate(self._paths):
-            self._files.require_unchanged(number, path)
+        for number in range(len(self._paths)) if numbers is None else numbers:
+            self._files.require_unchanged(number, self._paths[number])
 
 
 _file_shards: weakref.WeakSet[FileShards] = weakref.WeakSet()
@@ -208,10 +211,11 @@ class FileShards:
 
             for_each(job, len(positions))
 
-    def require_unchanged(self) -> None:
+    def require_unchanged(self, numbers: Iterable[int] | None = None) -> None:
         """See `ShardReader`."""
+        wanted = None if numbers is None else set(numbers)
         with self._lock:
-            shards = list(self._open.values())
+            shards = [shard for number, shard in self._open.items() if wanted is None or number in wanted]
         for shard in shards:
             shard.require_unchanged()
 
