@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pytest
+
 WRITES = ("write", "pwrite")
 SYNCS = ("fsync", "fdatasync")
 READS = ("read", "pread")
@@ -90,6 +92,12 @@ def watched(root: Path, hook: Hook) -> Iterator[None]:
         io.open, builtins.open = opens
         for name, value in fast.items():
             setattr(shutil, name, value)
+
+
+def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flushing guards against a power cut, which a kill is not, and would take most of the time."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+    monkeypatch.setattr(os, "fdatasync", lambda fd: None)
 
 
 class _Wrapper:

@@ -20,6 +20,13 @@ def test_some_faults(run_campaign: Callable[..., Ledger], operation: str) -> Non
 
 
 @pytest.mark.torture
+@pytest.mark.parametrize("operation", ["write", "append", "convert", "pack", "generate"])
+def test_killed_again_and_again(run_campaign: Callable[..., Ledger], operation: str) -> None:
+    found = run_campaign("faults:again", operation=operation, cases=24)
+    assert len({times for _, _, _, times, _ in found.cases}) > 2
+
+
+@pytest.mark.torture
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_fault_at_every_call(run_campaign: Callable[..., Ledger], operation: str) -> None:
     found = run_campaign("faults", operation=operation)
