@@ -1,8 +1,8 @@
-"""Draw the tables of `concepts/reliability.md` anew: ``python docs/make_reliability.py [--from FOLDER] [--check|--print]``.
+"""Draw the tables of `concepts/reliability.md`: ``python docs/make_reliability.py [--from FOLDER] [--check | --print]``.
 
-They come from `tests/torture/results.json`, in which `make torture` counts its cases. With ``--from`` the counts that its
-processes left in FOLDER are put into that file first; with ``--print`` they are only printed. ``--check`` changes nothing
-and fails where the page is not what would be drawn.
+They come from `tests/torture/results.json`, the counts of a run of `make torture`. With ``--from`` the counts that its
+processes left in FOLDER are put into that file first; with ``--print`` they are only printed. ``--check`` changes
+nothing and fails where the page is not what would be drawn.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ def table(cases: Cases, part: str, name: str, row: Callable[[tuple[str, ...]], s
     for key, count in cases.items():
         if key[0] == part:
             counts.setdefault(row(key), Counter())[key[4]] += count
-    outcomes = sorted({outcome for line in counts.values() for outcome in line}, key=lambda outcome: (outcome == "WRONG", outcome))
-    head = f"| {name} | cases | {' | '.join(outcomes)} |\n| --- | ---: |{' ---: |' * len(outcomes)}\n"
     total: Counter[str] = Counter()
     for line in counts.values():
         total.update(line)
+    outcomes = sorted(total, key=lambda outcome: (outcome == "WRONG", outcome))
     lines = [*sorted(counts.items()), *([("**together**", total)] if len(counts) > 1 else [])]
-    return head + "".join(
-        f"| {label} | {line.total():,} | {' | '.join(f'{line[outcome]:,}' if line[outcome] else '–' for outcome in outcomes)} |\n"
-        for label, line in lines
-    )
+    drawn = f"| {name} | cases | {' | '.join(outcomes)} |\n| --- | ---: |{' ---: |' * len(outcomes)}\n"
+    for label, line in lines:
+        numbers = (f"{line[outcome]:,}" if line[outcome] else "–" for outcome in outcomes)
+        drawn += f"| {label} | {line.total():,} | {' | '.join(numbers)} |\n"
+    return drawn
 
 
 TABLES: dict[str, tuple[str, str, Callable[[tuple[str, ...]], str]]] = {
@@ -103,7 +103,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
         for name, (part, label, row) in TABLES.items():
             if any(key[0] == part for key in cases):
                 print(f"{part}, by {name}\n\n{table(cases, part, label, row)}")
-        print(f"{cases.total():,} cases, {sum(count for key, count in cases.items() if key[4] == 'WRONG'):,} of them wrong.")
+        print(
+            f"{cases.total():,} cases, {sum(count for key, count in cases.items() if key[4] == 'WRONG'):,} of them wrong."
+        )
         return
     if options.folder:
         RESULTS.write_text(written(cases))

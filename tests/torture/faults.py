@@ -140,17 +140,11 @@ def again(operation: str, scratch: Path, cases: int) -> Ledger:
     ledger, bench, draw = Ledger(), Bench(operation, scratch), random.Random(0)
     changes = sum(name in CHANGES for name in calls_of(bench, scratch))
     for case in range(cases):
-        out, kills, by_time = bench.fresh(), 0, case % 2
-        while kills < 10:
-            striker = _Striker(FAULTS["killed"], changes if by_time else draw.randrange(1, changes // 2 + 2))
-            seconds = draw.uniform(0.002, 0.08) if by_time else 0.0
-            ended = in_fork(lambda striker=striker, seconds=seconds: _run_under(bench, out, scratch, striker, seconds))
-            if not ended.signal:
-                break
-            kills += 1
+        out, by_time = bench.fresh(), case % 2 == 1
+        kills, error = _kill_repeatedly(bench, out, scratch, draw, changes, by_time=by_time)
         try:
-            if ended.error:
-                raise oracle.WrongError(ended.error)
+            if error:
+                raise oracle.WrongError(error)
             oracle.check_standing(bench, out)
             outcome = f"killed, then {oracle.check_resumed(bench, out)}"
         except oracle.WrongError as error:
@@ -158,6 +152,19 @@ def again(operation: str, scratch: Path, cases: int) -> Ledger:
         else:
             ledger.add(AGAIN, operation, "by the clock" if by_time else "at calls", f"{kills} times", outcome)
     return ledger
+
+
+def _kill_repeatedly(
+    bench: Bench, out: Path, scratch: Path, draw: random.Random, changes: int, *, by_time: bool
+) -> tuple[int, str]:
+    """How often it was killed before it ended, at most ten times, and the error that it ended with."""
+    for kills in range(10):
+        striker = _Striker(FAULTS["killed"], changes if by_time else draw.randrange(1, changes // 2 + 2))
+        seconds = draw.uniform(0.002, 0.08) if by_time else 0.0
+        ended = in_fork(lambda striker=striker, seconds=seconds: _run_under(bench, out, scratch, striker, seconds))
+        if not ended.signal:
+            return kills, ended.error
+    return 10, ""
 
 
 def _run_under(bench: Bench, out: Path, scratch: Path, striker: _Striker, seconds: float) -> None:
