@@ -1,4 +1,4 @@
-"""A store that is opened, mixed, grown, verified and closed without end: files, threads and memory stay as they were."""
+"""A store that is opened, mixed, grown, verified and closed without end; files, threads and memory stay."""
 
 from __future__ import annotations
 
