@@ -12,11 +12,12 @@ from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.remote.faults import BrokenTransferError, library_errors
 from diffcore_gpu.store.remote.location import RemoteFolder
-from diffcore_gpu.store.remote.transfer import run_in, with_tries
+from diffcore_gpu.store.remote.transfer import PARTIAL_SUFFIX, run_in, with_tries
 
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 _DATASET = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+?))?/?")
 _FLAT = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")  # names with slashes need no folder
+_DISKS = ("file", "local")  # where a file grows under its name while it is written
 
 
 class Target(Protocol):
@@ -99,10 +100,17 @@ class FolderTarget:
 
     def finish(self, files: Mapping[str, bytes]) -> None:
         """See `Target`."""
-        fs = self._folder.fs
         for name, data in files.items():
-            place = self._folder.path(name)
-            with_tries(self._folder.shown(name), lambda place=place, data=data: fs.pipe_file(place, data))  # type: ignore[misc]
+            with_tries(self._folder.shown(name), lambda name=name, data=data: self._put(name, data))  # type: ignore[misc]
+
+    def _put(self, name: str, data: bytes) -> None:
+        """Write a small file; where that is not done at once, as object storage does, beside its name first."""
+        fs, place = self._folder.fs, self._folder.path(name)
+        if self._folder.scheme not in _DISKS:
+            fs.pipe_file(place, data)
+            return
+        fs.pipe_file(place + PARTIAL_SUFFIX, data)
+        fs.mv(place + PARTIAL_SUFFIX, place)
 
 
 class HubTarget:
