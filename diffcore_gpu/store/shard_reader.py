@@ -6,8 +6,9 @@ import ctypes
 import math
 import os
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
@@ -80,8 +81,11 @@ class ShardReader(Protocol):
         """The bytes of rows int64 [n], all in range, as their shards hold them; raises as `copy` does."""
         ...
 
-    def require_unchanged(self) -> None:
-        """Look at every file that is in use; `StoreError` names one that is gone, cut short or another."""
+    def require_unchanged(self, numbers: Iterable[int] | None = None) -> None:
+        """Look at the files that are in use, of these numbers or (None) all; `StoreError` names one that has changed.
+
+        That is one that is gone, was cut short, or is another file.
+        """
         ...
 
 
@@ -136,10 +140,13 @@ class MappedShards:
         self.copy(rows, out, check)
         return [image.tobytes() for image in out.numpy()]
 
-    def require_unchanged(self) -> None:
+    def require_unchanged(self, numbers: Iterable[int] | None = None) -> None:
         """See `ShardReader`."""
-        for number, path in enumerate(self._paths):
-            self._files.require_unchanged(number, path)
+        for number in range(len(self._paths)) if numbers is None else numbers:
+            self._files.require_unchanged(number, self._paths[number])
+
+
+_file_shards: weakref.WeakSet[FileShards] = weakref.WeakSet()
 
 
 class FileShards:
@@ -156,6 +163,11 @@ class FileShards:
         self._files, self._image_shape, self._version, self._ends = files, image_shape, version, ends
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
         self._layouts: dict[int, _Layout] = {}
+        self._lock = threading.Lock()
+        _file_shards.add(self)
+
+    def renew_lock(self) -> None:
+        """In a forked process: the thread that held the lock, if one did, is not there to give it back."""
         self._lock = threading.Lock()
 
     def copy(self, rows: Int64Array, out: torch.Tensor, check: RowCheck | None) -> None:
@@ -199,10 +211,11 @@ class FileShards:
 
             for_each(job, len(positions))
 
-    def require_unchanged(self) -> None:
+    def require_unchanged(self, numbers: Iterable[int] | None = None) -> None:
         """See `ShardReader`."""
+        wanted = None if numbers is None else set(numbers)
         with self._lock:
-            shards = list(self._open.values())
+            shards = [shard for number, shard in self._open.items() if wanted is None or number in wanted]
         for shard in shards:
             shard.require_unchanged()
 
@@ -330,6 +343,8 @@ _threads_are_lost = False
 def _note_fork() -> None:
     global _threads_are_lost
     _threads_are_lost = True
+    for shards in _file_shards:
+        shards.renew_lock()
 
 
 if hasattr(os, "register_at_fork"):
