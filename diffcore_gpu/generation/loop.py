@@ -7,6 +7,7 @@ is generated next follows from the recorded verdicts alone, and every image has 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -355,9 +356,11 @@ def _outcome(report: GenerationReport) -> dict[str, Any]:
 def _kept(folder: ReportFolder, report: GenerationReport, finished_before: bool) -> GenerationReport:
     """The report as it lies in its folder: that of a store finished before knows the times of its making."""
     if finished_before:
-        try:
-            return folder.read()
-        except GenerationError:  # the process was killed between finishing the store and writing the report
-            pass
+        # The process may have been killed between finishing the store and writing the report: then there is none, or
+        # that of the store before it grew.
+        with contextlib.suppress(GenerationError):
+            kept = folder.read()
+            if (kept.total.wanted, kept.total.generated) == (report.total.wanted, report.total.generated):
+                return kept
     folder.write(report)
     return report
