@@ -22,6 +22,7 @@ SUITES = {
     "residency": ("ops.residency", "counterparts in device memory, in host memory and on disk"),
     "generation": ("generation.generation", "generation time and discards: Figs. 7 and 8"),
     "store-access": ("loader.store_access", "opening, writing and reading stores"),
+    "codecs": ("loader.codecs", "what the codecs of a store cost and save"),
     "smoke": ("ops.smoke", "whether the mix is right on this device, in seconds"),
 }
 """The module of each suite, whose `main` is the suite, and what it measures."""

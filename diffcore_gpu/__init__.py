@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from diffcore_gpu.prefetch import PrefetchLoader as PrefetchLoader
     from diffcore_gpu.store import CounterpartStore as CounterpartStore
     from diffcore_gpu.store import CounterpartWriter as CounterpartWriter
+    from diffcore_gpu.store import convert as convert
     from diffcore_gpu.store import dataset_fingerprint as dataset_fingerprint
+    from diffcore_gpu.store import merge as merge
+    from diffcore_gpu.store import prune as prune
+    from diffcore_gpu.store import rebind as rebind
     from diffcore_gpu.store.remote.pull import pull as pull
     from diffcore_gpu.store.remote.push import push as push
     from diffcore_gpu.transform import DiffCoreMix as DiffCoreMix
@@ -58,14 +62,18 @@ _HOMES = {
     "RandomResizedCropMirror": "plan.crops",
     "StoreError": "errors",
     "center_crop": "plan.crops",
+    "convert": "store",
     "crop_mix": "ops.crop_mix.op",
     "crop_mix_reference": "ops.crop_mix.reference",
     "dataset_fingerprint": "store",
     "draw_crops": "plan.crops",
     "draw_plan": "plan",
+    "merge": "store",
     "mix": "ops.mix.op",
     "mix_reference": "ops.mix.reference",
     "normalize_counterparts": "ops.mix.reference",
+    "prune": "store",
+    "rebind": "store",
     "pull": "store.remote.pull",
     "push": "store.remote.push",
     "resized_crop": "ops.resized_crop.op",

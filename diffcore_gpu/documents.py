@@ -80,15 +80,19 @@ def inside(path: Path, root: Path) -> bool:
 
     The cache of the Hugging Face Hub keeps a repository as `snapshots/REVISION` with links into `blobs` beside it.
     """
-    try:
-        target = path.resolve()
-    except RuntimeError as error:  # a loop of links, before Python 3.13
-        raise ValueError("is a link to itself.") from error
-    folder = root.resolve()
+    target, folder = resolved(path), resolved(root)
     if target.is_relative_to(folder):
         return True
     snapshots = next((above for above in (folder, *folder.parents) if above.parent.name == "snapshots"), None)
     return snapshots is not None and target.is_relative_to(snapshots.parent.parent / "blobs")
+
+
+def resolved(path: Path) -> Path:
+    """The absolute path with its links followed; where they lead in a circle, one of them, which no one can open.
+
+    `Path.resolve` raises a RuntimeError there before Python 3.13.
+    """
+    return Path(os.path.realpath(path))
 
 
 def read_regular(path: Path, limit: int = MAX_DOCUMENT, root: Path | None = None) -> bytearray:
@@ -121,7 +125,8 @@ def parse_json(raw: bytes | bytearray | str, *, constants: bool = False) -> Any:
         constants: whether `NaN` and `Infinity`, which are not JSON but Python's, are taken.
 
     Raises:
-        ValueError: it is not JSON, a key occurs twice, it is deeper or has longer numbers than this module allows, a
+        json.JSONDecodeError: it is not JSON.
+        ValueError: it is not UTF-8, a key occurs twice, it is deeper or has longer numbers than this module allows, a
             number is beyond float64, or a text holds half a character, which no file and no page can take.
     """
     text = _decoded(raw)
@@ -148,10 +153,14 @@ def parse_toml(raw: bytes | bytearray | str) -> dict[str, Any]:
         raw: UTF-8.
 
     Raises:
-        ValueError: it is not TOML, deeper than this module allows, or has a whole number of more than 64 bits, which
-            TOML does not have.
+        tomllib.TOMLDecodeError: it is not TOML.
+        ValueError: it is deeper than this module allows, or has a whole number of more than 64 bits, which TOML does
+            not have.
     """
-    text = _decoded(raw)
+    try:
+        text = _decoded(raw)
+    except ValueError as error:
+        raise tomllib.TOMLDecodeError(str(error)) from None
     _check_toml(text)
     try:
         content = tomllib.loads(text)
@@ -194,9 +203,9 @@ def _decoded(raw: bytes | bytearray | str) -> str:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8 text: byte {error.start} is {raw[error.start]:#04x}.") from None
+        raise ValueError(f"byte {error.start} is {raw[error.start]:#04x}, which is not UTF-8.") from None
     if text.startswith("\ufeff"):
-        raise ValueError("begins with a byte order mark; save it as UTF-8 without one.")
+        raise ValueError("it begins with a byte order mark; save it as UTF-8 without one.")
     return text
 
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+MAX_MESSAGE = 1500
+"""Characters of a message: a file may hold a name or a number of any length, and a person reads the sentence."""
+
 
 class DiffcoreError(Exception):
     """Base of every error with a message meant for a person; the command line prints it and exits with code 1."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message, MAX_MESSAGE))
 
 
 class StoreError(DiffcoreError):
@@ -35,6 +41,14 @@ class GenerationError(DiffcoreError):
 
 class BenchmarkError(DiffcoreError):
     """A suite, model, result file or device is not there, or is not one that can be used; one plain sentence."""
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most `most` characters: of a longer one the beginning and the end, with “…” between."""
+    if len(text) <= most:
+        return text
+    tail = most // 3
+    return f"{text[: most - tail - 3]} … {text[-tail:]}"
 
 
 def clause(error: BaseException) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import torch
 from torch import Tensor, nn
@@ -226,23 +227,23 @@ class DiffCoreMix(nn.Module):
         super().__setstate__(state)
         self._prepare()
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: SupportsIndex) -> None:
         """Make the epoch the round, instead of a count of forward passes; call it before every epoch, on every rank.
 
         A CUDA graph keeps advancing or keeping the round as it did when it was captured, from the epoch that is set.
         The epoch before it is checked, as `check` does.
 
         Args:
-            epoch: 0 or above.
+            epoch: an integer of any type, from 0 to 2³² − 1: the round is one word of the counter.
 
         Raises:
-            ValueError: epoch is negative.
+            ValueError: epoch is negative, or 2³² or more.
+            TypeError: it is no integer.
             StoreError: of `check`.
         """
-        if epoch < 0:
-            raise ValueError(f"epoch must be 0 or above, got {epoch}.")
+        number = _checked_epoch(epoch)
         self.check()
-        self.round.fill_(epoch)
+        self.round.fill_(number)
         self._advance = False
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -266,9 +267,18 @@ class DiffCoreMix(nn.Module):
 
         Raises:
             ValueError: it drew other random numbers, had other settings or another store, so that the images would not
-                be those that it would have gone on with. A checkpoint that does not say so is not compared: to go on
-                with a store that has grown since, take `store` and `pairs` out of the state.
+                be those that it would have gone on with, or is no state of a `DiffCoreMix`. A checkpoint that does not
+                say so is not compared: to go on with a store that has grown since, take `store` and `pairs` out of the
+                state.
         """
+        match state:
+            case {"seed": int(seed), "advance": bool(advance)} if isinstance(state.get("settings", {}), dict):
+                _checked_seed(seed)
+            case _:
+                raise ValueError(
+                    "the checkpoint's `_extra_state` is not that of a DiffCoreMix, which holds seed, advance and "
+                    f"settings; give the one that was saved{_OR_ANEW}."
+                )
         stream = state.get("stream", STREAM_VERSION)
         if stream != STREAM_VERSION:
             raise ValueError(
@@ -284,8 +294,7 @@ class DiffCoreMix(nn.Module):
                 )
         if any(state.get(name, now[name]) != now[name] for name in ("store", "pairs")):
             raise ValueError(other_store(self._store, state.get("store"), _OR_ANEW))
-        self._seed = int(state["seed"])
-        self._advance = bool(state["advance"])
+        self._seed, self._advance = seed, advance
         self._prepare()
 
     def check(self) -> None:
@@ -378,6 +387,7 @@ class DiffCoreMix(nn.Module):
             ValueError: the batch, its index and the store do not fit together; on the CPU also an index outside the
                 store (on a GPU, `check` finds it); on a GPU with "disk" or "host", this is not the batch that a
                 `PrefetchLoader` yielded last.
+            StoreError: on the CPU, a file of the store has changed since it was opened.
         """
         if not torch.compiler.is_compiling():
             # A call like the last one is neither checked again nor dispatched.
@@ -476,6 +486,18 @@ def _checked_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**64:
         raise ValueError(f"seed must be an integer of 64 bits, got {seed!r}.")
     return seed
+
+
+def _checked_epoch(epoch: SupportsIndex) -> int:
+    try:
+        number = operator.index(epoch)
+    except TypeError:
+        raise TypeError(f"epoch must be an integer, got {epoch!r}.") from None
+    if isinstance(epoch, bool):
+        raise TypeError(f"epoch must be an integer, got {epoch}.")
+    if not 0 <= number < 2**32:
+        raise ValueError(f"epoch must be 0 or above and less than 2**32, got {number}.")
+    return number
 
 
 def _elsewhere(name: str, device: torch.device, expected: torch.device) -> ValueError:

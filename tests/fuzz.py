@@ -11,10 +11,14 @@ far too large, or half a character; a key is lost, renamed, doubled; lists grow 
 from __future__ import annotations
 
 import json
+import os
 import random
+import resource
 import struct
+import sys
 import tomllib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 Kind = Literal["bytes", "json", "toml", "safetensors"]
@@ -39,6 +43,12 @@ VALUES: tuple[Any, ...] = (
 """What a value becomes."""
 
 
+MAX_MESSAGE = 1500
+"""Characters of a sentence: it must not repeat a whole file."""
+MAX_MEMORY = 256 << 20
+"""Bytes by which the process may grow while it reads variants of a small file."""
+
+
 def mutated(sample: bytes, seed: int, kind: Kind = "bytes") -> bytes:
     """A variant of a file.
 
@@ -51,6 +61,58 @@ def mutated(sample: bytes, seed: int, kind: Kind = "bytes") -> bytes:
     if kind == "bytes" or draw.random() < 0.5:
         return _change_bytes(sample, draw)
     return _STRUCTURED[kind](sample, draw)
+
+
+def seeds(count: int) -> range:
+    """So many seeds, times the number in the environment variable `FUZZ_TIMES`, for a longer search."""
+    return range(count * int(os.environ.get("FUZZ_TIMES", "1")))
+
+
+def survives(
+    read: Callable[[bytes], object],
+    sample: bytes,
+    kind: Kind,
+    seeds: Iterable[int],
+    refusals: tuple[type[Exception], ...],
+) -> Counter[str]:
+    """Let a reader read many variants of a file.
+
+    Args:
+        read: takes the content.
+        sample, kind: see `mutated`.
+        seeds: which variants.
+        refusals: what it may raise, always with one sentence.
+
+    Returns:
+        How many were "read", and how many "refused".
+
+    Raises:
+        AssertionError: it raised something else, naming the seed, or no sentence, or took far more memory than files of
+            this size need.
+    """
+    outcomes: Counter[str] = Counter()
+    before = _most_memory()
+    for seed in seeds:
+        raw = mutated(sample, seed, kind)
+        try:
+            read(raw)
+        except refusals as error:
+            outcomes["refused"] += 1
+            message = str(error)
+            if "\n" in message or len(message) > MAX_MESSAGE or not message.endswith((".", "?")):
+                raise AssertionError(f"seed {seed}: {message[:3000]!r} is not one sentence.") from error
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {type(error).__name__}: {str(error)[:300]}") from error
+        else:
+            outcomes["read"] += 1
+        if _most_memory() - before > MAX_MEMORY:
+            raise AssertionError(f"seed {seed}: took more than {MAX_MEMORY} bytes.")
+    return outcomes
+
+
+def _most_memory() -> int:
+    """The most bytes that this process ever had at once."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def to_toml(table: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from diffcore_gpu.documents import (
     read_json,
     read_regular,
     read_toml,
+    resolved,
     why,
 )
 from tests import fuzz
@@ -179,8 +180,8 @@ def test_whole_numbers_of_toml_have_64_bits(text: str, clause: str) -> None:
     ("raw", "clause"),
     [
         (b"\xef\xbb\xbf1", "begins with a byte order mark"),
-        (b"\xff\xfe1\x00", "is not UTF-8 text: byte 0 is 0xff"),
-        (b'"\xed\xa0\x80"', "is not UTF-8 text: byte 1 is 0xed"),
+        (b"\xff\xfe1\x00", "byte 0 is 0xff, which is not UTF-8"),
+        (b'"\xed\xa0\x80"', "byte 1 is 0xed, which is not UTF-8"),
         (b'"\x00"', "."),
         (b"\x00", "."),
     ],
@@ -246,11 +247,11 @@ def test_links_are_followed_within_a_folder_alone(tmp_path: Path) -> None:
     (tmp_path / "named").symlink_to(folder)
     assert read_json(tmp_path / "named" / "a.json", root=tmp_path / "named") == 1
     (folder / "round.json").symlink_to("round.json")
-    with pytest.raises((ValueError, OSError)) as raised:
-        read_json(folder / "round.json", root=folder)
-    assert why(raised.value) in ("is a link to itself", "Too many levels of symbolic links")
-    with pytest.raises(OSError, match="Too many levels"):
-        read_json(folder / "round.json")
+    for root in (folder, None):
+        with pytest.raises(OSError) as raised:
+            read_json(folder / "round.json", root=root)
+        assert why(raised.value) == "Too many levels of symbolic links"
+    assert resolved(folder / "round.json") == resolved(folder) / "round.json"
 
 
 def test_the_hubs_snapshots_lead_into_their_blobs(tmp_path: Path) -> None:

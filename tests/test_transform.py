@@ -9,7 +9,9 @@ import pickle
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import SupportsIndex
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 import diffcore_gpu as dc
 from tests.programs import run_python
-from tests.stores import COUNTS, NUM_SAMPLES, SHAPE, write_store
+from tests.stores import COUNTS, NUM_SAMPLES, SHAPE, open_bound, write_store
 from tests.ulp import ulps_apart
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -129,7 +131,7 @@ def test_a_store_without_rows_changes_nothing(tmp_path: Path) -> None:
     ):
         pass
     images, index = batch_of()
-    empty = dc.CounterpartStore.open(tmp_path / "empty")
+    empty = open_bound(tmp_path / "empty")
     assert torch.equal(dc.DiffCoreMix(empty)(images, index), images)
     assert torch.equal(dc.DiffCoreMix(empty, residency="device")(images, index), images)
 
@@ -295,13 +297,13 @@ def test_of_many_shards_those_of_the_batch_are_looked_at(tmp_path: Path) -> None
     assert len(store.manifest.shards) > 64
     mix = dc.DiffCoreMix(store)
     images = torch.zeros(2, *SHAPE)
-    mix(images, torch.tensor([3, -1]))
+    mix(images, torch.tensor([3, 3]))
     rows = store.rows(3).tolist()
     (store.path / store.manifest.shards[rows[-1] + 1].name).unlink()  # of the next sample
-    mix(images, torch.tensor([3, -1]))
+    mix(images, torch.tensor([3, 3]))
     (store.path / store.manifest.shards[rows[0]].name).unlink()
     with pytest.raises(dc.StoreError, match="cannot be read any more"):
-        mix(images, torch.tensor([3, -1]))
+        mix(images, torch.tensor([3, 3]))
     mix(images, torch.tensor([5, 7]))
     with pytest.raises(dc.StoreError, match="cannot be read any more"):
         store.require_unchanged()
@@ -329,6 +331,49 @@ def test_a_checkpoint_without_settings_is_loaded(store: dc.CounterpartStore) -> 
     resumed = dc.DiffCoreMix(store, p=0.5)
     resumed.set_extra_state({"seed": 8, "advance": False})
     assert (resumed.seed, resumed.counts_rounds) == (8, False)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        [],
+        None,
+        {"seed": 8},
+        {"advance": True},
+        {"seed": "8", "advance": True},
+        {"seed": True, "advance": 1},
+        {"seed": 8.0, "advance": True},
+        {"seed": 8, "advance": "no"},
+        {"seed": 2**64, "advance": True},
+        {"seed": 8, "advance": True, "settings": ["p"]},
+        {"seed": 8, "advance": True, "settings": None},
+        {"seed": 8, "advance": True, "stream": {}},
+        {"seed": 8, "advance": True, "store": []},
+    ],
+)
+def test_a_state_that_is_none_is_refused_and_changes_nothing(store: dc.CounterpartStore, state: object) -> None:
+    mix = dc.DiffCoreMix(store, seed=3)
+    before = mix.get_extra_state()
+    with pytest.raises(ValueError, match=r"\.$"):
+        mix.load_state_dict({**mix.state_dict(), "_extra_state": state})
+    assert mix.get_extra_state() == before
+
+
+@pytest.mark.parametrize("epoch", [1.5, 1.0, "1", None, True, torch.tensor(1.0), torch.tensor([1, 2])])
+def test_an_epoch_that_is_no_integer_is_refused(store: dc.CounterpartStore, epoch: object) -> None:
+    mix = dc.DiffCoreMix(store)
+    with pytest.raises(TypeError, match="epoch must be an integer"):
+        mix.set_epoch(epoch)  # type: ignore[arg-type]
+    assert mix.counts_rounds
+
+
+@pytest.mark.parametrize("epoch", [0, 2**32 - 1, np.int32(7), np.uint64(2**32 - 1), torch.tensor(5)])
+def test_an_epoch_is_an_integer_of_any_type(store: dc.CounterpartStore, epoch: SupportsIndex) -> None:
+    mix = dc.DiffCoreMix(store)
+    mix.set_epoch(epoch)
+    assert int(mix.round) == int(epoch)
+    assert not mix.counts_rounds
 
 
 def test_copies_and_pickles_go_on_alike(store: dc.CounterpartStore) -> None:
@@ -405,7 +450,7 @@ def _mix_a_share(rank: int, world: int, path: str, rendezvous: str, results: str
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
     try:
-        mix = dc.DiffCoreMix(dc.CounterpartStore.open(path), mean=MEAN, std=STD, seed=11)
+        mix = dc.DiffCoreMix(open_bound(path), mean=MEAN, std=STD, seed=11)
         sampler = torch.utils.data.DistributedSampler(range(NUM_SAMPLES), world, rank, shuffle=True)
         mine: dict[tuple[int, int], Tensor] = {}
         for epoch in range(2):
@@ -456,7 +501,7 @@ def _count_on_rank_1(process: int, rank: int, path: str, rendezvous: str, result
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2, timeout=timedelta(seconds=120)
     )
     try:
-        model = nn.parallel.DistributedDataParallel(_Mixed(dc.CounterpartStore.open(path)))
+        model = nn.parallel.DistributedDataParallel(_Mixed(open_bound(path)))
         mix = model.module.mix
         for _ in range(3):
             mix.status[2].add_(rank)  # as a kernel counts a wrong label
@@ -549,6 +594,7 @@ def test_bad_batches_are_refused(store: dc.CounterpartStore, images: Tensor, ind
         (lambda store: dc.DiffCoreMix(store, residency="cloud"), "residency must be one of auto, device, disk"),
         (lambda store: dc.DiffCoreMix(store).to("meta"), "not on meta"),
         (lambda store: dc.DiffCoreMix(store).set_epoch(-1), "epoch must be 0 or above"),
+        (lambda store: dc.DiffCoreMix(store).set_epoch(2**32), r"epoch must be 0 or above and less than 2\*\*32, got"),
     ],
 )
 def test_bad_settings_are_refused(store: dc.CounterpartStore, make: Callable, message: str) -> None:

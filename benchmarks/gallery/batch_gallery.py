@@ -17,6 +17,7 @@ Methods that look at a model's gradients or activations show a trained model's s
 from __future__ import annotations
 
 import copy
+import io
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +35,9 @@ from diffcore_gpu.benchmarks.harness.environment import environment
 from diffcore_gpu.benchmarks.harness.result_file import new_result, write_result
 from diffcore_gpu.benchmarks.paper import OURS
 from diffcore_gpu.demo.digits import SIZE
+from diffcore_gpu.documents import resolved
 from diffcore_gpu.errors import BenchmarkError
+from diffcore_gpu.store.durable import replace_file
 
 METHODS = ["mixup", "cutmix", "saliencymix", "puzzlemix", "guided-ap-greedy", OURS]
 """Those of Figs. 10-15."""
@@ -75,10 +78,9 @@ def main(
     height, width = shown_batch.images.shape[2:]
     subtitle = f"{shown}; batch of {len(shown_batch.images)}, {height} x {width} pixels, seed {seed}"
     picture = draw_gallery("One batch under every method", subtitle, rows)
-    try:
-        picture.save(out)
-    except OSError as error:
-        raise BenchmarkError(f"--out {out}: cannot be written: {error.strerror or error}.") from error
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    replace_file(out, data.getvalue())
     drawn = sum(row.failed is None for row in rows) - sum(not row.figures for row in rows)
     print(f"{out}: a batch of {len(shown_batch.images)} under {drawn} methods")
     for row in rows:
@@ -106,7 +108,7 @@ def _batch(
 ) -> tuple[GalleryBatch, str]:
     """The batch, and where it is from; what is written goes to `folder`, which must stay while the store is in use."""
     if real is not None:
-        shown = real.resolve().name.encode("ascii", "replace").decode()
+        shown = resolved(real).name.encode("ascii", "replace").decode()
         counterparts = None if store is None else CounterpartStore.open(store)
         return load_batch(real, counterparts, batch=batch, size=size, seed=seed), shown
     if store is not None:

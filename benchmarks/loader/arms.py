@@ -42,10 +42,12 @@ class Arm:
     Attributes:
         dataset: what the loader's workers do.
         mix: what is done to the batch on the device; None: nothing.
+        prefetch: whether a `PrefetchLoader` brings the batches on the CPU too.
     """
 
     dataset: Dataset[Any]
     mix: DiffCoreMix | None = None
+    prefetch: bool = False
 
 
 class RealImages(Dataset[tuple[Tensor, int]]):
@@ -123,7 +125,7 @@ def make_arms(data: LoaderData, size: int, device: torch.device) -> dict[str, Ar
     """
     from torchvision.transforms import v2
 
-    real = RealImages(data.real, v2.Compose([_crop(size), to_tensor()]))
+    real = RealImages(data.real, training_transform(size))
     arms = {
         FLOOR: Arm(real),
         PNG: Arm(MixedFromFiles(data.real, data.png, size)),
@@ -140,6 +142,13 @@ def make_arms(data: LoaderData, size: int, device: torch.device) -> dict[str, Ar
     cropping = DiffCoreMix(data.store, mean=MEAN, std=STD, residency=residency, geometry=crop).to(device)
     arms[RAW] = Arm(RealImages(data.real, raw), cropping)
     return arms
+
+
+def training_transform(size: int) -> Any:
+    """From an RGB picture to a float tensor [3, size, size]: cropped at random, mirrored, normalized."""
+    from torchvision.transforms import v2
+
+    return v2.Compose([_crop(size), to_tensor()])
 
 
 class Pass(NamedTuple):
@@ -184,7 +193,8 @@ def one_pass(arm: Arm, order: Sequence[int], *, batch: int, workers: int, device
             torch.cuda.synchronize(device)
         cpu, start = _cpu_seconds(), time.perf_counter()
         end = start
-        batches = enumerate(loader if device.type == "cpu" else PrefetchLoader(loader, arm.mix, device), 1)
+        ahead = arm.prefetch or device.type != "cpu"
+        batches = enumerate(PrefetchLoader(loader, arm.mix, device) if ahead else loader, 1)
         for number, (images, _, index) in batches:
             if arm.mix is not None:
                 arm.mix(images, index)

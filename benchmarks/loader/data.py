@@ -80,7 +80,7 @@ def prepare(
         write_photographs(data, images)
         generated = folder / "png"
         write_generated(generated, images, png_size)
-    real = _choose(_scan(data, "--real"), images)
+    real = chosen_of(data, images)
     if generated is None:
         _check(real.paths, size)
         png = _write_from_real(real, folder / "png", png_size)
@@ -129,7 +129,14 @@ def _scan(folder: Path, option: str) -> ImageFolderScan:
     return scan_image_folder(folder)
 
 
-def _choose(scan: ImageFolderScan, images: int) -> Chosen:
+def chosen_of(folder: Path, images: int) -> Chosen:
+    """So many images of an ImageFolder, spread evenly over it; all of them, where it has fewer.
+
+    Raises:
+        BenchmarkError: there is no such folder.
+        PackError: it is no ImageFolder.
+    """
+    scan = _scan(folder, "--real")
     count = min(images, len(scan))
     samples = [sample * len(scan) // count for sample in range(count)]
     return Chosen([scan.path(sample) for sample in samples], [scan.labels[s] for s in samples], scan.class_names)
@@ -180,7 +187,7 @@ def _pack(real: Chosen, distinct: Sequence[Path], rows: Sequence[int], folder: P
             writer.add_row(image.pixels, label=label_of[row])
             Image.fromarray(np.ascontiguousarray(image.pixels.transpose(1, 2, 0))).save(_resized(folder, row))
         writer.add_pairs(range(len(rows)), rows)
-    return CounterpartStore.open(folder / "store")
+    return CounterpartStore.open(folder / "store").bind(real.labels, labels=real.labels)
 
 
 def _resized(folder: Path, row: int) -> Path:

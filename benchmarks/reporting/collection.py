@@ -10,7 +10,7 @@ from typing import Any
 from diffcore_gpu.benchmarks.harness.result_file import complete, read_result
 from diffcore_gpu.benchmarks.reporting.provenance import facts
 from diffcore_gpu.benchmarks.suites import SUITES
-from diffcore_gpu.documents import parse_json, read_regular
+from diffcore_gpu.documents import parse_json, read_regular, resolved
 from diffcore_gpu.errors import BenchmarkError, nearest
 
 
@@ -58,7 +58,7 @@ def collect(given: Sequence[Path]) -> tuple[list[Loaded], list[Path]]:
                 foreign.append(file)
             else:
                 shown = file.relative_to(path).as_posix() if path.is_dir() else file.name
-                found.setdefault(file.resolve(), Loaded(file, shown, _read(file)))
+                found.setdefault(resolved(file), Loaded(file, shown, _read(file)))
     if not found:
         raise BenchmarkError(f"{', '.join(map(str, given))}: there is no result of `diffcore bench` here.")
     order = list(SUITES)

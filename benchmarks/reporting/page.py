@@ -16,6 +16,7 @@ from diffcore_gpu.benchmarks.reporting.plots import DPI, Plot
 from diffcore_gpu.benchmarks.reporting.provenance import device, facts, versions
 from diffcore_gpu.benchmarks.reporting.tables import FAILED, NOISE, Table
 from diffcore_gpu.benchmarks.suites import SUITES
+from diffcore_gpu.documents import resolved
 from diffcore_gpu.htmlreport.images import embed_png
 from diffcore_gpu.htmlreport.page import render
 
@@ -63,7 +64,7 @@ def page(sections: Sequence[Section], path: Path) -> str:
         title="diffcore-gpu: results of the benchmarks",
         lead=f"{results} of {of_suites} on {on_devices}.",
         suites=suites,
-        link=functools.partial(_link, folder=path.resolve().parent),
+        link=functools.partial(_link, folder=resolved(path).parent),
         failed=FAILED,
         noise=NOISE,
         css_pixel=DPI / _CSS_DPI,
@@ -73,7 +74,7 @@ def page(sections: Sequence[Section], path: Path) -> str:
 
 def _link(loaded: Loaded, folder: Path) -> str | None:
     """To the file, where it lies below the page's folder or both lie below the working folder."""
-    file = loaded.path.resolve()
+    file = resolved(loaded.path)
     near = file.is_relative_to(folder) or all(path.is_relative_to(Path.cwd()) for path in (file, folder))
     return quote(Path(os.path.relpath(file, folder)).as_posix()) if near else None
 

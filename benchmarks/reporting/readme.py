@@ -19,7 +19,7 @@ from diffcore_gpu.benchmarks.reporting.collection import Loaded
 from diffcore_gpu.benchmarks.reporting.provenance import where
 from diffcore_gpu.benchmarks.reporting.suite_tables import tables_of
 from diffcore_gpu.benchmarks.reporting.tables import markdown_code, markdown_table, markdown_text
-from diffcore_gpu.documents import read_regular, why
+from diffcore_gpu.documents import read_regular, resolved, why
 from diffcore_gpu.errors import BenchmarkError, nearest
 from diffcore_gpu.store.durable import replace_file
 
@@ -63,7 +63,7 @@ def _section(readme: Path, name: str, results: Sequence[Loaded]) -> str:
             title = f"**{markdown_text(table.title)}**\n\n" if len(tables) > 1 else ""
             footnote = f"\n{markdown_text(table.footnote)}\n" if table.footnote else ""
             parts.append(f"{title}{markdown_table(table)}{footnote}")
-        source = Path(os.path.relpath(loaded.path.resolve(), readme.resolve().parent)).as_posix()
+        source = Path(os.path.relpath(resolved(loaded.path), resolved(readme).parent)).as_posix()
         with complete(loaded.path, loaded.suite):
             environment = loaded.result["environment"]
             told = markdown_text(where(environment))

@@ -242,6 +242,47 @@ def store_access_tables(result: dict[str, Any]) -> list[Table]:
     return tables
 
 
+def codecs_tables(result: dict[str, Any]) -> list[Table]:
+    """Bytes and error of each codec, rows per second of stores, and images per second of loaders."""
+    sizes = [part for part in result["results"] if part["what"] == "size"]
+    tables = []
+    if sizes:
+        header = ("codec", "of the raw bytes", "mean error", "largest error", "encoded/s", "decoded/s")
+        rows = [
+            (
+                part["codec"],
+                f"{part['share']:.3f}",
+                f"{part['mean_error']:.2f}",
+                str(part["largest_error"]),
+                f"{part['encoded_per_second']:,.0f}",
+                f"{part['decoded_per_second']:,.0f}",
+            )
+            for part in sizes
+        ]
+        note = "Errors in levels of 255; images per second of one thread."
+        tables.append(make_table("Codecs", header, rows, note=note))
+    for part in result["results"]:
+        if part["what"] == "size":
+            continue
+        if part["what"] == "store":
+            where = (
+                "the system's cache" if part["mb_per_s"] is None else f"an imitated storage of {part['mb_per_s']} MB/s"
+            )
+            title, unit = f"Stores read from {where}", "rows/s"
+        else:
+            title, unit = f"Loaders with {part['workers']} workers", "images/s"
+        arms = [
+            (
+                name,
+                samples_with_spread(arm["per_second"], places=0),
+                "{median:.2f} ({low:.2f}–{high:.2f})".format(**arm["ratio"]),
+            )
+            for name, arm in part["arms"].items()
+        ]
+        tables.append(make_table(title, ("from", f"{unit} ({SPREAD})", "of the first (interval)"), arms))
+    return tables
+
+
 def loader_tables(result: dict[str, Any]) -> list[Table]:
     """Images per second and CPU time of an image, from a store and from files; then the bytes on disk."""
     rows, sizes = [], []
@@ -307,6 +348,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[Table]]] = {
     "residency": residency_tables,
     "generation": generation_tables,
     "store-access": store_access_tables,
+    "codecs": codecs_tables,
 }
 """Any other suite has `generic_tables`."""
 

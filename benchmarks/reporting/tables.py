@@ -31,6 +31,10 @@ class Table:
         note: what a reader must know to read it.
         footnote: how sure its figures are, as far as it must stand with them everywhere, in the README too.
         details: whether it is for the page alone, not for the README.
+
+    Raises:
+        ValueError: a row has another number of cells.
+        TypeError: a cell is no text, as where a result has a number for a name.
     """
 
     title: str
@@ -44,6 +48,9 @@ class Table:
     def __post_init__(self) -> None:
         if any(len(row) != len(self.header) for row in self.rows):
             raise ValueError(f"{self.title}: a row does not have {len(self.header)} columns.")
+        texts = (self.title, self.note, self.footnote, *self.header, *(cell for row in self.rows for cell in row))
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"{self.title}: a cell is no text.")
 
 
 def make_table(

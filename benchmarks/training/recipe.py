@@ -48,6 +48,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from diffcore_gpu.baselines import BASELINES
 from diffcore_gpu.benchmarks.paper import OURS, VANILLA
+from diffcore_gpu.documents import MAX_SETTINGS, parse_toml, read_regular, why
 from diffcore_gpu.errors import BenchmarkError, clause, nearest
 
 AUGMENTATIONS = ("imagenet", "small")
@@ -371,9 +372,13 @@ def parse_recipe(name: str, text: str) -> Recipe:
         BenchmarkError: it is no TOML, or a field is missing, unknown or of another kind than it should be.
     """
     try:
-        found = _Recipe.model_validate(tomllib.loads(text))
+        content = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise BenchmarkError(f"{name}: is not TOML: {clause(error)}.") from None
+    except ValueError as error:
+        raise BenchmarkError(f"{name}: cannot be read: {clause(error)}.") from None
+    try:
+        found = _Recipe.model_validate(content)
     except ValidationError as error:
         # An unknown field may be the wrong name of one that is missing, so it is told first.
         first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
@@ -431,11 +436,11 @@ def read_recipe(path: Path) -> Recipe:
         BenchmarkError: of `parse_recipe`, or the file cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BenchmarkError(f"{path}: cannot be read: {error.strerror}.") from error
+        text = read_regular(path, MAX_SETTINGS).decode("utf-8")
     except UnicodeDecodeError:
         raise BenchmarkError(f"{path}: is not UTF-8 text, so no recipe.") from None
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"{path}: cannot be read: {why(error)}.") from error
     return parse_recipe(path.stem, text)
 
 

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 
 import typer
 
+MAX_COLUMN = 40
+"""Characters that a column of a table takes at most, unless a cell is longer and is shown whole."""
+
 
 class Progress(Protocol):
     """Told how far a long piece of work is."""
@@ -34,16 +37,27 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def print_table(rows: Sequence[Sequence[str]], indent: str = "  ") -> None:
-    """Rows of cells in aligned columns on stdout, the first row being the heading; cells that are numbers go right."""
+    """Rows of cells in aligned columns on stdout, the first row being the heading; cells that are numbers go right.
+
+    No column is wider than `MAX_COLUMN` for the sake of one long cell. On a terminal such a cell is cut with “…”;
+    elsewhere it is whole, and pushes what follows it aside. The last column is never cut.
+    """
     cells = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    numeric = [all(_is_number(row[column]) for row in cells[1:]) for column in range(len(cells[0]))]
+    if sys.stdout.isatty():
+        cells = [[*map(_cut, row[:-1]), row[-1]] for row in cells]
+    last = len(cells[0]) - 1
+    numeric = [all(_is_number(row[column]) for row in cells[1:]) for column in range(last + 1)]
+    widths = [min(max(len(row[column]) for row in cells), MAX_COLUMN) for column in range(last + 1)]
     for row in cells:
         line = (
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(row, widths, numeric, strict=True)
         )
         print((indent + "  ".join(line)).rstrip())
+
+
+def _cut(cell: str) -> str:
+    return cell if len(cell) <= MAX_COLUMN else cell[: MAX_COLUMN - 1] + "…"
 
 
 def size_text(count: int) -> str:

@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu import __version__
-from diffcore_gpu.cli import bench, demo, generate, inspect, pack, profile, pull, push, verify
+from diffcore_gpu.cli import (
+    bench,
+    convert,
+    demo,
+    generate,
+    inspect,
+    merge,
+    pack,
+    profile,
+    prune,
+    pull,
+    push,
+    rebind,
+    verify,
+)
 from diffcore_gpu.cli.console import say
 from diffcore_gpu.errors import DiffcoreError
 
@@ -20,6 +34,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate.generate,
     "inspect": inspect.inspect,
     "verify": verify.verify,
+    "merge": merge.merge,
+    "rebind": rebind.rebind,
+    "prune": prune.prune,
+    "convert": convert.convert,
     "push": push.push,
     "pull": pull.pull,
     "demo": demo.demo,

@@ -10,7 +10,7 @@ import typer
 
 from diffcore_gpu.cli.console import print_json, print_table, printable, resumable, say
 from diffcore_gpu.cli.generation_progress import generation_progress
-from diffcore_gpu.cli.options import AsJson, Device, Out, Overwrite, Real, option, parse_size
+from diffcore_gpu.cli.options import AsJson, Codec, Device, Out, Overwrite, Real, option, parse_codec, parse_size
 from diffcore_gpu.generation.presets import PRESETS
 from diffcore_gpu.generation.prompt_texts import TEXTS
 from diffcore_gpu.generation.prompts import load_prompt_set
@@ -53,6 +53,7 @@ def generate(
         str | None,
         option("Size of the store's images: 256, or height x width as 224x192. Default: what the preset generates."),
     ] = None,
+    codec: Codec = "raw",
     fraction: Annotated[float, typer.Option(help="Share of each class's samples that get counterparts.")] = 1.0,
     per_sample: Annotated[int, typer.Option(help="Counterparts of each of those samples.")] = 1,
     gamma: Annotated[
@@ -105,6 +106,14 @@ def generate(
     ] = False,
     resume: Annotated[bool, option("Go on where an interrupted run stopped.", "--resume")] = False,
     overwrite: Overwrite = False,
+    append: Annotated[
+        bool,
+        option(
+            "Add to the store that is there what it lacks of a larger --fraction or --per-sample; all else must be as "
+            "it was.",
+            "--append",
+        ),
+    ] = False,
     report: Annotated[
         Path | None, option("Write the HTML report here too. Default: only OUT.report/index.html.")
     ] = None,
@@ -155,6 +164,7 @@ def generate(
             max_attempts=max_attempts,
             batch_size=batch_size,
             seed=seed,
+            codec=parse_codec(codec),
         ),
         model=options,
         similarity=FilterOptions(
@@ -162,6 +172,7 @@ def generate(
         ),
         resume=resume,
         overwrite=overwrite,
+        append=append,
     )
     with resumable(), generation_progress() as bars:
         result, page = run_request(request, GenerationListener(say, bars.embedded, bars.generated))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,6 +57,7 @@ def _write_sheet(store: CounterpartStore, folder: Path, out: Path, count: int, s
     from diffcore_gpu.packing.colour import ImageProblemError
     from diffcore_gpu.packing.decode import decode, pillow_ready
     from diffcore_gpu.packing.imagefolder import scan_image_folder
+    from diffcore_gpu.store.durable import replace_file
 
     if not out.absolute().parent.is_dir():
         raise PackError(f"{out.parent} is no folder to write the contact sheet into; make it first.")
@@ -74,7 +76,9 @@ def _write_sheet(store: CounterpartStore, folder: Path, out: Path, count: int, s
             images[sample] = pixels if store.image_shape[0] == 3 else pixels[: store.image_shape[0]]
     if not images:
         raise PackError(f"No sample of {store.path} has both a counterpart and a readable real image to show.")
-    contact_sheet(store, list(images), images.__getitem__, seed=seed).save(out, format="PNG", optimize=True)
+    data = io.BytesIO()
+    contact_sheet(store, list(images), images.__getitem__, seed=seed).save(data, format="PNG", optimize=True)
+    replace_file(out, data.getvalue())
 
 
 def _print(summary: dict[str, Any]) -> None:
@@ -103,11 +107,18 @@ def _print(summary: dict[str, Any]) -> None:
         _print_listed("Prompts", ("rows", "prompt"), [(str(p["rows"]), p["text"]) for p in summary["prompts"]])
     _print_listed(
         "Files",
-        ("file", "rows", "size"),
-        [(f["name"], "–" if f["rows"] is None else str(f["rows"]), size_text(f["bytes"])) for f in summary["files"]],
+        ("file", "rows", "size", "codec", "decoder"),
+        [
+            (f["name"], _or_dash(f["rows"]), size_text(f["bytes"]), _or_dash(f["codec"]), _or_dash(f["decoder"]))
+            for f in summary["files"]
+        ],
     )
     if "contact_sheet" in summary:
         print(printable(f"Contact sheet {summary['contact_sheet']}"))
+
+
+def _or_dash(value: object) -> str:
+    return "–" if value is None else str(value)
 
 
 def _print_listed(title: str, heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

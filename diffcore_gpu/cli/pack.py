@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu.cli.console import print_json, print_table, printable, progress_bars, resumable, say
-from diffcore_gpu.cli.options import AsJson, Out, Overwrite, Real, option, parse_size
+from diffcore_gpu.cli.options import AsJson, Codec, Out, Overwrite, Real, option, parse_codec, parse_size
 from diffcore_gpu.generation.settings import DEFAULT_FILTER, FilterOptions
 from diffcore_gpu.packing.findings import Effect, Finding, PackReport
 from diffcore_gpu.packing.options import Content, Fit, Layout, PackOptions
@@ -40,6 +40,7 @@ def pack(
     resize: Annotated[
         Fit, typer.Option(help="crop: cover the size and cut evenly. stretch: change the aspect ratio.")
     ] = Fit.CROP,
+    codec: Codec = "raw",
     strict: Annotated[bool, typer.Option("--strict", help="Fail where any file is skipped or converted.")] = False,
     check_real: Annotated[bool, typer.Option("--check-real", help="Also decode the real images and report.")] = False,
     content: Annotated[
@@ -92,6 +93,7 @@ def pack(
         width=width,
         layout=layout,
         fit=resize,
+        codec=parse_codec(codec),
         strict=strict,
         check_real=check_real,
         content=content,

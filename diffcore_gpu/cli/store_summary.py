@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffcore_gpu.store import CounterpartStore
+from diffcore_gpu.store.codecs import CODECS
 
 _QUANTILES = {"min": 0.0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
 _BINS = 10
@@ -81,8 +82,17 @@ def _prompts(store: CounterpartStore) -> list[dict[str, Any]]:
 
 def _files(store: CounterpartStore) -> list[dict[str, Any]]:
     shards = [
-        {"name": shard.name, "rows": shard.rows, "bytes": shard.size, "codec": shard.codec}
+        {
+            "name": shard.name,
+            "rows": shard.rows,
+            "bytes": shard.size,
+            "codec": shard.codec,
+            "decoder": CODECS[shard.codec].decoder,
+        }
         for shard in store.manifest.shards
     ]
-    tables = [{"name": table.name, "rows": None, "bytes": table.size, "codec": None} for table in store.manifest.tables]
+    tables = [
+        {"name": table.name, "rows": None, "bytes": table.size, "codec": None, "decoder": None}
+        for table in store.manifest.tables
+    ]
     return [*shards, *tables]

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from diffcore_gpu.documents import why
+from diffcore_gpu.documents import MAX_SETTINGS, open_regular, read_json, read_regular, why
 from diffcore_gpu.errors import GenerationError, clause, nearest
-from diffcore_gpu.packing.decode import pillow_ready
+from diffcore_gpu.packing.decode import MAX_FILE_BYTES, pillow_ready
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.packing.similarity import EmbeddedFiles
 from diffcore_gpu.store.durable import replace_file
@@ -96,7 +97,7 @@ class OpenClipEmbedder:
 
         def decoded(path: Path) -> tuple[Tensor, tuple[int, int]]:
             try:
-                data = path.read_bytes()
+                data = read_regular(path, MAX_FILE_BYTES)
                 with Image.open(io.BytesIO(data)) as image:
                     return self._preprocess(image.convert("RGB")), (len(data), digest_of(data))
             except _UNREADABLE as error:
@@ -171,7 +172,9 @@ def load_embedder(
         if weights is not None:
             raise GenerationError(f"{model} is a folder with weights of its own; leave out {weights!r}.")
         source, pretrained, quick = f"local-dir:{model}", None, False
-        name = f"open_clip {folder.resolve().name} {_digest(_files_of(folder))}"
+        files = _files_of(folder)
+        _check_config(files[0])
+        name = f"open_clip {folder.resolve().name} {_digest(files)}"
     else:
         if model not in open_clip.list_models():
             raise GenerationError(_unknown_model(model, open_clip.list_models()))
@@ -193,6 +196,17 @@ def _files_of(folder: Path) -> list[Path]:
                 f"{folder} has no {path.name}; a filter's model is a folder with {CONFIG_NAME} and {WEIGHTS_NAME}."
             )
     return files
+
+
+def _check_config(path: Path) -> None:
+    """Refuse a description of a model that is none, which open_clip would look into without a question."""
+    try:
+        config = read_json(path, MAX_SETTINGS)
+    except (OSError, ValueError) as error:
+        raise GenerationError(f"{path} cannot be read: {why(error)}.") from error
+    parts = config.get("model_cfg") if isinstance(config, dict) else None
+    if not isinstance(parts, dict) or not isinstance(config.get("preprocess_cfg", {}), dict):
+        raise GenerationError(f"{path} describes no model of open_clip: it has no object model_cfg.")
 
 
 def _check_weights(open_clip: Any, model: str, pretrained: str) -> bool:
@@ -241,7 +255,10 @@ def _readable(model: str, pretrained: str | None) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about deprecations inside; a mismatch of GELU was settled before
             yield
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (
+        OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
+        SafetensorError,
+    ) as error:  # fmt: skip
         what = model if pretrained is None else f"{model} with weights {pretrained}"
         raise GenerationError(
             f"{what} cannot be loaded ({clause(error)[:200]}); where there is no network, give a folder with the model "
@@ -332,14 +349,17 @@ def _key(model: str, real: ImageFolderScan, contents: FileContents) -> str:
 def _read(cache: Path, key: str, count: int) -> Tensor | str:
     """The embeddings, or a clause that says why the file does not serve."""
     try:
+        os.close(open_regular(cache))  # the package would wait for a pipe
         with safe_open(cache, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("key") != key:
                 return "it belongs to another model or to other images"
             embeddings: Tensor = file.get_tensor(_TENSOR)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, AttributeError, KeyError) as error:
         return f"it is damaged ({clause(error)})"
-    lengths = torch.linalg.vector_norm(embeddings.to(torch.float32), dim=-1)
-    if embeddings.dim() != 2 or len(embeddings) != count or not bool(((lengths - 1).abs() < 1e-3).all()):
+    if embeddings.dtype != torch.float32 or embeddings.dim() != 2 or len(embeddings) != count:
         return "it does not hold unit embeddings of these images"
-    return embeddings
+    lengths = torch.linalg.vector_norm(embeddings, dim=1)
+    return (
+        embeddings if bool(((lengths - 1).abs() < 1e-3).all()) else "it does not hold unit embeddings of these images"
+    )

@@ -18,6 +18,7 @@ import torch
 
 from diffcore_gpu import __version__
 from diffcore_gpu.errors import GenerationError
+from diffcore_gpu.generation.growth import RUNS_KEY, Growth, no_growth, plan_growth
 from diffcore_gpu.generation.model_loading import quiet_libraries
 from diffcore_gpu.generation.recorder import JOURNAL_KEY, Filter, Recorder
 from diffcore_gpu.generation.report.folder import ReportFolder
@@ -30,6 +31,7 @@ from diffcore_gpu.generation.work import (
     MODEL_KEY,
     Asked,
     Work,
+    check_appendable,
     check_contents,
     check_place,
     check_resumable,
@@ -84,6 +86,7 @@ def generate(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    append: bool = False,
 ) -> GenerationReport:
     """Make a counterpart store for a folder of real images.
 
@@ -98,6 +101,8 @@ def generate(
         listener: is told what happens.
         resume: go on where an interrupted run with the same settings stopped, or start if there is none.
         overwrite: replace the store that is there, when the new one is complete.
+        append: add to the store that is there, made by earlier runs with a smaller fraction or fewer per sample, and
+            else with the same settings, what it lacks of `work`. What they gave up is not tried again.
 
     Raises:
         GenerationError: something asked for cannot be done; what was made so far is kept, and can be resumed.
@@ -105,12 +110,18 @@ def generate(
     """
     listener = listener or GenerationListener()
     scan, settings = work.real, work.settings
-    check_place(work, out, resume=resume, overwrite=overwrite)
+    check_place(work, out, resume=resume, overwrite=overwrite, append=append)
     _check_filter(work, similarity_filter)
     model = text_to_image.describe()
     metadata = _metadata(work, model, similarity_filter)
+    if append:
+        check_appendable(work, out, metadata)
+    growth = plan_growth(work, out) if append else no_growth(work)
+    if append:
+        metadata[RUNS_KEY] = growth.runs
     if resume:
-        check_resumable(work, out, metadata)
+        check_resumable(work, out, metadata, append=append)
+    if resume or append:
         check_contents(work, out, similarity_filter.contents)
     folder = ReportFolder.beside(out)
     with (
@@ -124,32 +135,38 @@ def generate(
             file_names=scan.file_names,
             file_contents=similarity_filter.contents,
             metadata=metadata,
+            codec=settings.codec,
             resume=resume,
             overwrite=overwrite,
+            append=append,
             auto_flush=False,
         ) as writer,
     ):
-        mark = writer.metadata.get(JOURNAL_KEY)
+        known = {**({} if writer.base is None else writer.base.metadata), **writer.metadata}
+        mark = known.get(JOURNAL_KEY)
+        if mark is not None and not isinstance(mark, dict):
+            raise GenerationError(f"{out} does not say where its journal ends; start again with --overwrite.")
         if mark is None:
             folder.clear()
         if not writer.finished:
-            writer.update_metadata({_THRESHOLDS: _thresholds(out, similarity_filter, writer.metadata)})
+            writer.update_metadata({_THRESHOLDS: _thresholds(out, similarity_filter, known)})
         journal = Journal(folder.path)
         try:
             recorder = Recorder(
-                work, writer, folder, journal, similarity_filter, negative=model.get("negative_prompt", True)
+                growth.work, writer, folder, journal, similarity_filter, negative=model.get("negative_prompt", True)
             )
-            schedule = Schedule(work.num_tasks, settings.max_attempts, settings.batch_size)
-            records = journal.restore(mark or {})
-            recorder.restore(records, schedule.settle(records["accepted"]))
-            if writer.finished:
+            schedule = Schedule(growth.work.num_tasks, settings.max_attempts, settings.batch_size)
+            resumed = _restore(growth, schedule, recorder, journal, mark or {})
+            nothing_left = writer.finished or (append and schedule.done)
+            if nothing_left:
                 listener.say(f"{out} is finished already.")
-            elif len(records):
-                listener.say(f"Resuming after {len(records)} images, of which {schedule.accepted} passed.")
-            loop = _Loop(work, schedule, text_to_image, recorder, listener)
+            elif resumed:
+                listener.say(f"Resuming after {resumed} images, of which {schedule.accepted} passed.")
+            loop = _Loop(growth.work, schedule, text_to_image, recorder, listener)
             if not writer.finished:
                 loop.run()
-            recorder.finish(schedule.given_up)
+            recorder.give_up(growth.work, schedule.given_up)
+            recorder.finish()
             report = recorder.tally.report(
                 model=model,
                 settings={**settings.as_json(), "filter_model": similarity_filter.model},
@@ -160,10 +177,26 @@ def generate(
             if not writer.finished:
                 recorder.save()
                 writer.update_metadata(_outcome(report))
-            finished_before = writer.finished
         finally:
             journal.close()
-    return _kept(folder, report, finished_before)
+    return _kept(folder, report, nothing_left)
+
+
+def _restore(growth: Growth, schedule: Schedule, recorder: Recorder, journal: Journal, mark: dict[str, int]) -> int:
+    """Count again what earlier runs, and earlier processes of this one, have recorded; the images of this run."""
+    mend = "the folder beside the store belongs to it" if growth.earlier else "start again with --overwrite"
+    records = journal.restore(mark, mend)
+    begin = 0
+    for run in growth.earlier:
+        part, begin = records[begin : run.images], run.images
+        settings = run.work.settings
+        settled = Schedule(run.work.num_tasks, settings.max_attempts, settings.batch_size)
+        recorder.restore(run.work, part, settled.settle(part["accepted"]))
+        recorder.give_up(run.work, settled.given_up)
+    own = records[begin:]
+    recorder.restore(growth.work, own, schedule.settle(own["accepted"]))
+    recorder.check_rows(int(own["accepted"].sum()))
+    return len(own)
 
 
 class _Loop:
@@ -285,6 +318,12 @@ def _thresholds(out: Path, similarity_filter: Filter, metadata: dict[str, Any]) 
     begun = metadata.get(_THRESHOLDS)
     if begun is None:
         return now.tolist()
+    if (
+        not isinstance(begun, list)
+        or len(begun) != len(now)
+        or not all(isinstance(tau, float) and -2 <= tau <= 2 for tau in begun)
+    ):
+        raise GenerationError(f"{out} does not say with which thresholds it was begun; start again with --overwrite.")
     apart = (now - torch.tensor(begun, dtype=torch.float64)).abs()
     if apart.max() > _SAME_THRESHOLD:
         label = int(apart.argmax())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 
+from diffcore_gpu.documents import MAX_SETTINGS, read_json, why
 from diffcore_gpu.errors import GenerationError, clause
 from diffcore_gpu.generation.settings import ModelOptions
 from diffcore_gpu.generation.text_to_image import DiffusersTextToImage, denoiser_of
@@ -92,6 +92,8 @@ def _check_source(what: str, source: str) -> None:
         )
     if path.is_file() and path.suffix.lower() != ".safetensors":
         raise GenerationError(f"{source} is no {what}: give a .safetensors file, a folder of diffusers or a hub id.")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise GenerationError(f"{source} is no {what}: it is neither a file nor a folder.")
     if not path.exists() and not _HUB_ID.fullmatch(source) and not _HUB_FILE.fullmatch(source):
         raise GenerationError(
             f"{source} is no {what}: there is no such file or folder, and it is no hub id such as owner/name."
@@ -100,18 +102,21 @@ def _check_source(what: str, source: str) -> None:
 
 def _check_folder(folder: Path) -> None:
     try:
-        index = json.loads((folder / _INDEX).read_bytes())
+        index = read_json(folder / _INDEX, MAX_SETTINGS)
     except FileNotFoundError:
         raise GenerationError(
             f"{folder} is no model: it has no {_INDEX}, which every pipeline that diffusers saved has."
         ) from None
     except (OSError, ValueError) as error:
-        raise GenerationError(f"{folder / _INDEX} cannot be read: {clause(error)}.") from error
+        raise GenerationError(f"{folder / _INDEX} cannot be read: {why(error)}.") from error
     name = index.get("_class_name") if isinstance(index, dict) else None
     if not isinstance(name, str):
         raise GenerationError(f"{folder} brings a pipeline in code of its own, which is never run; give another model.")
     for part in sorted(folder.iterdir()):
         files = sorted(part.iterdir()) if part.is_dir() else []
+        for file in (part, *files):
+            if file.exists() and not file.is_file() and not file.is_dir():  # a pipe would be waited for
+                raise GenerationError(f"{file} is no file; take it out of the model's folder.")
         if any(file.suffix == ".safetensors" for file in files):
             continue
         for file in files:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffcore_gpu.documents import read_toml, why
 from diffcore_gpu.errors import GenerationError, clause
 from diffcore_gpu.generation.class_names import article, clean_label
 from diffcore_gpu.generation.prompt_texts import TEXTS
@@ -96,14 +97,13 @@ def load_prompt_set(source: str | Path) -> PromptSet:
         return BUILT_IN[str(source)]
     path = Path(source)
     try:
-        content = tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise GenerationError(
-            f"{path} cannot be read as a file of prompts ({error.strerror}); the built-in sets are "
-            f"{', '.join(BUILT_IN)}."
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = read_toml(path)
+    except tomllib.TOMLDecodeError as error:
         raise GenerationError(f"{path} is not TOML: {clause(error)}.") from error
+    except (OSError, ValueError) as error:
+        raise GenerationError(
+            f"{path} cannot be read as a file of prompts ({why(error)}); the built-in sets are {', '.join(BUILT_IN)}."
+        ) from error
     return _from_toml(path, content)
 
 

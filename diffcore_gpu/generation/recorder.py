@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +22,10 @@ from diffcore_gpu.generation.work import Asked, Work
 from diffcore_gpu.packing.decode import resize
 from diffcore_gpu.packing.options import Fit
 from diffcore_gpu.store import CounterpartWriter
+from diffcore_gpu.store.codecs import EncodedImage
+from diffcore_gpu.store.format import RAW
 from diffcore_gpu.store.provenance import FileContents
+from diffcore_gpu.store.row_threads import for_each
 
 SAVE_SECONDS = 5.0
 """What is generated again, at most, after the process was killed."""
@@ -76,7 +80,8 @@ class Recorder:
     ) -> None:
         self._work, self._writer, self._folder, self._journal = work, writer, folder, journal
         self._filter, self._negative = similarity_filter, negative
-        self._best = np.full(work.num_tasks, -np.inf, np.float32)
+        self._best = np.full(len(work.labels), -np.inf, np.float32)  # of each sample
+        self._given_up = np.zeros(len(work.labels), np.int64)  # copies of each sample
         self.tally = ReportTally(
             work.real.class_names,
             work.real.labels,
@@ -87,15 +92,16 @@ class Recorder:
         self._saved = time.monotonic()
         self.seconds = {"filter": 0.0, "write": 0.0}
 
-    def restore(self, records: Records, batches: list[Batch]) -> None:
+    def restore(self, work: Work, records: Records, batches: list[Batch]) -> None:
         """Count again what an earlier process recorded.
 
         Args:
+            work: of the run that recorded it.
             records: of the journal.
             batches: which tasks they are of, as the schedule says.
 
         Raises:
-            GenerationError: the journal is of other images, or disagrees with the store.
+            GenerationError: the journal is of other images.
         """
         begin = 0
         for batch in batches:
@@ -103,9 +109,17 @@ class Recorder:
             begin += len(part)
             if not np.array_equal(part["task"], batch.tasks) or not (part["attempt"] == batch.attempt).all():
                 raise self._disagree()
-            self._count(batch, self._work.asked(batch), part["similarity"], part["accepted"])
-        accepted = int(records["accepted"].sum())
-        if begin != len(records) or (accepted, accepted) != (self._writer.num_rows, self._writer.num_pairs):
+            self._count(work.samples[batch.tasks], batch, work.asked(batch), part["similarity"], part["accepted"])
+        if begin != len(records):
+            raise self._disagree()
+
+    def check_rows(self, accepted: int) -> None:
+        """Compare the images that this run has accepted, as the journal counts them, with the store.
+
+        Raises:
+            GenerationError: there are not as many rows or pairs.
+        """
+        if (accepted, accepted) != self._writer.added:
             raise self._disagree()
 
     def record(self, batch: Batch, asked: list[Asked], images: Tensor) -> Bools:
@@ -125,7 +139,7 @@ class Recorder:
         """
         began = time.perf_counter()
         settings = self._work.settings
-        images = fit(images, settings.height, settings.width)
+        images, rows = self._encoded(fit(images, settings.height, settings.width))
         similarity_tensor, accepted_tensor = self._filter.judge(self._work.samples[batch.tasks].tolist(), images)
         similarity, accepted = similarity_tensor.cpu().numpy(), accepted_tensor.cpu().numpy()
         if not np.isfinite(similarity).all():
@@ -133,11 +147,11 @@ class Recorder:
                 f"The filter model {self._filter.model} gave a similarity that is no number; use another precision."
             )
         judged = time.perf_counter()
-        candidates = self._count(batch, asked, similarity, accepted)
-        for candidate, image in zip(candidates, images, strict=True):
+        candidates = self._count(self._work.samples[batch.tasks], batch, asked, similarity, accepted)
+        for candidate, image, encoded in zip(candidates, images, rows, strict=True):
             if candidate.accepted:
                 row = self._writer.add_row(
-                    image,
+                    encoded,
                     label=candidate.label,
                     prompt=candidate.prompt,
                     seed=candidate.seed,
@@ -156,23 +170,36 @@ class Recorder:
         self.seconds["write"] += time.perf_counter() - judged
         return accepted
 
+    def _encoded(self, images: Tensor) -> tuple[Tensor, Sequence[Tensor | EncodedImage]]:
+        """Images, uint8 [n, 3, H, W], as a reader of the store will see them, and what the writer gets of each."""
+        codec = self._writer.codec
+        if codec.name == RAW:
+            return images, list(images)
+        given = images.numpy()
+        seen, rows = np.empty_like(given), [EncodedImage(b"", codec.name, given.shape[1:])] * len(given)
+
+        def encode(number: int) -> None:
+            rows[number] = codec.encoded(given[number])
+            codec.decode(rows[number].data, seen[number])
+
+        for_each(encode, len(given))
+        return torch.from_numpy(seen), rows
+
     def save(self) -> None:
         """Make everything so far durable: the journal first, and then what counts of it with the rows."""
         self._writer.update_metadata({JOURNAL_KEY: self._journal.save()})
         self._writer.flush()
         self._saved = time.monotonic()
 
-    def finish(self, given_up: Int64s) -> None:
-        """Name the samples that have no counterpart because every attempt at every copy was discarded.
+    def give_up(self, work: Work, tasks: Int64s) -> None:
+        """Note the tasks of a run that never passed, int64."""
+        np.add.at(self._given_up, work.samples[tasks], 1)
 
-        Args:
-            given_up: the tasks that never passed, ascending, int64.
-        """
+    def finish(self) -> None:
+        """Name the samples that have no counterpart because every attempt at every copy was discarded."""
         work = self._work
         per_sample = work.settings.per_sample
-        samples, copies = np.unique(work.samples[given_up], return_counts=True)
-        for sample in samples[copies == per_sample].tolist():
-            first = int(np.searchsorted(work.samples, sample))
+        for sample in np.flatnonzero(self._given_up == per_sample).tolist():
             label = int(work.labels[sample])
             self.tally.give_up(
                 NeverPassed(
@@ -180,12 +207,17 @@ class Recorder:
                     label=label,
                     name=work.real.files[sample].name,
                     attempts=per_sample * work.settings.max_attempts,
-                    best=float(self._best[first : first + per_sample].max()),
+                    best=float(self._best[sample]),
                 )
             )
 
     def _count(
-        self, batch: Batch, asked: list[Asked], similarity: np.ndarray[Any, Any], accepted: Bools
+        self,
+        samples: Int64s,
+        batch: Batch,
+        asked: list[Asked],
+        similarity: np.ndarray[Any, Any],
+        accepted: Bools,
     ) -> list[Candidate]:
         candidates = []
         for image, value, passed in zip(asked, similarity.tolist(), accepted.tolist(), strict=True):
@@ -202,7 +234,7 @@ class Recorder:
             )
             self.tally.add(candidate)
             candidates.append(candidate)
-        self._best[batch.tasks] = np.maximum(self._best[batch.tasks], similarity)
+        np.maximum.at(self._best, samples, similarity)
         return candidates
 
     def _disagree(self) -> GenerationError:

@@ -6,13 +6,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffcore_gpu.generation.filter import ClipSimilarity
+from diffcore_gpu.generation.growth import plan_growth
 from diffcore_gpu.generation.loop import GenerationListener, generate
 from diffcore_gpu.generation.model_loading import check_model, load_text_to_image, quiet_libraries
 from diffcore_gpu.generation.report.folder import ReportFolder
 from diffcore_gpu.generation.report.page import write_store_page
 from diffcore_gpu.generation.report.records import GenerationReport
 from diffcore_gpu.generation.settings import FilterOptions, GenerationSettings, ModelOptions
-from diffcore_gpu.generation.work import FILTER_KEY, MODEL_KEY, check_contents, check_place, check_resumable, plan_work
+from diffcore_gpu.generation.work import (
+    FILTER_KEY,
+    MODEL_KEY,
+    check_appendable,
+    check_contents,
+    check_place,
+    check_resumable,
+    plan_work,
+)
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.store import CounterpartStore
 
@@ -29,6 +38,7 @@ class GenerationRequest:
         similarity: the filter's model; it runs on the text-to-image model's device.
         resume: go on where an interrupted run stopped.
         overwrite: replace the store that is there.
+        append: add what the store that is there lacks of a larger fraction, or of more for each sample.
     """
 
     real: Path
@@ -38,6 +48,7 @@ class GenerationRequest:
     similarity: FilterOptions = field(default_factory=FilterOptions)
     resume: bool = False
     overwrite: bool = False
+    append: bool = False
 
 
 def run_request(
@@ -58,18 +69,26 @@ def run_request(
     listener = listener or GenerationListener()
     scan = scan_image_folder(request.real)
     work = plan_work(scan, request.settings)
-    check_place(work, request.out, resume=request.resume, overwrite=request.overwrite)
+    check_place(work, request.out, resume=request.resume, overwrite=request.overwrite, append=request.append)
     check_model(request.model)
+    options = {"gamma": request.model.gamma, "steps": request.model.steps, "negative_prompt": request.model.negative}
+    known = {**request.settings.as_json(), MODEL_KEY: options}
+    if request.append:
+        check_appendable(work, request.out, known)
+        plan_growth(work, request.out)
     if request.resume:
-        known = {"gamma": request.model.gamma, "steps": request.model.steps, "negative_prompt": request.model.negative}
-        check_resumable(work, request.out, {**request.settings.as_json(), MODEL_KEY: known})
+        check_resumable(work, request.out, known, append=request.append)
     with quiet_libraries():
         similarity = ClipSimilarity(
             request.similarity, out=request.out, device=request.model.device, seed=request.settings.seed
         )
         similarity_filter = similarity.filter(scan, listener.embedded, listener.say)
+        judged_by = {FILTER_KEY: {"model": similarity_filter.model}}
+        if request.append:
+            check_appendable(work, request.out, judged_by)
         if request.resume:
-            check_resumable(work, request.out, {FILTER_KEY: {"model": similarity_filter.model}})
+            check_resumable(work, request.out, judged_by, append=request.append)
+        if request.resume or request.append:
             check_contents(work, request.out, similarity_filter.contents)
         listener.say(f"Loading {request.model.model} …")
         text_to_image = load_text_to_image(request.model, listener.say)
@@ -81,6 +100,7 @@ def run_request(
         listener,
         resume=request.resume,
         overwrite=request.overwrite,
+        append=request.append,
     )
     return report, _write_page(request, scan)
 

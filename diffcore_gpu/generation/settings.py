@@ -31,6 +31,7 @@ class GenerationSettings:
         batch_size: images that are generated together. A resumed run may have another: it changes the images only as
             far as a model's rounding depends on the size of its batch.
         seed: of every random choice, a 64-bit integer.
+        codec: how the store keeps its images: "raw"; "jpeg", of quality 95, or "jpeg:QUALITY"; "webp", lossless.
 
     Raises:
         GenerationError: a number is out of its range.
@@ -44,6 +45,7 @@ class GenerationSettings:
     max_attempts: int = 10
     batch_size: int = 8
     seed: int = 0
+    codec: str = "raw"
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
@@ -68,6 +70,7 @@ class GenerationSettings:
             "per_sample": self.per_sample,
             "max_attempts": self.max_attempts,
             "seed": self.seed,
+            "codec": self.codec,
             "prompts": self.prompts.as_json(),
         }
 

@@ -8,7 +8,9 @@ beyond was lost with the process that wrote it.
 from __future__ import annotations
 
 import os
+import stat
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,27 +44,37 @@ class Journal:
         self._crc = 0
         self._new: list[Records] = []
 
-    def restore(self, mark: dict[str, int]) -> Records:
+    def restore(self, mark: Mapping[str, Any], mend: str = "start again with --overwrite") -> Records:
         """Go back to a durable point, and give the records up to it.
 
         Args:
-            mark: as `save` returned it; empty: to the beginning.
+            mark: as `save` returned it, and a file kept it since; empty: to the beginning.
+            mend: what is to be done where the file is another one.
 
         Raises:
             GenerationError: the file has less than that, or something else.
         """
         count, crc = mark.get("images", 0), mark.get("crc32", 0)
         with named_os_errors(self.path):
-            data = self.path.read_bytes()[: count * RECORD.itemsize]
-            if len(data) != count * RECORD.itemsize or zlib.crc32(data) != crc:
+            data = self._read(count)
+            if data is None or zlib.crc32(data) != crc:
                 raise GenerationError(
-                    f"{self.path} is not the journal of this store: it was changed or removed; start again with "
-                    "--overwrite."
+                    f"{self.path} is not the journal of this store: it was changed or removed; {mend}."
                 )
             os.ftruncate(self._fd, len(data))
             sync_folder(self.path.parent)
         self._count, self._crc = count, crc
         return np.frombuffer(data, RECORD)
+
+    def _read(self, count: Any) -> bytes | None:
+        """The first records; None: the file has less, or is none."""
+        status = os.fstat(self._fd)
+        length = count * RECORD.itemsize if type(count) is int and count >= 0 else -1
+        if not stat.S_ISREG(status.st_mode) or not 0 <= length <= status.st_size:
+            return None
+        with os.fdopen(os.dup(self._fd), "rb") as file:
+            file.seek(0)
+            return file.read(length)
 
     def add(self, records: Records) -> None:
         """Add verdicts, which `save` makes durable."""

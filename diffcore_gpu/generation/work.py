@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffcore_gpu.documents import resolved
 from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.draws import Int64s, choose_samples, draw
 from diffcore_gpu.generation.schedule import Batch
 from diffcore_gpu.generation.settings import GenerationSettings
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.store import CounterpartStore
-from diffcore_gpu.store.fingerprint import as_labels, fingerprint_of, name_digests
+from diffcore_gpu.store.codecs import codec_named
+from diffcore_gpu.store.fingerprint import DatasetFingerprint, as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.manifest import read_manifest
 from diffcore_gpu.store.provenance import FileContents
@@ -40,6 +42,7 @@ _SETTING_NAMES = {
     "size": "size of the store's images",
     "version": "version of diffcore-gpu",
 }
+_MAY_GROW = ("fraction", "per_sample", "codec", "version")  # may differ where more is added to a finished store
 _DERIVED = (f"{MODEL_KEY}.w",)  # named by what it is derived from
 _LONGEST = 80  # characters of a setting's value
 _LISTED = 4  # settings that differ
@@ -135,18 +138,24 @@ def plan_work(real: ImageFolderScan, settings: GenerationSettings) -> Work:
     )
 
 
-def check_place(work: Work, out: Path, *, resume: bool, overwrite: bool) -> None:
+def check_place(work: Work, out: Path, *, resume: bool, overwrite: bool, append: bool = False) -> None:
     """Refuse a place for the store that cannot be one.
 
     Raises:
-        GenerationError: both `resume` and `overwrite` are given; the place lies inside the real images, is in use, or
-            has no space.
+        GenerationError: `overwrite` is given together with another; there is nothing to append to; the place lies
+            inside the real images, is in use, or has no space.
+        StoreError: there is no such codec, or it does not hold images of this size.
     """
     if resume and overwrite:
         raise GenerationError("Give one of --resume, to go on, and --overwrite, to start again.")
-    if out.resolve().is_relative_to(work.real.root.resolve()):
+    if append and overwrite:
+        raise GenerationError("Give one of --append, to add to the store, and --overwrite, to start again.")
+    if append and not (out / MANIFEST_NAME).exists():
+        raise GenerationError(f"{out} holds no finished store to add to; generate one without --append first.")
+    if resolved(out).is_relative_to(resolved(work.real.root)):
         # Inside the real images the store would be one class more, and every label after it another number.
         raise GenerationError(f"{out} lies inside {work.real.root}; put the store outside the folder of images.")
+    codec_named(work.settings.codec).check_shape((3, work.settings.height, work.settings.width))
     if out.exists() and not out.is_dir():
         raise GenerationError(f"{out} is a file; a store is a folder.")
     if not resume and not overwrite:
@@ -154,14 +163,17 @@ def check_place(work: Work, out: Path, *, resume: bool, overwrite: bool) -> None
             raise GenerationError(
                 f"{out} holds an unfinished store; give --resume to go on with it or --overwrite to start again."
             )
-        if (out / MANIFEST_NAME).exists():
-            raise GenerationError(f"{out} holds a finished store; give --overwrite to replace it.")
+        if (out / MANIFEST_NAME).exists() and not append:
+            raise GenerationError(
+                f"{out} holds a finished store; give --overwrite to replace it, or --append to add to it."
+            )
     if not (resume and (out / MANIFEST_NAME).exists()):
-        _check_space(work, out)
+        _check_space(work, out, read_manifest(out / MANIFEST_NAME)[0].num_rows if append else 0)
 
 
-def _check_space(work: Work, out: Path) -> None:
-    needed = work.num_tasks * 3 * work.settings.height * work.settings.width + _SPARE_BYTES
+def _check_space(work: Work, out: Path, there: int) -> None:
+    pixels = max(work.num_tasks - there, 0) * 3 * work.settings.height * work.settings.width
+    needed = int(pixels * codec_named(work.settings.codec).share) + _SPARE_BYTES
     present = sum(file.stat().st_size for file in (out / FOLDER_NAME).glob("*"))
     above = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(above).free
@@ -172,24 +184,50 @@ def _check_space(work: Work, out: Path) -> None:
         )
 
 
-def check_resumable(work: Work, out: Path, settings: Mapping[str, Any]) -> None:
+def check_appendable(work: Work, out: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to add to a store that was made for another dataset, or with other settings than those that may grow.
+
+    Args:
+        work: what is wanted now.
+        out: the store's folder.
+        settings: as in `check_resumable`.
+
+    Raises:
+        GenerationError: names every setting that differs, with both values.
+    """
+    manifest, _ = read_manifest(out / MANIFEST_NAME)
+    same = {name: value for name, value in settings.items() if name not in _MAY_GROW}
+    _require_same(work, out, same, manifest.metadata, manifest.fingerprint, "made")
+
+
+def check_resumable(work: Work, out: Path, settings: Mapping[str, Any], *, append: bool = False) -> None:
     """Refuse to go on with work that was begun for another dataset or with other settings; nothing there is no fault.
 
     Args:
         work: what is wanted now.
         out: the store's folder.
         settings: what is known of the settings now, a part of the store's metadata; what is missing is not compared.
+        append: whether the work adds to the finished store that is there.
 
     Raises:
         GenerationError: names every setting that differs, with both values.
     """
-    begun = _begun(out)
-    if begun is None:
-        return
-    metadata, fingerprint = begun
+    begun = _begun(out, append=append)
+    if begun is not None:
+        _require_same(work, out, settings, *begun, "begun")
+
+
+def _require_same(
+    work: Work,
+    out: Path,
+    settings: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    fingerprint: DatasetFingerprint,
+    done: str,
+) -> None:
     real = work.real
     now = fingerprint_of(as_labels(work.labels, "labels"), name_digests(real.file_names))
-    if fingerprint != (now.labels, now.file_names):
+    if (fingerprint.labels, fingerprint.file_names) != (now.labels, now.file_names):
         raise GenerationError(
             f"{out} belongs to another dataset than {real.root}: its images or classes differ; give another --out, or "
             "--overwrite to start again."
@@ -199,19 +237,19 @@ def check_resumable(work: Work, out: Path, settings: Mapping[str, Any]) -> None:
         texts = [f"{_shown(name)} was {_text(was)}, now {_text(is_)}" for name, was, is_ in found]
         more = f"; and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
         raise GenerationError(
-            f"{out} was begun with other settings: {'; '.join(texts[:_LISTED])}{more}. Give the same ones, or "
+            f"{out} was {done} with other settings: {'; '.join(texts[:_LISTED])}{more}. Give the same ones, or "
             "--overwrite to start again."
         )
 
 
-def _begun(out: Path) -> tuple[Mapping[str, Any], tuple[str, str | None]] | None:
+def _begun(out: Path, *, append: bool) -> tuple[Mapping[str, Any], DatasetFingerprint] | None:
     """The metadata and the dataset's fingerprint of what is there: unfinished work before a finished store."""
     begun = Workspace(out).settings()
     if begun is not None:
-        return begun.get("metadata", {}), (str(begun.get("labels")), begun.get("file_names"))
-    if (out / MANIFEST_NAME).exists():
+        return begun.get("metadata", {}), DatasetFingerprint(0, str(begun.get("labels")), begun.get("file_names"))
+    if (out / MANIFEST_NAME).exists() and not append:
         manifest, _ = read_manifest(out / MANIFEST_NAME)
-        return manifest.metadata, (manifest.fingerprint.labels, manifest.fingerprint.file_names)
+        return manifest.metadata, manifest.fingerprint
     return None
 
 

@@ -75,7 +75,8 @@ def scan_image_folder(root: Path) -> ImageFolderScan:
     if not root.is_dir():
         raise PackError(f"{root} is not a folder; --real takes a folder with one folder of images per class.")
     try:
-        class_names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        with os.scandir(root) as entries:
+            class_names = sorted(entry.name for entry in entries if entry.is_dir())
     except OSError as error:
         raise PackError(f"{root} cannot be listed: {error.strerror}.") from error
     if not class_names:

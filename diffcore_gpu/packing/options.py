@@ -53,6 +53,7 @@ class PackOptions:
         width: of the store's images, in pixels.
         layout: how generated files name what they belong to.
         fit: what to do about another aspect ratio.
+        codec: how the store keeps its images: "raw"; "jpeg", of quality 95, or "jpeg:QUALITY"; "webp", lossless.
         strict: do not finish the store where anything at all was found.
         check_real: decode the real images too, and report those that would trouble the training.
         content: which real files the store knows the content of.
@@ -69,6 +70,7 @@ class PackOptions:
     width: int
     layout: Layout = Layout.AUTO
     fit: Fit = Fit.CROP
+    codec: str = "raw"
     strict: bool = False
     check_real: bool = False
     content: Content = Content.SAMPLE

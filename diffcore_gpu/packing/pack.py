@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from diffcore_gpu import __version__
+from diffcore_gpu.documents import resolved
 from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.colour import ImageProblemError
 from diffcore_gpu.packing.decode import decode_bytes, pillow_ready, read_image
@@ -30,6 +31,7 @@ from diffcore_gpu.packing.pairing import pair_up
 from diffcore_gpu.packing.rows import add_rows
 from diffcore_gpu.packing.similarity import Judged, PackFilter, best_pairs, judge
 from diffcore_gpu.store import CounterpartWriter
+from diffcore_gpu.store.codecs import codec_named
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.provenance import FileContents, digest_of
 from diffcore_gpu.store.workspace import FOLDER_NAME, SETTINGS_NAME
@@ -87,6 +89,7 @@ def pack(
     started = time.monotonic()
     listener = listener or PackListener()
     _refuse_place(options)
+    codec_named(options.codec).check_shape((3, options.height, options.width))
     real = scan_image_folder(options.real)
     matching = match_generated(real, options.generated, options.layout)
     listener.say(f"Layout {matching.layout}: {matching.reason}.")
@@ -118,10 +121,10 @@ def pack(
 
 
 def _refuse_place(options: PackOptions) -> None:
-    out = options.out.resolve()
+    out = resolved(options.out)
     for folder in (options.real, options.generated):
         # Inside the real images the store would be one class more, and every label after it another number.
-        if out.is_relative_to(folder.resolve()):
+        if out.is_relative_to(resolved(folder)):
             raise PackError(f"{options.out} lies inside {folder}; put the store outside the folders of images.")
     if options.resume or options.overwrite:
         return
@@ -152,6 +155,7 @@ def _write(
         file_names=real.file_names,
         file_contents=contents,
         metadata=settings,
+        codec=options.codec,
         resume=options.resume,
         overwrite=options.overwrite,
     ) as writer:
@@ -228,6 +232,7 @@ def _settings(options: PackOptions, real: ImageFolderScan, matching: Matching, j
         "layout": matching.layout.value,
         "resize": options.fit.value,
         "resampling": "bicubic",
+        "codec": codec_named(options.codec).setting,
         "max_per_sample": limit,
         "real": _base_name(options.real),
         "generated": _base_name(options.generated),

@@ -7,14 +7,19 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.packing.colour import ImageProblemError
-from diffcore_gpu.packing.decode import Decoded, decode_bytes, pillow_ready, read_image
+from diffcore_gpu.packing.colour import Conversion, ImageProblemError
+from diffcore_gpu.packing.decode import decode_bytes, pillow_ready, read_image
 from diffcore_gpu.packing.findings import Effect, Journal
 from diffcore_gpu.packing.layout import MatchedFile
 from diffcore_gpu.packing.options import PackOptions
 from diffcore_gpu.packing.origin import COUNTS_KEY, JOURNAL_KEY, NOT_READ, differs, journal_in
 from diffcore_gpu.store import CounterpartWriter
+from diffcore_gpu.store.codecs import Codec, EncodedImage, codec_named
+from diffcore_gpu.store.format import RAW
 from diffcore_gpu.store.provenance import digest_of
 from diffcore_gpu.threads import default_workers, map_in_order
 
@@ -24,11 +29,19 @@ _SAVE_SECONDS = 10.0  # what is looked at again, at most, after an interruption
 _MOST_DIGESTS = 10_000  # of skipped files, up to which the journal is kept anew after each of them
 
 
+class _Row(NamedTuple):
+    """An image that can become a row, and what `decode` said of its file."""
+
+    image: EncodedImage | npt.NDArray[np.uint8]
+    conversions: tuple[Conversion, ...]
+    enlarged: bool
+
+
 class _Looked(NamedTuple):
     """A file, read once: the digest of its bytes, and what they show or why they show nothing."""
 
     digest: int
-    result: Decoded | ImageProblemError
+    result: _Row | ImageProblemError
 
 
 def add_rows(
@@ -50,11 +63,15 @@ def add_rows(
     present = writer.rows().source[journal.done - len(journal.digests) :].tolist() if writer else []
     there = 0
 
+    codec = codec_named(options.codec)
+    encode = None if writer is None or codec.name == RAW else codec
     saved, unsaved = time.monotonic(), not journal.gapless
     first = journal.done
     with pillow_ready():
         looks = map_in_order(
-            lambda matched: _look(matched, options), islice(files, first, None), options.workers or default_workers()
+            lambda matched: _look(matched, options, encode),
+            islice(files, first, None),
+            options.workers or default_workers(),
         )
         for matched, (digest, result) in zip(islice(files, first, None), looks, strict=True):
             if isinstance(result, ImageProblemError):
@@ -73,7 +90,7 @@ def add_rows(
                     if unsaved and (few or journal.gapless):
                         journal.gapless, unsaved = few, False
                         _note(writer, journal)
-                    writer.add_row(result.pixels, label=matched.label, seed=NO_SEED, source=digest)
+                    writer.add_row(result.image, label=matched.label, seed=NO_SEED, source=digest)
                 for conversion in result.conversions:
                     journal.note(Effect.CONVERTED, conversion.kind, conversion.detail)
                 journal.enlarged += result.enlarged
@@ -92,14 +109,17 @@ def add_rows(
     return journal
 
 
-def _look(matched: MatchedFile, options: PackOptions) -> _Looked:
+def _look(matched: MatchedFile, options: PackOptions, encode: Codec | None) -> _Looked:
     digest = NOT_READ
     try:
         data = read_image(options.generated / matched.file.name)
         digest = digest_of(data)
-        return _Looked(digest, decode_bytes(data, options.height, options.width, options.fit))
+        decoded = decode_bytes(data, options.height, options.width, options.fit)
     except ImageProblemError as problem:
         return _Looked(digest, problem)
+    # Encoded here, in a thread of many, and not by the writer.
+    image = decoded.pixels if encode is None else encode.encoded(decoded.pixels)
+    return _Looked(digest, _Row(image, decoded.conversions, decoded.enlarged))
 
 
 def _note(writer: CounterpartWriter, journal: Journal) -> None:

@@ -1,7 +1,8 @@
 """The similarity filter of a pack: which generated files may serve which samples, and how similar they are.
 
-S is the cosine similarity of the embeddings of a sample's file and of a generated image as the store will hold it, at
-the store's size. A pair is possible iff S > τ of its class; a file that can serve no sample is discarded.
+S is the cosine similarity of the embeddings of a sample's file and of a generated image as a reader of the store will
+see it: at the store's size, and with what its codec loses. A pair is possible iff S > τ of its class; a file that can
+serve no sample is discarded.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.packing.layout import MatchedFile
 from diffcore_gpu.packing.options import PackOptions
 from diffcore_gpu.packing.pairing import groups, own_files
+from diffcore_gpu.store.codecs import codec_named
 from diffcore_gpu.store.provenance import FileContents
 from diffcore_gpu.threads import default_workers, map_in_order
 
@@ -158,11 +160,14 @@ def _embed_files(
 ) -> tuple[list[int], Tensor]:
     """The numbers of the files that can be decoded, and their embeddings; decoded in threads meanwhile."""
 
+    codec = codec_named(options.codec)
+
     def look(matched: MatchedFile) -> npt.NDArray[np.uint8] | None:
         try:
-            return decode(options.generated / matched.file.name, options.height, options.width, options.fit).pixels
+            decoded = decode(options.generated / matched.file.name, options.height, options.width, options.fit)
         except ImageProblemError:
             return None  # `add_rows` names it
+        return codec.seen(decoded.pixels)
 
     numbers: list[int] = []
     embeddings: list[Tensor] = []

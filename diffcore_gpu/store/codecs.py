@@ -32,7 +32,7 @@ from PIL import Image
 
 from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.format import RAW
-from diffcore_gpu.store.threads import for_each
+from diffcore_gpu.store.row_threads import for_each
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -42,7 +42,7 @@ JPEG_QUALITY = 95
 
 
 class DecodeError(ValueError):
-    """The bytes of a row are not an image of the store's form. The message is a clause that says what is wrong.
+    """The bytes of a row are not an image of the store's form. The message tells what "it", the row, is or lacks.
 
     Attributes:
         position: of the row among those that were decoded together.
@@ -146,7 +146,7 @@ class Raw(Codec):
     def decode(self, data: Bytes, out: Pixels) -> None:
         """See `Codec`."""
         if len(data) != out.nbytes:
-            raise DecodeError(f"it has {len(data)} bytes, not {out.nbytes}")
+            raise DecodeError(f"it has {len(data)} bytes, not {out.nbytes}.")
         out[...] = np.frombuffer(data, np.uint8).reshape(out.shape)
 
 
@@ -190,7 +190,7 @@ class Jpeg(Codec):
         try:
             simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", buffer=pixels)
         except ValueError as error:
-            raise DecodeError(clause(error)) from error
+            raise DecodeError(f"{clause(error)}.") from error
         np.copyto(out, pixels.transpose(2, 0, 1))
 
     @staticmethod
@@ -200,10 +200,10 @@ class Jpeg(Codec):
         try:
             found_height, found_width, colours, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError as error:
-            raise DecodeError(clause(error)) from error
+            raise DecodeError(f"{clause(error)}.") from error
         _require_size((found_height, found_width), (height, width))
         if colours not in (("Gray",) if channels == 1 else ("YCbCr", "RGB")):
-            raise DecodeError(f"it is {colours}, where the store has {channels} channels")
+            raise DecodeError(f"it is {colours}, where the store has {channels} channels.")
 
 
 class WebP(Codec):
@@ -231,9 +231,9 @@ class WebP(Codec):
             with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
                 pixels = np.asarray(image)
         except (OSError, ValueError) as error:
-            raise DecodeError(clause(error)) from error
+            raise DecodeError(f"{clause(error)}.") from error
         if pixels.shape != (*out.shape[1:], 3):
-            raise DecodeError(f"its pixels are {list(pixels.shape)}, not RGB")
+            raise DecodeError(f"its pixels are {list(pixels.shape)}, not RGB.")
         np.copyto(out, pixels.transpose(2, 0, 1)[: len(out)])
 
 
@@ -302,14 +302,14 @@ def _three(image: Pixels) -> Pixels:
 
 def _require_size(found: Sequence[int], expected: Sequence[int]) -> None:
     if tuple(found) != tuple(expected):
-        raise DecodeError(f"it is {found[0]}×{found[1]}, where the store has {expected[0]}×{expected[1]}")
+        raise DecodeError(f"it is {found[0]}×{found[1]}, where the store has {expected[0]}×{expected[1]}.")
 
 
 def _lossless_webp_size(data: bytes) -> tuple[int, int]:
     """Height and width in the header of a WebP file that is one lossless picture and nothing else."""
     if len(data) < 25 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F:
-        raise DecodeError("it is not a lossless WebP image")
+        raise DecodeError("it is not a lossless WebP image.")
     riff, chunk, bits = struct.unpack("<4xI8xIxI", data[:25])
     if riff + 8 != len(data) or chunk + 20 + chunk % 2 != len(data):
-        raise DecodeError(f"its header does not describe its {len(data)} bytes")
+        raise DecodeError(f"its header does not describe its {len(data)} bytes.")
     return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1

@@ -17,7 +17,7 @@ from diffcore_gpu.errors import StoreError
 from diffcore_gpu.kernels.spec import SAMPLE_MASK
 from diffcore_gpu.store.codecs import CODECS
 from diffcore_gpu.store.durable import named_os_errors
-from diffcore_gpu.store.files import FolderFiles, Locate, Place, Watched, is_on_network, require_file
+from diffcore_gpu.store.files import FolderFiles, Locate, Place, Watched, is_on_network, require_file, use_located
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, Int64Array, as_labels
 from diffcore_gpu.store.format import RAW, ROW_COLUMNS, SHARD_COLUMNS, Tensors, pairs_tensors, rows_tensors
 from diffcore_gpu.store.manifest import FileEntry, Manifest
@@ -52,6 +52,7 @@ class StoreContents:
         reading: how shards are read; "auto": mapped, unless one is encoded, the files come from `locate`, the rows are
             checked as they are read, or the folder lies on a file system of a network.
         verify: "lazy" to check each row when it is first read.
+        seen: bool [num_rows], which rows another process has checked already; None: none.
         locate: gives the path of a file of the store, there when it returns, where that is not in the folder.
 
     Raises:
@@ -65,6 +66,7 @@ class StoreContents:
         *,
         reading: Reading | Literal["auto"] = "auto",
         verify: Verify = None,
+        seen: torch.Tensor | None = None,
         locate: Locate | None = None,
     ) -> None:
         self.path = path
@@ -81,6 +83,7 @@ class StoreContents:
         self._coverage: float | None = None
         self._only: Int64Array | None = None
         self._bound = False
+        self._seen = seen
         self._asked = reading, verify
         self._ends = np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)
 
@@ -200,7 +203,7 @@ class StoreContents:
             return None
         if self.manifest.version == 1:
             raise StoreError(f"{self.path}: is a store of version 1, which has no digests of rows; convert it first.")
-        return RowCheck(str(self.path), self._column("digest").numpy())
+        return RowCheck(str(self.path), self._column("digest").numpy(), self._seen)
 
     # Rows
 
@@ -309,17 +312,7 @@ class StoreContents:
 
     def _read_table(self, file: FileEntry, expected: Tensors, optional: Sequence[str] = ()) -> dict[str, torch.Tensor]:
         """The tensors of a small file, read into memory and compared with its SHA-256."""
-        if self._locate is None:
-            path, root = self.path_of(file), self._folder
-            require_file(path, file, root)
-        else:
-            path, root = self._locate(file, hash_again=True), None
-        try:
-            raw = read_regular(path, file.size, root)
-        except FileNotFoundError:
-            raise StoreError(f"{path}: missing.") from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: cannot be read: {why(error)}.") from error
+        path, raw = self._read_whole(file)
         entries = parse_header(path, raw[: (1 << 20) + 8], file.size)
         if not set(optional) & set(entries):
             expected = {name: tensor for name, tensor in expected.items() if name not in optional}
@@ -334,6 +327,25 @@ class StoreContents:
             name: _aligned(memory[entry.begin : entry.end], _TORCH_DTYPES[entry.dtype]).view(entry.shape)
             for name, entry in entries.items()
         }
+
+    def _read_whole(self, file: FileEntry) -> tuple[Path, bytearray]:
+        """Where a small file lies, and its bytes."""
+        root = None if self._locate is not None else self._folder
+
+        def read(path: Path) -> tuple[Path, bytearray]:
+            if root is not None:
+                require_file(path, file, root)
+            try:
+                return path, read_regular(path, file.size, root)
+            except FileNotFoundError:
+                raise
+            except (OSError, ValueError) as error:
+                raise StoreError(f"{path}: cannot be read: {why(error)}.") from error
+
+        try:
+            return use_located(lambda: self._find(file, hash_again=self._locate is not None), read)
+        except FileNotFoundError as error:
+            raise StoreError(f"{error.filename}: missing.") from None
 
 
 def _aligned(data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,9 @@ def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
             done += os.write(fd, view[done:])
 
 
+_SEEKING = threading.Lock()
+
+
 def read_at(fd: int, size: int, offset: int) -> bytes:
     """Up to `size` bytes from byte `offset`, fewer only where the file ends."""
     data = b""
@@ -70,8 +74,9 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
         if hasattr(os, "pread"):
             more = os.pread(fd, size - len(data), offset + len(data))
         else:
-            os.lseek(fd, offset + len(data), os.SEEK_SET)
-            more = os.read(fd, size - len(data))
+            with _SEEKING:  # threads read from one file
+                os.lseek(fd, offset + len(data), os.SEEK_SET)
+                more = os.read(fd, size - len(data))
         if not more:
             break
         data = data + more if data else more
@@ -105,19 +110,33 @@ def make_folder(folder: Path) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Write `data` beside `path`, flush it and rename it over `path`: a reader sees the old bytes or all the new ones.
 
+    What is there under the name beside it, left by a process that was killed, is replaced and not followed: it may be
+    a link, or a pipe.
+
     Raises:
-        StoreError: if the disk is full or the folder cannot be written; `path` is then as it was.
+        StoreError: if the disk is full or the folder cannot be written; `path` is then as it was, and nothing lies
+            beside it.
     """
     beside = path.with_name(path.name + ".tmp")
     with named_os_errors(path):
-        fd = open_to_write(beside, os.O_TRUNC)
+        beside.unlink(missing_ok=True)
         try:
-            write_at(fd, data, 0)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        beside.replace(path)
+            _write_new(beside, data)
+            beside.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                beside.unlink(missing_ok=True)
+            raise
         sync_folder(path.parent)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    fd = open_to_write(path, os.O_EXCL)
+    try:
+        write_at(fd, data, 0)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def file_checksum(path: Path) -> str:

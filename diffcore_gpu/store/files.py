@@ -7,7 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from diffcore_gpu.documents import inside, why
 from diffcore_gpu.errors import StoreError, clause
@@ -19,7 +19,11 @@ NETWORK_FILE_SYSTEMS = frozenset(
     | {"orangefs", "panfs", "pvfs2", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "wekafs"}
 )
 """File systems, as the system names them, whose files another machine may cut short while they are mapped."""
+_TRIES = 20
 _MOUNTS = Path("/proc/self/mountinfo")
+
+
+_Result = TypeVar("_Result")
 
 
 class Identity(NamedTuple):
@@ -66,6 +70,20 @@ class FolderFiles:
                 f"{path}: damaged: its SHA-256 is {checksum[:12]}…, where store.json calls for {file.checksum[:12]}…."
             )
         return path
+
+
+def use_located(find: Callable[[], Path], use: Callable[[Path], _Result]) -> _Result:
+    """What `use` makes of a file; asked for anew where a cache made room between finding and opening it.
+
+    Raises:
+        FileNotFoundError: it is gone each time.
+    """
+    for _ in range(_TRIES):
+        try:
+            return use(find())
+        except FileNotFoundError:
+            continue
+    return use(find())
 
 
 class Place(Protocol):

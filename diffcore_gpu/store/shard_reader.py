@@ -19,13 +19,13 @@ from diffcore_gpu.documents import open_regular, why
 from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.codecs import CODECS, DecodeError
 from diffcore_gpu.store.durable import named_os_errors, read_at
-from diffcore_gpu.store.files import Watched
+from diffcore_gpu.store.files import Watched, use_located
 from diffcore_gpu.store.fingerprint import Int64Array
 from diffcore_gpu.store.format import RAW, encoded_tensors, raw_tensors
 from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.provenance import Bytes, digest_of
+from diffcore_gpu.store.row_threads import for_each
 from diffcore_gpu.store.tensorfile import TensorEntry, check_tensors, read_header
-from diffcore_gpu.store.threads import for_each
 
 Reading: TypeAlias = Literal["map", "pread"]
 
@@ -39,12 +39,15 @@ class RowCheck:
     Args:
         where: names the store in messages.
         digests: int64 [num_rows].
+        seen: bool [num_rows], which rows were checked; in shared memory, so that what one worker of a `DataLoader` has
+            checked none of the others checks again, nor one of a later epoch. None: none was.
     """
 
-    def __init__(self, where: str, digests: Int64Array) -> None:
+    def __init__(self, where: str, digests: Int64Array, seen: torch.Tensor | None = None) -> None:
         self._where = where
         self._digests = digests
-        self._seen = np.zeros(len(digests), np.bool_)
+        self.seen = torch.zeros(len(digests), dtype=torch.bool).share_memory_() if seen is None else seen
+        self._seen = self.seen.numpy()
 
     def new(self, rows: Int64Array) -> list[int]:
         """Positions, in rows int64 [n], of those that have not been checked."""
@@ -302,15 +305,20 @@ class _OpenShard:
 
 
 def _open_located(files: Watched, number: int) -> tuple[Path, int]:
-    """The path and the descriptor of a file; asked for anew where a cache made room between the two."""
-    for last in (False, False, True):
-        path = files.path(number)
+    """The path and the descriptor of a file."""
+
+    def open_it(path: Path) -> tuple[Path, int]:
         try:
             return path, open_regular(path)
+        except FileNotFoundError:
+            raise
         except (OSError, ValueError) as error:
-            if last or not isinstance(error, FileNotFoundError):
-                raise StoreError(f"{path}: cannot be read any more: {why(error)}.") from error
-    raise AssertionError("the last try returns or raises.")
+            raise StoreError(f"{path}: cannot be read any more: {why(error)}.") from error
+
+    try:
+        return use_located(lambda: files.path(number), open_it)
+    except FileNotFoundError as error:
+        raise StoreError(f"{error.filename}: cannot be read any more: {why(error)}.") from error
 
 
 def _map(path: str, size: int) -> torch.Tensor:

@@ -11,7 +11,9 @@ from safetensors import SafetensorError, safe_open
 
 from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.contents import StoreContents
+from diffcore_gpu.store.files import use_located
 from diffcore_gpu.store.fingerprint import fingerprint_of
+from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.shard_reader import RowCheck
 
 _READ_BYTES = 16 << 20
@@ -20,15 +22,19 @@ _READ_BYTES = 16 << 20
 def verify_store(store: StoreContents) -> None:
     """Check everything about an opened store; `StoreError` names the file and the first thing that is wrong."""
     for table in store.manifest.tables:
-        _verify_opens_elsewhere(store.checked_path_of(table))
+        _verify_file(store, table)
     first = 0
     for shard in store.manifest.shards:  # one after the other, since a cache may not hold them all
-        _verify_opens_elsewhere(store.checked_path_of(shard))
+        _verify_file(store, shard)
         _verify_digests(store, first, first + shard.rows)
         first += shard.rows
     # The checksums show that nothing changed since it was written; the rest shows that what was written is right.
     _verify_rows(store)
     _verify_pairs(store)
+
+
+def _verify_file(store: StoreContents, file: FileEntry) -> None:
+    use_located(lambda: store.checked_path_of(file), _verify_opens_elsewhere)
 
 
 def _verify_opens_elsewhere(path: Path) -> None:

@@ -21,7 +21,7 @@ from diffcore_gpu.store.codecs import EncodedImage, codec_named
 from diffcore_gpu.store.durable import WriterLock, make_folder, named_os_errors, replace_file
 from diffcore_gpu.store.fingerprint import DatasetFingerprint, as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME, RAW, shard_name
-from diffcore_gpu.store.manifest import FileEntry, Manifest
+from diffcore_gpu.store.manifest import FileEntry, Manifest, content_checksum
 from diffcore_gpu.store.provenance import Bytes, FileContents, digest_of, joined_contents
 from diffcore_gpu.store.publication import is_complete, publish, remove_leftovers
 from diffcore_gpu.store.reader import CounterpartStore
@@ -85,13 +85,16 @@ class CounterpartWriter:
         class_names: the name of each class by its number, all different.
         labels: the class number of each sample of the dataset, [num_samples], any integer type.
         file_names: the name of each sample, relative to the dataset's folder with `/` as separator; with them `bind`
-            notices another order or other files. None: the store is bound by length and labels alone.
+            notices another order or other files. A tensor: their digests, as another store of the same dataset has them
+            in `file_name_digests`. None: the store is bound by length and labels alone.
         file_contents: what is known of the content of each sample's file; `bind` compares it. So does a resumed run,
             where both know a file, and the store keeps what the run that began it knew.
         metadata: how the store was made, anything that JSON can hold. A resumed run must give the same; what is known
             only later goes into `update_metadata`.
         rows_per_shard: rows in each shard but the last; None: as many as fit into 256 MiB.
         codec: how the images are kept: "raw"; "jpeg", of quality 95, or "jpeg:QUALITY"; "webp", lossless.
+        history: what was done before the rows were written here, an object for each operation; a store that was made
+            from another one begins with that one's.
         resume: continue unfinished work with the same arguments, or start if there is none. On a finished store of the
             same arguments, nothing is left to do: rows and pairs can be read, and adding one is an error.
         overwrite: replace the store that is there, when the new one is complete; unfinished work is thrown away,
@@ -118,11 +121,12 @@ class CounterpartWriter:
         image_shape: Sequence[int],
         class_names: Sequence[str],
         labels: Sequence[int] | torch.Tensor | npt.NDArray[Any],
-        file_names: Iterable[str] | None = None,
+        file_names: Iterable[str] | torch.Tensor | None = None,
         file_contents: FileContents | None = None,
         metadata: Mapping[str, Any] | None = None,
         rows_per_shard: int | None = None,
         codec: str = RAW,
+        history: Sequence[Mapping[str, Any]] = (),
         resume: bool = False,
         overwrite: bool = False,
         append: bool = False,
@@ -140,14 +144,18 @@ class CounterpartWriter:
         self.rows_per_shard = checks.count("rows_per_shard", rows_per_shard)
         self._metadata = checks.json_object("metadata", metadata or {})
         self._labels = checks.dataset_labels(labels, self.num_samples, len(self.class_names))
-        self._file_names = None if file_names is None else list(file_names)
-        self._name_digests = None if self._file_names is None else name_digests(self._file_names)
+        self._file_names = None if file_names is None or isinstance(file_names, torch.Tensor) else list(file_names)
+        if isinstance(file_names, torch.Tensor):
+            self._name_digests: npt.NDArray[np.int64] | None = as_labels(file_names, "file_names")
+        else:
+            self._name_digests = None if self._file_names is None else name_digests(self._file_names)
         if self._name_digests is not None and len(self._name_digests) != self.num_samples:
             raise StoreError(f"file_names: {len(self._name_digests)} names for {self.num_samples} samples.")
         self._fingerprint = fingerprint_of(self._labels, self._name_digests)
         if file_contents is not None and len(file_contents.size) != self.num_samples:
             raise StoreError(f"file_contents: {len(file_contents.size)} files for {self.num_samples} samples.")
         self._contents = file_contents
+        self._history = tuple(checks.json_object("history", entry) for entry in history)
         if append and overwrite:
             raise StoreError(f"{self.path}: give one of append, to add to the store, and overwrite, to replace it.")
         self._auto_flush_rows = max(1, AUTO_FLUSH_BYTES // image_bytes) if auto_flush else None
@@ -189,6 +197,10 @@ class CounterpartWriter:
         begun = self._work.settings()
         if append:
             self._stand_on(begun)
+        elif resume and begun is not None and begun.get("base") is not None:
+            raise StoreError(
+                f"{self.path}: holds unfinished work that adds to its store; pass append=True to continue it."
+            )
         if resume and begun is not None:
             self._compare(begun)
             self._go_on_with(self._work.contents())
@@ -219,6 +231,8 @@ class CounterpartWriter:
             raise StoreError(f"{self.path}: is a store of version 1, which cannot grow; convert it first.")
         if begun is not None and begun.get("base") not in (None, base.checksum):
             raise StoreError(f"{self.path}: has changed since the unfinished work in it was begun; {_AGAIN}.")
+        if tuple(base.class_names[: len(self.class_names)]) == self.class_names:
+            self.class_names = tuple(base.class_names)  # behind them it may keep the names of classes that it lost
         manifest = base.manifest
         settings = _settings_of(manifest, manifest.fingerprint, self._metadata)
         for name, value in self._settings().items():
@@ -239,6 +253,7 @@ class CounterpartWriter:
             "codec": self.codec.setting,  # first, since the rows of a shard depend on it
             **_settings_of(self, self._fingerprint, self._metadata),
             CONTENTS_KEY: None if self._contents is None else self._contents.checksum,
+            "history": content_checksum({"history": self._history}),
             "base": None if self._base is None else self._base.checksum,
         }
 
@@ -289,6 +304,7 @@ class CounterpartWriter:
                 **self._settings(),  # a finished store is compared by what it holds, not by how its files were written
                 "codec": self.codec.setting if codecs <= {self.codec.name} else ", ".join(sorted(codecs)),
                 **_settings_of(manifest, manifest.fingerprint, metadata),
+                "history": content_checksum({"history": manifest.history[: len(self._history)]}),
             }
         )
         self._go_on_with(store.file_contents)
@@ -308,6 +324,16 @@ class CounterpartWriter:
     def num_pairs(self) -> int:
         """Pairs so far; right after resuming, the pairs that are safe."""
         return len(self._pairs)
+
+    @property
+    def base(self) -> CounterpartStore | None:
+        """The finished store that is added to; None: this writer begins one."""
+        return self._base
+
+    @property
+    def added(self) -> tuple[int, int]:
+        """Rows and pairs so far beside those of `base`."""
+        return len(self._rows) - self._base_rows, len(self._pairs) - self._base_pairs
 
     @property
     def prompts(self) -> list[str]:
@@ -597,6 +623,7 @@ class CounterpartWriter:
             shards=shards,
             rows=write_rows(self._work.folder, self._rows.view()),
             pairs=write_pairs(self._work.folder, self._pairs.view(), self._labels, self._name_digests, self._contents),
+            history=self._history,
         )
         if self._base is not None:
             manifest = _grown(self._base.manifest, manifest)

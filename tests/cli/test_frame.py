@@ -23,7 +23,7 @@ def test_version(run: Run) -> None:
     assert run("--version") == (f"diffcore {diffcore_gpu.__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", ["pack", "inspect", "verify"])
+@pytest.mark.parametrize("command", ["pack", "inspect", "verify", "merge", "rebind", "prune", "convert"])
 def test_help(run: Run, command: str) -> None:
     assert command in run("--help").out
     outcome = run(command, "--help")

@@ -116,6 +116,36 @@ def test_interrupted_and_resumed(
     assert "holds a finished store; give --overwrite" in finished.err
 
 
+def counterparts(out: Path) -> list[tuple[object, ...]]:
+    """Every counterpart of a store with all that is known of it, whatever its row."""
+    store = CounterpartStore.open(out)
+    store.verify()
+    found = []
+    for sample in range(store.num_samples):
+        for row, similarity in zip(store.rows(sample).tolist(), store.similarities(sample).tolist(), strict=True):
+            seed, attempt, prompt = (int(store.row_column(name, [row])) for name in ("seed", "attempt", "prompt"))
+            found.append((sample, seed, store.prompts[prompt], attempt, similarity, store.image(row).numpy().tobytes()))
+    return sorted(found)
+
+
+def test_half_becomes_the_whole(run: Run, real: Path, models: Models, tmp_path: Path) -> None:
+    # one image at a time: what a model's rounding makes of an image depends on the size of its batch
+    how = ("--max-attempts", 2, "--batch-size", 1)
+    run(*arguments(real, tmp_path / "out", models, *how, "--fraction", 0.5))
+    half = counterparts(tmp_path / "out")
+    seed = run(*arguments(real, tmp_path / "out", models, *how, "--append", "--seed", 1), code=1)
+    assert "was made with other settings: seed was 0, now 1." in seed.err
+    outcome = run(*arguments(real, tmp_path / "out", models, *how, "--append", "--json"))
+    run(*arguments(real, tmp_path / "once", models, *how))
+    assert counterparts(tmp_path / "out") == counterparts(tmp_path / "once")
+    assert set(half) < set(counterparts(tmp_path / "out"))
+    report = json.loads(outcome.out)
+    assert report["accepted"] == CounterpartStore.open(tmp_path / "out").num_rows
+    assert report["settings"]["fraction"] == 1.0
+    lacking = run(*arguments(real, tmp_path / "none", models, "--append"), code=1)
+    assert "holds no finished store to add to" in lacking.err
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

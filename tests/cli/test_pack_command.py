@@ -57,6 +57,24 @@ def test_bad_option(run: Run, folders: Folders, option: tuple[str, str]) -> None
     assert option[0] in run(*arguments(folders, *option), code=2).err
 
 
+@pytest.mark.parametrize("codec", ["jpeg", "jpeg:80", "webp"])
+def test_codec(run: Run, folders: Folders, codec: str) -> None:
+    run(*arguments(folders, "--codec", codec))
+    assert CounterpartStore.open(folders.store).metadata["codec"] == codec
+    shown = run("inspect", folders.store).out
+    assert {"jpeg": "jpeg   simplejpeg (libjpeg-turbo)", "webp": "webp   Pillow (libwebp)"}[codec[:4]] in shown
+    file = json.loads(run("inspect", folders.store, "--json").out)["files"][0]
+    assert (file["codec"], "libjpeg-turbo" in file["decoder"]) == (codec[:4], codec != "webp")
+
+
+@pytest.mark.parametrize("codec", ["png", "jpeg:0", "jpeg:101", ""])
+def test_bad_codec(run: Run, folders: Folders, codec: str) -> None:
+    outcome = run(*arguments(folders, "--codec", codec), code=2)
+    assert "--codec" in outcome.err
+    assert "codec must be raw, jpeg, jpeg:QUALITY with a quality of 1 to 100, or webp" in outcome.err
+    assert not folders.store.exists()
+
+
 def test_strict(run: Run, folders: Folders) -> None:
     (folders.generated / "notes.txt").touch()
     outcome = run(*arguments(folders, "--strict"), code=1)

@@ -41,4 +41,5 @@ def birds(_birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     folder = tmp_path / "page"
     shutil.copytree(_birds, folder)
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("DIFFCORE_CACHE", str(tmp_path / "cache"))
     return folder

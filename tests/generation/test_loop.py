@@ -78,6 +78,39 @@ def test_what_comes_out(real, tmp_path, copies):
     assert found == {(sample, *value[:4]) for (sample, _), value in expected.items()}
 
 
+class NotingFilter(fakes.FakeFilter):
+    """Remembers the images that passed."""
+
+    def __init__(self, labels):
+        super().__init__(labels)
+        self.passed = []
+
+    def judge(self, samples, images):
+        similarity, accepted = super().judge(samples, images)
+        self.passed += list(images[accepted])
+        return similarity, accepted
+
+
+@pytest.mark.parametrize("codec", ["raw", "jpeg", "jpeg:60", "webp"])
+def test_the_filter_judges_what_a_reader_will_see(real, tmp_path, codec):
+    noting = NotingFilter(fakes.labels())
+    run(real, tmp_path / "out", similarity_filter=noting, codec=codec)
+    store = CounterpartStore.open(tmp_path / "out")
+    store.verify()
+    assert store.metadata["codec"] == codec
+    assert torch.equal(store.images(range(store.num_rows)), torch.stack(noting.passed))
+    assert torch.equal(store.similarities(0), noting.judge([0], store.images(store.rows(0)))[0])
+
+
+def test_another_codec_is_refused_when_resuming(real, tmp_path):
+    run(real, tmp_path / "out", codec="jpeg")
+    with pytest.raises(GenerationError, match="begun with other settings: codec was jpeg, now webp"):
+        run(real, tmp_path / "out", codec="webp", resume=True)
+    with pytest.raises(StoreError, match=r"^codec must be raw, .* not 'gif'\.$"):
+        run(real, tmp_path / "other", codec="gif")
+    assert not (tmp_path / "other").exists()
+
+
 def test_every_verdict_is_counted(real, tmp_path):
     model = fakes.FakeTextToImage()
     report = run(real, tmp_path / "out", model=model)

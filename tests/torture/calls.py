@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import io
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,9 @@ class Run(Protocol):
 
 Hook = Callable[[Call, Run], Any]
 
+_IN_THE_KERNEL = ("_USE_CP_SENDFILE", "_USE_CP_COPY_FILE_RANGE")
+"""By which `shutil` copies without a call that is watched."""
+
 _hook: Hook | None = None
 
 
@@ -70,17 +74,22 @@ def watched(root: Path, hook: Hook) -> Iterator[None]:
     wrapper = _Wrapper(os.path.realpath(root) + os.sep, hook)
     saved = {name: getattr(os, name) for name in wrapper.functions() if hasattr(os, name)}
     opens = io.open, builtins.open
+    fast = {name: getattr(shutil, name) for name in _IN_THE_KERNEL if hasattr(shutil, name)}
     try:
         _hook = hook
         for name in saved:
             setattr(os, name, wrapper.functions()[name])
         io.open = builtins.open = wrapper.open_file
+        for name in fast:
+            setattr(shutil, name, False)
         yield
     finally:
         _hook = None
         for name, function in saved.items():
             setattr(os, name, function)
         io.open, builtins.open = opens
+        for name, value in fast.items():
+            setattr(shutil, name, value)
 
 
 class _Wrapper:

@@ -96,7 +96,7 @@ class Log:
         for call in calls:
             if call.name == "mark":
                 log.events.append(Mark(call.size))
-            elif call.path == prefix or call.path.startswith(prefix + os.sep):
+            elif (call.target or call.path).startswith(prefix + os.sep) or call.path == prefix:
                 live.see(call, lambda path: os.path.relpath(path, prefix))
         return log
 
@@ -146,6 +146,8 @@ class _Live:
             self._rename(name, relative(call.target))
         elif call.name == "link":
             target = relative(call.target)
+            if name not in self._nodes:  # a file of another store, which has long been safe
+                self._log.base[self._new(name)] = Path(call.path).read_bytes()
             self._nodes[target] = self._nodes[name]
             events.append(Entry((self._place(target, self._nodes[name]),)))
         elif call.name in SYNCS:

@@ -22,12 +22,17 @@ from diffcore_gpu.packing.imagefolder import scan_image_folder
 from diffcore_gpu.packing.pack import pack
 from diffcore_gpu.store import CounterpartStore, CounterpartWriter, writer
 from diffcore_gpu.store.durable import LOCK_NAME
+from diffcore_gpu.store.growth import Dataset, convert, merge, prune, rebind
+from diffcore_gpu.store.remote import transfer
+from diffcore_gpu.store.remote.pull import pull
+from diffcore_gpu.store.remote.push import push
 from tests.generation import fakes
 from tests.images import write_noise
 from tests.store import work
 from tests.torture.calls import mark
 
 STORE = "store"
+VERSION1 = Path(__file__).parents[1] / "store" / "version1"
 FINISHED = 1 << 40
 """What an operation that has ended has promised; below it are numbers of rows."""
 
@@ -45,6 +50,8 @@ class Operation:
         inputs: makes the folder of inputs, which nothing changes afterwards.
         before: makes what lies there before, from the inputs.
         goes_on: whether it goes on where it was; else, once it has put its work in place, it begins anew.
+        atomic: whether it sees to it that a store stands whole at every moment; else, as behind a URL, the server must
+            take a file as a whole and keep it.
     """
 
     name: str
@@ -52,6 +59,7 @@ class Operation:
     inputs: Callable[[Path], None] = lambda folder: None
     before: Callable[[Path, Path], None] = lambda inputs, out: None
     goes_on: bool = True
+    atomic: bool = True
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -116,6 +124,74 @@ def _grown_store(inputs: Path, out: Path) -> None:
     _write(inputs, out, rows=14, append=True)
 
 
+# Changes of finished stores
+
+
+def _two_stores(folder: Path) -> None:
+    """Of which the second has some rows of the first, in `one` and `two`."""
+    writer.AUTO_FLUSH_BYTES = 1 << 20
+    for name, begin, end in (("one", 0, 9), ("two", 5, 14)):
+        arguments = work.arguments(image_shape=_SHAPE, rows_per_shard=4, metadata={"model": name})
+        with CounterpartWriter(folder / name, **arguments) as made:
+            for number in range(begin, end):
+                row = made.add_row(_image(number), label=number % 3, prompt=f"{number % 2}", seed=number)
+                for sample, similarity in work.pairs_of(number):
+                    made.add_pair(sample, row, similarity)
+
+
+def _merge(inputs: Path, out: Path, link: bool) -> int:
+    found = _finished(out)
+    merge(out / STORE, [inputs / "one", inputs / "two"], link=link)
+    return found
+
+
+def _prune(inputs: Path, out: Path) -> int:
+    expected = CounterpartStore.open(inputs / "grown").checksum
+    prune(out / STORE, below=0.3, best=2, compact=True, expect=expected)
+    return 0
+
+
+def _grown_twice(inputs: Path, out: Path) -> None:
+    _grown_store(inputs, out)
+    shutil.copytree(out / STORE, inputs / "grown")
+
+
+def _rebind(inputs: Path, out: Path) -> int:
+    """To a dataset that lost two samples, gained one and lists them in another order."""
+    names = [*work.NAMES[:1:-1], "class 1/more.jpg"]
+    labels = [*work.LABELS[:1:-1], 1]
+    rebind(out / STORE, Dataset(["red", "green", "blue"], labels, names))
+    return 0
+
+
+def _convert(inputs: Path, out: Path, source: Path, codec: str) -> int:
+    writer.AUTO_FLUSH_BYTES = 200
+    found = _finished(out)
+    convert(source if source.is_absolute() else inputs / source, out / STORE, codec=codec)
+    return found
+
+
+def _finished(out: Path) -> int:
+    return FINISHED if (out / STORE / "store.json").exists() else 0
+
+
+# Copies of stores behind URLs, of which a folder stands for the server
+
+
+def _push(inputs: Path, out: Path) -> int:
+    transfer.WAITS = (0,) * len(transfer.WAITS)
+    found = _finished(out)
+    push(inputs / "one", f"file://{out / STORE}", with_card=False)
+    return found
+
+
+def _pull(inputs: Path, out: Path) -> int:
+    transfer.WAITS = (0,) * len(transfer.WAITS)
+    found = _finished(out)
+    pull(f"file://{inputs / 'one'}", out / STORE)
+    return found
+
+
 # pack: six images of three classes, one of them broken, three rows in a shard
 
 _NAMES = [f"{label}/{number}.png" for label in fakes.CLASSES for number in range(3)]
@@ -130,7 +206,7 @@ def _images(folder: Path) -> None:
 def _pack(inputs: Path, out: Path) -> int:
     writer.AUTO_FLUSH_BYTES, writer.SHARD_BYTES, rows._SAVE_SECONDS = 192, 3 * 192, 0.0
     options = PackOptions(inputs / "real", inputs / "generated", out / STORE, 8, 8, workers=1, resume=True)
-    found = FINISHED if (out / STORE / "store.json").exists() else 0
+    found = _finished(out)
     pack(options)
     return found
 
@@ -140,7 +216,7 @@ def _pack(inputs: Path, out: Path) -> int:
 
 def _generate(inputs: Path, out: Path, save_seconds: float) -> int:
     recorder.SAVE_SECONDS, writer.SHARD_BYTES = save_seconds, 4 * 48
-    found = FINISHED if (out / STORE / "store.json").exists() else 0
+    found = _finished(out)
     model, judge = fakes.FakeTextToImage(rounding=True), fakes.FakeFilter(fakes.labels())
     wanted = plan_work(scan_image_folder(inputs / "real"), fakes.settings())
     report = generate(wanted, out / STORE, model, judge, resume=True)
@@ -155,6 +231,14 @@ OPERATIONS = {
         Operation("write", _write),
         Operation("overwrite", _overwrite, before=_old_store, goes_on=False),
         Operation("append", partial(_write, rows=20, append=True), before=_grown_store),
+        Operation("merge", partial(_merge, link=True), inputs=_two_stores),
+        Operation("merge, copied", partial(_merge, link=False), inputs=_two_stores),
+        Operation("prune", _prune, before=_grown_twice),
+        Operation("rebind", _rebind, before=_grown_store),
+        Operation("convert", partial(_convert, source=VERSION1, codec="raw")),
+        Operation("convert to WebP", partial(_convert, source=Path("one"), codec="webp"), inputs=_two_stores),
+        Operation("push", _push, inputs=_two_stores, atomic=False),
+        Operation("pull", _pull, inputs=_two_stores),
         Operation("pack", _pack, inputs=_images),
         Operation("generate", partial(_generate, save_seconds=0.0), inputs=_images),
         Operation("generate, saved once", partial(_generate, save_seconds=1e9), inputs=_images),

@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.torture.ledger import Ledger
 
-CAMPAIGNS = ("faults", "powerloss", "damage")
+CAMPAIGNS = ("faults", "powerloss", "damage", "in_use")
 """Modules of this package whose functions take a scratch folder and give a `Ledger`: MODULE:FUNCTION, or `campaign`."""
 
 

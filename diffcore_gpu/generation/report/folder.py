@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from diffcore_gpu.documents import open_regular, parse_json, read_json, why
 from diffcore_gpu.errors import GenerationError, PackError, clause
 from diffcore_gpu.generation.report.records import Candidate, GenerationReport
 from diffcore_gpu.generation.report.tally import StratifiedChoice
@@ -34,6 +38,8 @@ KEPT_DISCARDS = 200
 LONGEST_SIDE = 160
 """Of a thumbnail, in pixels; a smaller image keeps its size."""
 _TEXT = "candidate"
+# What Pillow raises on a PNG that is broken, or says that it is far too large.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 class ReportFolder:
@@ -118,13 +124,13 @@ class ReportFolder:
             GenerationError: there is none, or it is damaged.
         """
         try:
-            return GenerationReport.from_json(json.loads(self._report.read_bytes()))
+            return GenerationReport.from_json(read_json(self._report, root=self.path))
         except FileNotFoundError:
             raise GenerationError(
                 f"{self._report}: missing; `diffcore generate` writes it when it has finished."
             ) from None
         except OSError as error:
-            raise GenerationError(f"{self._report} cannot be read: {error.strerror}.") from error
+            raise GenerationError(f"{self._report} cannot be read: {why(error)}.") from error
         except ValueError as error:  # JSON, UTF-8 and the report itself
             raise GenerationError(f"{self._report} is damaged: {clause(error)}.") from error
 
@@ -173,11 +179,16 @@ def _key(candidate: Candidate) -> str:
 
 def _read_candidate(file: Path) -> Candidate:
     try:
-        with Image.open(file, formats=("PNG",)) as image:
+        with os.fdopen(open_regular(file, file.parent), "rb") as opened, Image.open(opened, formats=("PNG",)) as image:
+            if max(image.size) > LONGEST_SIDE:
+                raise ValueError("it is no thumbnail.")
             image.load()
-            return Candidate.from_json(json.loads(image.info[_TEXT]))
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, UnidentifiedImageError) as error:
+            candidate = Candidate.from_json(parse_json(image.info[_TEXT]))
+        if _key(candidate) != file.stem or candidate.accepted:
+            raise ValueError("it is of another image than its name says.")
+    except (*_DAMAGE, KeyError, TypeError) as error:
         raise GenerationError(f"{file} is damaged or no thumbnail of this report; delete it.") from error
+    return candidate
 
 
 def shrink(image: Tensor) -> Image.Image:

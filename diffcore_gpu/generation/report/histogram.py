@@ -13,6 +13,8 @@ from diffcore_gpu.htmlreport.chart import Span
 BIN_WIDTH = 0.005
 """Width of a bin. Bin i holds the values in (i · 0.005, (i + 1) · 0.005]: 0 is an edge, and belongs to what lies below
 it, so that S − τ > 0 (accepted) and S − τ ≤ 0 (discarded) never share a bin."""
+_FARTHEST = 1000
+"""Bins from 0; a difference of two similarities lies in [−2, 2], which are 400, and rounding may bring it beyond."""
 _FACTORS = (1, 2, 4, 10, 20, 40)  # wide bins of 0.005, 0.01, 0.02, 0.05, 0.1, 0.2
 
 
@@ -71,14 +73,22 @@ class Histogram:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Histogram:
-        """The histogram from `as_json`'s values.
+        """The histogram from `as_json`'s values, which anyone may have written.
 
         Raises:
-            KeyError, TypeError, ValueError: they are something else.
+            KeyError, TypeError, ValueError: they are something else, or of values that no similarity and no difference
+                of two has: a chart would have a bar for each.
         """
         if value["bin_width"] != BIN_WIDTH:
-            raise ValueError(f"its bins are {value['bin_width']} wide, not {BIN_WIDTH}.")
-        return cls(int(value["first"]), tuple(map(int, value["accepted"])), tuple(map(int, value["discarded"])))
+            raise ValueError(f"its bins are not {BIN_WIDTH} wide.")
+        first, accepted, discarded = value["first"], value["accepted"], value["discarded"]
+        if not isinstance(accepted, list) or not isinstance(discarded, list):
+            raise TypeError("its bins are no list.")
+        if not all(type(number) is int and number < 2**63 for number in (first, *accepted, *discarded)):
+            raise TypeError("its bins are no numbers of images.")
+        if first < -_FARTHEST or first + max(len(accepted), len(discarded)) > _FARTHEST:
+            raise ValueError("its bins lie outside of what similarities can be.")
+        return cls(first, tuple(accepted), tuple(discarded))
 
 
 class HistogramCounter:

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from diffcore_gpu.errors import GenerationError
 from diffcore_gpu.generation.report import text, views
 from diffcore_gpu.generation.report.folder import ReportFolder, shrink, shrink_file
 from diffcore_gpu.generation.report.records import Candidate, GenerationReport
@@ -129,10 +130,15 @@ def write_store_page(
 
     Raises:
         StoreError: the store is of another dataset than `real`, or the page cannot be written.
-        GenerationError: the folder has no report, or an image file is missing or damaged.
+        GenerationError: the folder has no report, or that of another dataset; or an image file is missing or damaged.
     """
     store.bind(real.labels, labels=real.labels, file_names=real.file_names)
     report = folder.read()
+    if len(report.classes) != len(real.class_names):
+        raise GenerationError(
+            f"{folder.path} is of another dataset: it has {len(report.classes)} classes, and {real.root} has "
+            f"{len(real.class_names)}."
+        )
     candidates = _candidates(store, real, folder, render)
     write_page(folder.page, report, candidates, title=title or f"Generation report: {store.path.name}")
     return folder.page
@@ -143,6 +149,8 @@ def _candidates(
 ) -> Iterator[tuple[Candidate, Path, Path | Tensor]]:
     """The discards, and every pair of the store with its image as a view that is not read before it is used."""
     for candidate, file in folder.discards():
+        if not 0 <= candidate.sample < len(real) or real.labels[candidate.sample] != candidate.label:
+            raise GenerationError(f"{file} is of another dataset than {real.root}; delete it.")
         yield candidate, real.path(candidate.sample), file
     seeds, attempts, prompts = store.row_seed().tolist(), store.row_attempt().tolist(), store.row_prompt().tolist()
     for sample in range(store.num_samples):

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, get_type_hints
 
+from diffcore_gpu.errors import clause
 from diffcore_gpu.generation.report.histogram import Histogram, summed
 
 VERSION = 1
@@ -52,12 +53,12 @@ class Candidate:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Candidate:
-        """The candidate from `as_json`'s values.
+        """The candidate from `as_json`'s values, which anyone may have written.
 
         Raises:
             KeyError, TypeError, ValueError: they are something else.
         """
-        return cls(**{name: kind(value[name]) for name, kind in get_type_hints(cls).items()})
+        return cls(**_fields(cls, value))
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,10 @@ class ClassReport:
             KeyError, TypeError, ValueError: they are something else.
         """
         return cls(
-            name=str(value["name"]),
-            threshold=math.nan if value["threshold"] is None else float(value["threshold"]),
+            name=_checked("name", value["name"], str),
+            threshold=math.nan if value["threshold"] is None else _similarity("threshold", value["threshold"]),
             histogram=Histogram.from_json(value["histogram"]),
-            **{name: int(value[name]) for name in COUNTS},
+            **{name: _checked(name, value[name], int) for name in COUNTS},
         )
 
 
@@ -270,27 +271,33 @@ class GenerationReport:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> GenerationReport:
-        """The report from `as_json`'s values.
+        """The report from `as_json`'s values, which anyone may have written.
 
         Raises:
             ValueError: they are something else, or of another version.
         """
-        if not isinstance(value, Mapping) or value.get("version") != VERSION:
+        if not isinstance(value, Mapping) or type(value.get("version")) is not int or value["version"] != VERSION:
             raise ValueError(f"not a generation report of version {VERSION}.")
         try:
-            return cls(
+            report = cls(
                 classes=tuple(map(ClassReport.from_json, value["classes"])),
-                model=dict(value["model"]),
-                seconds={str(stage): float(spent) for stage, spent in value["seconds"].items()},
-                wall_seconds=float(value["wall_seconds"]),
-                timed_images=int(value["timed_images"]),
-                settings=dict(value["settings"]),
+                model=_checked("model", value["model"], dict),
+                seconds={stage: _seconds(stage, spent) for stage, spent in value["seconds"].items()},
+                wall_seconds=_seconds("wall_seconds", value["wall_seconds"]),
+                timed_images=_checked("timed_images", value["timed_images"], int),
+                settings=_checked("settings", value["settings"], dict),
                 margin=Histogram.from_json(value["margin"]),
-                prompts=tuple(PromptReport(**prompt) for prompt in value["prompts"]),
-                never_passed=tuple(NeverPassed(**sample) for sample in value["never_passed"]),
+                prompts=tuple(PromptReport(**_fields(PromptReport, prompt)) for prompt in value["prompts"]),
+                never_passed=tuple(NeverPassed(**_fields(NeverPassed, sample)) for sample in value["never_passed"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a generation report: {error!r}.") from error
+            raise ValueError(f"not a generation report: {type(error).__name__}: {clause(error)}.") from error
+        counts = (report.timed_images, *(number for one in report.prompts for number in (one.generated, one.discarded)))
+        if min(counts) < 0 or any(sample.attempts < 0 or sample.sample < 0 for sample in report.never_passed):
+            raise ValueError("a count is negative.")
+        if any(not 0 <= sample.label < len(report.classes) for sample in report.never_passed):
+            raise ValueError("a sample is of a class that there is not.")
+        return report
 
 
 def _share(part: float, whole: float) -> float:
@@ -303,3 +310,46 @@ def _percent(part: float, whole: float) -> float:
 
 def _rounded(value: float, digits: int) -> float | None:
     return None if math.isnan(value) else round(value, digits)
+
+
+def _fields(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass of numbers and texts, from JSON-able values."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{kind.__name__} is no object.")
+    hints = get_type_hints(kind)
+    return {
+        name: _similarity(name, value[name]) if hint is float else _checked(name, value[name], hint)
+        for name, hint in hints.items()
+    }
+
+
+def _checked(name: str, value: Any, kind: type) -> Any:
+    """A value that is of exactly that type; whole numbers have 64 bits."""
+    if type(value) is not kind:
+        raise TypeError(f"{name} is of another kind.")
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise ValueError(f"{name} is too large.")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"{name} is no number.")
+    if abs(value) >= 2**64:
+        raise ValueError(f"{name} is too large.")
+    return float(value)
+
+
+def _seconds(name: str, value: Any) -> float:
+    number = _number(name, value)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{name} is no time.")
+    return number
+
+
+def _similarity(name: str, value: Any) -> float:
+    """A cosine similarity or a threshold; rounding may bring it beyond 1."""
+    number = _number(name, value)
+    if not abs(number) <= 2:
+        raise ValueError(f"{name} is no similarity.")
+    return number

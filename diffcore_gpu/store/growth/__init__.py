@@ -6,8 +6,9 @@ What adds to one is `CounterpartWriter` with `append=True`.
 from __future__ import annotations
 
 from diffcore_gpu.store.growth.conversion import convert
+from diffcore_gpu.store.growth.matching import contents_of
 from diffcore_gpu.store.growth.merging import MergeReport, merge
 from diffcore_gpu.store.growth.pruning import PruneReport, prune
-from diffcore_gpu.store.growth.rebinding import Dataset, RebindReport, rebind
+from diffcore_gpu.store.growth.rebinding import RebindReport, rebind
 
-__all__ = ["Dataset", "MergeReport", "PruneReport", "RebindReport", "convert", "merge", "prune", "rebind"]
+__all__ = ["MergeReport", "PruneReport", "RebindReport", "contents_of", "convert", "merge", "prune", "rebind"]

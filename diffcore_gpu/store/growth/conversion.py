@@ -31,7 +31,8 @@ def convert(
     Args:
         source: the store's folder.
         out: the new store's folder.
-        codec: how the new store keeps its images: "raw".
+        codec: how the new store keeps its images, as `CounterpartWriter` takes it. Similarities are kept, also where a
+            codec loses something.
         progress: gets (done, total) of the rows.
 
     Returns:
@@ -59,7 +60,7 @@ def convert(
         image_shape=store.image_shape,
         class_names=store.class_names,
         labels=store.labels,
-        name_digests=store.file_name_digests,
+        file_names=store.file_name_digests,
         file_contents=store.file_contents,
         metadata=store.metadata,
         rows_per_shard=manifest.rows_per_shard,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from diffcore_gpu.documents import why
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.fingerprint import Int64Array
-from diffcore_gpu.store.provenance import UNKNOWN, FileContents
+from diffcore_gpu.store.provenance import UNKNOWN, FileContents, file_content
+
+_THREADS = 8  # that wait for files
 
 
 @dataclass(frozen=True)
@@ -116,3 +121,30 @@ def _by_content(samples: Samples, numbers: Iterable[int]) -> dict[tuple[int, int
         if content is not None:
             found[content].append(number)
     return found
+
+
+def contents_of(
+    paths: Sequence[str | Path], progress: Callable[[int, int], None] = lambda done, total: None
+) -> FileContents:
+    """Size and digest of files, which are read whole.
+
+    Args:
+        paths: n files.
+        progress: gets (done, total).
+
+    Raises:
+        StoreError: a file cannot be read, or is no regular file.
+    """
+
+    def look(path: str | Path) -> tuple[int, int]:
+        try:
+            return file_content(Path(path))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: cannot be read: {why(error)}.") from error
+
+    contents = FileContents.unknown(len(paths))
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="diffcore-contents") as threads:
+        for number, content in enumerate(threads.map(look, paths)):
+            contents.set([number], [content])
+            progress(number + 1, len(paths))
+    return contents

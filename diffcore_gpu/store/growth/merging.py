@@ -140,7 +140,9 @@ def _check(parts: Sequence[CounterpartStore]) -> FileContents | None:
         if part.class_names != first.class_names:
             raise StoreError(f"{part.path}: has other class names than {first.path}{_first_class(first, part)}.")
         if part.fingerprint != first.fingerprint:
-            raise StoreError(f"{part.path}: was made for another dataset than {first.path}{_first_sample(first, part)}.")
+            raise StoreError(
+                f"{part.path}: was made for another dataset than {first.path}{_first_sample(first, part)}."
+            )
         if contents is not None and part.file_contents is not None:
             sample = contents.first_difference(part.file_contents)
             if sample is not None:

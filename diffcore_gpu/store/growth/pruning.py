@@ -201,7 +201,7 @@ def _dissimilar(present: npt.NDArray[Any], kept: Bools, below: float | None, low
 
 def _ranks(samples: npt.NDArray[np.int64], kept: Bools) -> npt.NDArray[np.int64]:
     """The place of each pair among those of its sample that are kept; the pairs are sorted by sample, best first."""
-    before = np.cumsum(kept) - kept
+    before: npt.NDArray[np.int64] = np.cumsum(kept, dtype=np.int64) - kept
     first = np.searchsorted(samples, samples)
     return before - before[first] if len(samples) else before
 

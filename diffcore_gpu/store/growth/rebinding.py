@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -13,7 +13,8 @@ import torch
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store import checks
-from diffcore_gpu.store.fingerprint import Int64Array, fingerprint_of, name_digests
+from diffcore_gpu.store.binding import dataset_file_names, dataset_labels, indexed_by
+from diffcore_gpu.store.fingerprint import Int64Array, as_labels, fingerprint_of, name_digests
 from diffcore_gpu.store.growth.matching import Matching, Samples, match
 from diffcore_gpu.store.growth.staging import Staging, manifest_after
 from diffcore_gpu.store.provenance import FileContents
@@ -69,26 +70,16 @@ class RebindReport:
     checksum: str
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """What a store is bound to.
-
-    Attributes:
-        class_names: the name of each class by its number, all different.
-        labels: the class number of each sample, [n].
-        file_names: the key of each sample, relative to the dataset's folder with `/` as separator; None: they have
-            none.
-        file_contents: of the samples' files; None: nothing is known.
-    """
-
-    class_names: Sequence[str]
-    labels: Sequence[int] | torch.Tensor | npt.NDArray[Any]
-    file_names: Sequence[str] | None = None
-    file_contents: FileContents | None = field(default=None)
-
-
 def rebind(
-    path: str | Path, dataset: Dataset, *, changed: Changed = "refuse", ambiguous: Ambiguous = "refuse"
+    path: str | Path,
+    dataset: object,
+    *,
+    class_names: Sequence[str] | None = None,
+    labels: Sequence[int] | torch.Tensor | npt.NDArray[Any] | None = None,
+    file_names: Sequence[str] | None = None,
+    file_contents: FileContents | None = None,
+    changed: Changed = "refuse",
+    ambiguous: Ambiguous = "refuse",
 ) -> RebindReport:
     """Bind a store to a dataset that has gained, lost or renamed samples and classes; only the tables change.
 
@@ -97,14 +88,21 @@ def rebind(
 
     Args:
         path: the store's folder.
-        dataset: what it is to be bound to.
-        changed: what to do about samples that have the same key and another content.
-        ambiguous: what to do about samples of equal content of which nothing says which is which.
+        dataset: what it is to be bound to, as in `CounterpartStore.bind`.
+        class_names: the name of each class by its number, all different; None: the dataset's `classes`.
+        labels: the class number of each sample, where the dataset does not show them.
+        file_names: the key of each sample, relative to the dataset's folder with `/` as separator, where the dataset
+            does not show them.
+        file_contents: what is known of the content of each sample's file; `contents_of` finds it out.
+        changed: what to do about samples that have the same key and another content: "refuse", or "drop" their pairs,
+            or "keep" them.
+        ambiguous: what to do about samples of equal content of which nothing says which is which: "refuse", or "drop"
+            their pairs.
 
     Raises:
         StoreError: samples have changed or are ambiguous, and nothing was said about them: then the first are named; no
-            sample can be found; the dataset is impossible; or the store is unfinished, of version 1 or cannot be
-            written.
+            sample can be found; labels or class names cannot be found in the dataset, or are impossible; or the store
+            is unfinished, of version 1 or cannot be written.
         ValueError: `changed` or `ambiguous` is something else.
     """
     if changed not in ("refuse", "drop", "keep"):
@@ -113,60 +111,72 @@ def rebind(
         raise ValueError(f"ambiguous must be 'refuse' or 'drop', got {ambiguous!r}.")
     with Staging(path) as staging:
         store = staging.open()
-        new = _checked(store, dataset)
+        new = _dataset(store, dataset, class_names, labels, file_names, file_contents)
         keys = None if store.file_name_digests is None else store.file_name_digests.numpy()
         found = match(
             Samples(keys, store.file_contents, store.num_samples),
             Samples(new.keys, new.contents, len(new.labels)),
         )
-        _refuse(store, dataset, found, changed, ambiguous)
+        _refuse(store, new, found, changed, ambiguous)
         classes = _match_classes(store, new, found)
         pairs, moved = _kept_pairs(store, new, found, classes, drop_changed=changed == "drop")
-        if _publish(staging, store, new, classes, pairs, found):
-            rebound = staging.open()
-        else:
-            rebound = store
-        return _report(store, rebound, dataset, found, classes, moved)
+        is_other = _publish(staging, store, new, classes, pairs, found)
+        rebound = staging.open() if is_other else store
+        return _report(store, rebound, new, found, classes, moved)
 
 
-class _New(NamedTuple):
-    """The dataset in the form of the store's own tables."""
+class _Dataset(NamedTuple):
+    """What the store is bound to, in the form of its own tables."""
 
     class_names: tuple[str, ...]
     labels: Int64Array
+    file_names: Sequence[str] | None
     keys: Int64Array | None
     contents: FileContents | None
 
+    def name(self, sample: int) -> str:
+        return f"sample {sample}" if self.file_names is None else repr(self.file_names[sample])
 
-def _checked(store: CounterpartStore, dataset: Dataset) -> _New:
-    names = checks.class_names("class_names", list(dataset.class_names))
-    count = checks.count("the number of samples", len(dataset.labels))
-    labels = checks.dataset_labels(dataset.labels, count, len(names))
-    keys = None if dataset.file_names is None else name_digests(dataset.file_names)
-    if keys is not None and len(keys) != count:
-        raise StoreError(f"file_names: {len(keys)} names for {count} samples.")
-    contents = dataset.file_contents
-    if contents is not None and len(contents.size) != count:
-        raise StoreError(f"file_contents: {len(contents.size)} files for {count} samples.")
+
+def _dataset(
+    store: CounterpartStore,
+    dataset: object,
+    class_names: Sequence[str] | None,
+    labels: Sequence[int] | torch.Tensor | npt.NDArray[Any] | None,
+    file_names: Sequence[str] | None,
+    contents: FileContents | None,
+) -> _Dataset:
+    dataset = indexed_by(dataset)
+    if class_names is None:
+        class_names = getattr(dataset, "classes", None)
+    found = dataset_labels(dataset) if labels is None else as_labels(labels)
+    if class_names is None or found is None:
+        what = "class names" if class_names is None else "labels"
+        raise StoreError(f"{store.path}: this {type(dataset).__name__} does not show its {what}; pass them.")
+    names = checks.class_names("class_names", list(class_names))
+    count = checks.count("the number of samples", len(found))
+    if file_names is None:
+        file_names = dataset_file_names(dataset)
+    keys = None if file_names is None else name_digests(file_names)
+    for what, values in (("file_names", keys), ("file_contents", None if contents is None else contents.size)):
+        if values is not None and len(values) != count:
+            raise StoreError(f"{what}: {len(values)} of them for {count} samples.")
     if (keys is None or store.file_name_digests is None) and (contents is None or store.file_contents is None):
         raise StoreError(
             f"{store.path}: the store and the dataset do not both know the keys of their samples, nor both the "
             "contents of their files, so no sample can be found again."
         )
-    return _New(names, labels, keys, contents)
+    return _Dataset(names, checks.dataset_labels(found, count, len(names)), file_names, keys, contents)
 
 
-def _refuse(store: CounterpartStore, dataset: Dataset, found: Matching, changed: Changed, ambiguous: Ambiguous) -> None:
-    def name(sample: int) -> str:
-        return str(sample) if dataset.file_names is None else repr(dataset.file_names[sample])
-
+def _refuse(store: CounterpartStore, new: _Dataset, found: Matching, changed: Changed, ambiguous: Ambiguous) -> None:
     if not (found.new_of >= 0).any() and not found.ambiguous:
         raise StoreError(
             f"{store.path}: none of its {store.num_samples} samples is found in the dataset; it is another dataset, or "
             "its files were renamed and the store does not know what they hold."
         )
     if found.changed and changed == "refuse":
-        listed = ", ".join(name(sample) for _, sample in found.changed[:_NAMED])
+        listed = ", ".join(new.name(sample) for _, sample in found.changed[:_NAMED])
         raise StoreError(
             f"{store.path}: the files of {len(found.changed)} samples hold something else than when the store was made "
             f"({listed}{', …' if len(found.changed) > _NAMED else ''}); say whether their pairs are to be dropped or "
@@ -174,7 +184,7 @@ def _refuse(store: CounterpartStore, dataset: Dataset, found: Matching, changed:
         )
     if found.ambiguous and ambiguous == "refuse":
         olds, news = found.ambiguous[0]
-        listed = ", ".join(name(sample) for sample in news[:_NAMED])
+        listed = ", ".join(new.name(sample) for sample in news[:_NAMED])
         raise StoreError(
             f"{store.path}: {sum(len(olds) for olds, _ in found.ambiguous)} samples cannot be told from others of "
             f"equal content, first {listed} and the former {', '.join(map(str, olds[:_NAMED]))}; give them their names "
@@ -191,7 +201,7 @@ class _Classes(NamedTuple):
     lost: list[str]
 
 
-def _match_classes(store: CounterpartStore, new: _New, found: Matching) -> _Classes:
+def _match_classes(store: CounterpartStore, new: _Dataset, found: Matching) -> _Classes:
     number = {name: label for label, name in enumerate(new.class_names)}
     label_of = np.array([number.get(name, -1) for name in store.class_names], np.int64)
     renamed = _renamed(store, new, found, label_of)
@@ -209,7 +219,7 @@ def _match_classes(store: CounterpartStore, new: _New, found: Matching) -> _Clas
     return _Classes(tuple(names), label_of, by_name, lost)
 
 
-def _renamed(store: CounterpartStore, new: _New, found: Matching, label_of: Int64Array) -> dict[int, int]:
+def _renamed(store: CounterpartStore, new: _Dataset, found: Matching, label_of: Int64Array) -> dict[int, int]:
     """Old classes without their name whose samples, as far as they were found, are the whole of one new class's."""
     known = set(label_of.tolist())
     matched = np.flatnonzero(found.new_of >= 0)
@@ -223,7 +233,7 @@ def _renamed(store: CounterpartStore, new: _New, found: Matching, label_of: Int6
 
 
 def _kept_pairs(
-    store: CounterpartStore, new: _New, found: Matching, classes: _Classes, *, drop_changed: bool
+    store: CounterpartStore, new: _Dataset, found: Matching, classes: _Classes, *, drop_changed: bool
 ) -> tuple[npt.NDArray[Any], list[list[int]]]:
     """The pairs that stay, with the new samples; and the [old, new] samples that belong to another class now."""
     target = found.new_of.copy()
@@ -241,7 +251,7 @@ def _kept_pairs(
 def _publish(
     staging: Staging,
     store: CounterpartStore,
-    new: _New,
+    new: _Dataset,
     classes: _Classes,
     pairs: npt.NDArray[Any],
     found: Matching,
@@ -277,7 +287,7 @@ def _publish(
 def _report(
     old: CounterpartStore,
     new: CounterpartStore,
-    dataset: Dataset,
+    dataset: _Dataset,
     found: Matching,
     classes: _Classes,
     moved: list[list[int]],

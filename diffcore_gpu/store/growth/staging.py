@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.store.durable import WriterLock, named_os_errors, replace_file, sync_folder
+from diffcore_gpu.store.durable import WriterLock, make_folder, named_os_errors, replace_file, sync_folder
 from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME
 from diffcore_gpu.store.manifest import Manifest, read_manifest
 from diffcore_gpu.store.publication import is_complete, publish, remove_leftovers
@@ -43,7 +43,7 @@ class Staging:
             raise StoreError(f"{self.path}: is a file; a store is a folder.")
         if make:
             with named_os_errors(self.path):
-                self.path.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path)
         elif not is_complete(self.path):
             read_manifest(self.path / MANIFEST_NAME)  # names what is missing, before the lock makes a file
         self._lock = WriterLock(self.path)

@@ -26,7 +26,7 @@ from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.durable import file_checksum, named_os_errors
 from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.remote.location import RemoteFolder
-from diffcore_gpu.store.remote.locks import is_locked, locked
+from diffcore_gpu.store.remote.locks import locked, locked_if_free
 from diffcore_gpu.store.remote.transfer import PARTIAL_SUFFIX, Told, download
 
 FOLDER_VARIABLE = "DIFFCORE_CACHE"
@@ -84,40 +84,41 @@ class FileCache:
                 it has been stuck for long.
         """
         path = self._files / entry.checksum
-        if self._is_right(path, entry, hash_again):
+        if not hash_again and self.holds(entry):
             return path
         stuck = f"{source.shown(entry.name)}: another process has been fetching it"
         beside = path.with_name(path.name + PARTIAL_SUFFIX)
         with locked(self._lock_of(entry.checksum), stuck, PATIENCE, lambda: _size_of(beside)):
-            if not self._is_right(path, entry):  # or someone else fetched it meanwhile
+            # Nobody removes it while it is locked. Someone else may have fetched it while this waited.
+            if not self._is_right(path, entry, hash_again):
                 self._reserve(source, entry)
                 download(source, entry, path, told)
                 _remove(beside)
                 _stamp(path)
         return path
 
-    def holds(self, entry: FileEntry) -> bool:
-        """Whether a file is here and right."""
-        return self._is_right(self._files / entry.checksum, entry)
-
-    def forget(self, entry: FileEntry) -> None:
-        """Remove a file, so that it is fetched again; nothing happens where it is not here."""
-        _remove(self._files / entry.checksum)
-
     # What is here
 
-    def _is_right(self, path: Path, entry: FileEntry, hash_again: bool = False) -> bool:
+    def holds(self, entry: FileEntry) -> bool:
+        """Whether a file is here and was hashed as it is now; if so, it counts as used."""
+        path = self._files / entry.checksum
         try:
             status = path.stat()
         except FileNotFoundError:
             return False
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror or error}.") from error
-        if status.st_size == entry.size and not hash_again and _is_stamped(path, status):
-            with contextlib.suppress(OSError):  # evicted this moment, or a cache that is read-only
-                os.utime(_stamp_of(path))
+        if status.st_size != entry.size or not _is_stamped(path, status):
+            return False
+        with contextlib.suppress(OSError):  # it is removed this moment, or the folder is read-only
+            os.utime(_stamp_of(path))
+        return True
+
+    def _is_right(self, path: Path, entry: FileEntry, hash_again: bool) -> bool:
+        """Whether a file is here and right, once it was hashed where that is needed; a wrong one is removed."""
+        if not hash_again and self.holds(entry):
             return True
-        if status.st_size == entry.size and file_checksum(path) == entry.checksum:
+        if _size_of(path) == entry.size and path.exists() and file_checksum(path) == entry.checksum:
             _stamp(path)
             return True
         _remove(path)
@@ -150,9 +151,8 @@ class FileCache:
                     f"{bound}; give more cache_bytes, or another folder by ${FOLDER_VARIABLE}."
                 )
             for file in kept:
-                if taken + entry.size > bound and not file.arrives:
-                    _remove(file.path)
-                    taken -= file.size
+                if taken + entry.size > bound:
+                    taken -= self._remove_if_free(file)
             if taken + entry.size > bound:
                 return False
             _write_stamp(beside, entry.size)
@@ -176,12 +176,20 @@ class FileCache:
     def _look_at(self, path: Path) -> _Kept:
         status = path.stat()
         used, size = status.st_mtime_ns, status.st_size
-        arrives = path.suffix == PARTIAL_SUFFIX and is_locked(self._lock_of(path.stem))
         with contextlib.suppress(OSError, ValueError):  # without a stamp
             used = _stamp_of(path).stat().st_mtime_ns
-            if arrives:
-                size = max(size, int(read_json(_stamp_of(path), _MAX_STAMP)))
-        return _Kept(path, size, used, arrives)
+            if path.suffix == PARTIAL_SUFFIX:
+                with locked_if_free(self._lock_of(path.stem)) as nobody_fetches_it:
+                    if not nobody_fetches_it:
+                        size = max(size, int(read_json(_stamp_of(path), _MAX_STAMP)))
+        return _Kept(path, size, used)
+
+    def _remove_if_free(self, file: _Kept) -> int:
+        """Remove a file unless some process fetches or checks it now, and give the room that this made."""
+        with locked_if_free(self._lock_of(file.path.stem)) as free:
+            if free:
+                _remove(file.path)
+            return file.size if free else 0
 
     def _lock_of(self, checksum: str) -> Path:
         return self._locks / checksum
@@ -193,7 +201,6 @@ class _Kept:
     size: int
     """In bytes, of a file that arrives as it will be."""
     used: int
-    arrives: bool
 
 
 def _stamp_of(path: Path) -> Path:

@@ -43,14 +43,21 @@ def locked(path: Path, stuck: str, patience: float, progress: Callable[[], int] 
         os.close(fd)
 
 
-def is_locked(path: Path) -> bool:
-    """Whether some process, or another thread of this one, holds the lock on a file."""
+@contextlib.contextmanager
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock on a file, which is made in a folder that is there, unless someone else does.
+
+    Yields:
+        Whether it is held; False: some process, or another thread of this one, has it.
+    """
+    with named_os_errors(path, "cannot be locked"):
+        fd = open_to_write(path)
     try:
-        fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError:
-        return False
-    try:
-        return not filelock.lock_descriptor(fd, blocking=False)
+        with named_os_errors(path, "cannot be locked"):
+            held = filelock.lock_descriptor(fd, blocking=False)
+        yield held
+        if held:
+            filelock.unlock_descriptor(fd)
     finally:
         os.close(fd)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.store.durable import WriterLock, file_checksum, named_os_errors, replace_file
+from diffcore_gpu.store.durable import WriterLock, file_checksum, make_folder, named_os_errors, replace_file
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.manifest import FileEntry, Manifest, read_manifest
 from diffcore_gpu.store.publication import remove_leftovers
@@ -70,7 +70,7 @@ def pull(
     folder, source = Path(store).absolute(), RemoteFolder(url, storage_options)
     manifest, raw = fetch_manifest(source)
     with named_os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     lock = WriterLock(folder)
     try:
         _refuse_other(folder, manifest, overwrite)

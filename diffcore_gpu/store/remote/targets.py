@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from diffcore_gpu.errors import StoreError
+from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.remote.faults import BrokenTransferError, library_errors
 from diffcore_gpu.store.remote.location import RemoteFolder
@@ -153,12 +153,18 @@ class HubTarget:
         from huggingface_hub import CommitOperationAdd
 
         operations = [CommitOperationAdd(self._path(name), content) for name, content in files.items()]
-        with_tries(
-            str(self._folder),
-            lambda: self._api.create_commit(
-                self._repo, operations, commit_message=message, repo_type="dataset", revision=self._revision
-            ),
-        )
+
+        def commit() -> None:
+            try:
+                self._api.create_commit(
+                    self._repo, operations, commit_message=message, repo_type="dataset", revision=self._revision
+                )
+            except RuntimeError as error:  # what huggingface_hub makes of an error while a large file is sent
+                if isinstance(error.__cause__, library_errors()):
+                    raise error.__cause__ from None
+                raise BrokenTransferError(clause(error)) from None
+
+        with_tries(str(self._folder), commit)
 
     def _path(self, name: str) -> str:
         return f"{self._inside}/{name}".lstrip("/")

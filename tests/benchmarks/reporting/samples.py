@@ -203,6 +203,36 @@ PARTS: dict[str, list[dict[str, Any]]] = {
         }
         for percent in (50, 100)
     ],
+    "codecs": [
+        {
+            "what": "size",
+            "codec": "jpeg",
+            "bytes": 1000,
+            "share": 0.177,
+            "encoded_per_second": 2000.0,
+            "decoded_per_second": 2500.0,
+            "mean_error": 1.5,
+            "largest_error": 40,
+        },
+        *(
+            {
+                "what": "store",
+                "mb_per_s": limit,
+                "batch": 64,
+                "arms": {
+                    name: {"per_second": [1000.0, 1200.0], "ratio": {"median": 3.1, "low": 2.9, "high": 3.3}}
+                    for name in ("raw", "jpeg")
+                },
+            }
+            for limit in (None, 250)
+        ),
+        {
+            "what": "loader",
+            "workers": 2,
+            "images": 64,
+            "arms": {"raw": {"per_second": [90.0], "ratio": {"median": 1.0, "low": 1.0, "high": 1.0}}},
+        },
+    ],
     "store-access": [
         {
             "what": "opening",

@@ -188,6 +188,16 @@ def test_what_comes_before_training() -> None:
     assert rows("store-access")[0]["p10–p90"] == "3.00 (2.70–3.30)"
 
 
+def test_codecs() -> None:
+    sizes, cached, slow, loader = tables_of(loaded("codecs"))
+    assert sizes.rows == (("jpeg", "0.177", "1.50", "40", "2,000", "2,500"),)
+    assert (cached.title, slow.title) == (
+        "Stores read from the system's cache", "Stores read from an imitated storage of 250 MB/s",
+    )  # fmt: skip
+    assert slow.rows[1] == ("jpeg", "1100 (1020–1180)", "3.10 (2.90–3.30)")
+    assert loader.title == "Loaders with 2 workers"
+
+
 def test_without_a_real_filter_discards_are_not_told() -> None:
     result = loaded("generation")
     result.result["setting"]["weights"] = "random, in the sizes of SDXL"

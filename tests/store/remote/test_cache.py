@@ -44,11 +44,6 @@ def source(server):
     return RemoteFolder(server.url)
 
 
-@pytest.fixture(autouse=True)
-def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "WAITS", (0.0, 0.0, 0.0))
-
-
 def held(folder: Path) -> set[int]:
     """Which of the files lie in a cache, whole."""
     found = {path.name for path in (folder / "files").iterdir() if path.suffix == ""}
@@ -84,7 +79,7 @@ def test_a_damaged_file_is_fetched_again(server, source, tmp_path):
     for number, damage in enumerate((CONTENT[0][:50], CONTENT[0][:-1] + b"?", CONTENT[0] + b"more")):
         path = kept.fetch(source, ENTRIES[0])
         path.write_bytes(damage)
-        assert not FileCache(tmp_path / "cache").holds(ENTRIES[0])
+        assert not kept.holds(ENTRIES[0])
         assert kept.fetch(source, ENTRIES[0]).read_bytes() == CONTENT[0]
         assert len(server.gets) == number + 2
 

@@ -31,11 +31,6 @@ def server(tmp_path: Path):
         yield files
 
 
-@pytest.fixture(autouse=True)
-def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "WAITS", (0.0, 0.0, 0.0))
-
-
 def fetch(server: FileServer, path: Path) -> bytes:
     download(RemoteFolder(f"{server.url}/store"), ENTRY, path)
     assert [other.name for other in path.parent.iterdir()] == [path.name]

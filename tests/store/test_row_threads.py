@@ -8,8 +8,8 @@ import time
 import pytest
 import torch
 
-from diffcore_gpu.store import threads
-from diffcore_gpu.store.threads import MOST_THREADS, for_each
+from diffcore_gpu.store import row_threads
+from diffcore_gpu.store.row_threads import MOST_THREADS, for_each
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_one_thread_works_by_itself(monkeypatch):
     def none():
         raise AssertionError("threads were asked for")
 
-    monkeypatch.setattr(threads, "_threads", none)
+    monkeypatch.setattr(row_threads, "_threads", none)
     torch.set_num_threads(1)
     seen = set()
     for_each(lambda _: seen.add(threading.current_thread()), 50)
