@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # A process for each processor, with one thread; `make test PYTEST_ARGS=` runs all tests in one process.
 PYTEST_ARGS ?= -n auto --maxprocesses 8
 
-.PHONY: demo test test-all test-ptx lint types rehearsal docs docs-links check clean
+.PHONY: demo test test-all test-ptx torture lint types rehearsal docs docs-links check clean
 
 # What $(PYTHON) lacks to make a .venv, in a sentence. (Debian keeps ensurepip, by which venv installs pip, in a package of
 # its own.)
@@ -37,11 +37,20 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@echo "Running the tests, without those that take minutes (make test-all) …"
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not torture" $(PYTEST_ARGS)
 
 test-all: $(STAMP)
-	@echo "Running all tests …"
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@echo "Running all tests but those of make torture …"
+	@$(BIN)/python -m pytest -m "not torture" $(PYTEST_ARGS)
+
+# Stores under faults: every call that changes the disk fails or kills the process, the power is cut after every call, files
+# are damaged, changed in use and fuzzed. Prints what was tried; TORTURE_RESULTS=FOLDER keeps the counts elsewhere.
+TORTURE_RESULTS ?= $(VENV)/torture
+torture: $(STAMP)
+	@echo "Torturing stores, for some minutes …"
+	rm -rf $(TORTURE_RESULTS)
+	TORTURE_RESULTS=$(TORTURE_RESULTS) $(BIN)/python -m pytest -m "torture or torture_quick" $(PYTEST_ARGS) tests/torture
+	$(BIN)/python docs/make_reliability.py --from $(TORTURE_RESULTS) --print
 
 # The compiled kernels, run without a GPU, for four targets, of two of them with the warps of a block apart. All tests run
 # for sm_90; for the others those of fixed settings, and of the shapes that a test names the first two.

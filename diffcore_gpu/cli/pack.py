@@ -76,6 +76,12 @@ def pack(
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding threads. Default: one per processor.")] = None,
     overwrite: Overwrite = False,
     resume: Annotated[bool, option("Go on where an interrupted pack stopped.", "--resume")] = False,
+    append: Annotated[
+        bool,
+        option(
+            "Add the images that are new to the store that is there; those that it has are known again.", "--append"
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a store from real images and a folder of generated ones."""
@@ -101,6 +107,7 @@ def pack(
         workers=workers,
         overwrite=overwrite,
         resume=resume,
+        append=append,
     )
     with resumable(), progress_bars() as bar:
         listener = PackListener(

@@ -37,6 +37,7 @@ from diffcore_gpu.generation.work import (
     check_resumable,
 )
 from diffcore_gpu.store import CounterpartWriter
+from diffcore_gpu.store.growth.staging import settle
 
 _THRESHOLDS = "thresholds"
 _SAME_THRESHOLD = 1e-4  # more than rounding
@@ -110,6 +111,8 @@ def generate(
     """
     listener = listener or GenerationListener()
     scan, settings = work.real, work.settings
+    if append:
+        settle(out)
     check_place(work, out, resume=resume, overwrite=overwrite, append=append)
     _check_filter(work, similarity_filter)
     model = text_to_image.describe()

@@ -22,10 +22,9 @@ from diffcore_gpu.generation.work import Asked, Work
 from diffcore_gpu.packing.decode import resize
 from diffcore_gpu.packing.options import Fit
 from diffcore_gpu.store import CounterpartWriter
-from diffcore_gpu.store.codecs import EncodedImage
+from diffcore_gpu.store.codecs import EncodedImage, decode_many, encode_many
 from diffcore_gpu.store.format import RAW
 from diffcore_gpu.store.provenance import FileContents
-from diffcore_gpu.store.row_threads import for_each
 
 SAVE_SECONDS = 5.0
 """What is generated again, at most, after the process was killed."""
@@ -175,15 +174,10 @@ class Recorder:
         codec = self._writer.codec
         if codec.name == RAW:
             return images, list(images)
-        given = images.numpy()
-        seen, rows = np.empty_like(given), [EncodedImage(b"", codec.name, given.shape[1:])] * len(given)
-
-        def encode(number: int) -> None:
-            rows[number] = codec.encoded(given[number])
-            codec.decode(rows[number].data, seen[number])
-
-        for_each(encode, len(given))
-        return torch.from_numpy(seen), rows
+        rows = encode_many(codec, images.numpy())
+        seen = torch.empty_like(images)
+        decode_many(codec, [row.data for row in rows], seen.numpy())
+        return seen, rows
 
     def save(self) -> None:
         """Make everything so far durable: the journal first, and then what counts of it with the rows."""

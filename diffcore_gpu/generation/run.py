@@ -24,6 +24,7 @@ from diffcore_gpu.generation.work import (
 )
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.store import CounterpartStore
+from diffcore_gpu.store.growth.staging import settle
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def run_request(
     listener = listener or GenerationListener()
     scan = scan_image_folder(request.real)
     work = plan_work(scan, request.settings)
+    if request.append:
+        settle(request.out)
     check_place(work, request.out, resume=request.resume, overwrite=request.overwrite, append=request.append)
     check_model(request.model)
     options = {"gamma": request.model.gamma, "steps": request.model.steps, "negative_prompt": request.model.negative}

@@ -61,6 +61,7 @@ class PackOptions:
         workers: threads that decode; None: one for each processor.
         overwrite: replace a store, finished or not, that is already at `out`.
         resume: go on where an interrupted pack with the same options stopped.
+        append: add the images that are new to the store that is at `out`, which an earlier pack has made.
     """
 
     real: Path
@@ -78,3 +79,4 @@ class PackOptions:
     workers: int | None = None
     overwrite: bool = False
     resume: bool = False
+    append: bool = False

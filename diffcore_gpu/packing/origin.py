@@ -169,7 +169,7 @@ def journal_in(counts: Mapping[str, object], num_rows: int) -> Journal:
     """The journal of a pack from the metadata of its unfinished store; an empty one where there is none."""
     found = counts.get(JOURNAL_KEY)
     if not isinstance(found, dict):
-        return Journal()
+        return Journal(gapless=not counts)  # the final counts take its place before the store is finished
     journal = Journal.decode(found)
     # An interrupt inside `_save` can leave the journal ahead of the rows: then everything is looked at again.
     return journal if journal.done - len(journal.skipped()) <= num_rows else Journal(gapless=False)

@@ -16,6 +16,7 @@ from diffcore_gpu.errors import PackError
 from diffcore_gpu.packing.colour import ImageProblemError
 from diffcore_gpu.packing.decode import decode_bytes, pillow_ready, read_image
 from diffcore_gpu.packing.findings import Effect, Finding, Kind, PackReport
+from diffcore_gpu.packing.growth import Pairs, new_files, pairs_with_room, require_alike
 from diffcore_gpu.packing.imagefolder import ImageFolderScan, scan_image_folder
 from diffcore_gpu.packing.layout import Matching, match_generated
 from diffcore_gpu.packing.options import DEFAULT_MAX_PER_SAMPLE, Fit, Layout, PackOptions
@@ -30,9 +31,10 @@ from diffcore_gpu.packing.origin import (
 from diffcore_gpu.packing.pairing import pair_up
 from diffcore_gpu.packing.rows import add_rows
 from diffcore_gpu.packing.similarity import Judged, PackFilter, best_pairs, judge
-from diffcore_gpu.store import CounterpartWriter
+from diffcore_gpu.store import CounterpartStore, CounterpartWriter
 from diffcore_gpu.store.codecs import codec_named
 from diffcore_gpu.store.format import MANIFEST_NAME
+from diffcore_gpu.store.growth.staging import settle
 from diffcore_gpu.store.provenance import FileContents, digest_of
 from diffcore_gpu.store.workspace import FOLDER_NAME, SETTINGS_NAME
 from diffcore_gpu.threads import default_workers, map_in_order
@@ -89,6 +91,7 @@ def pack(
     started = time.monotonic()
     listener = listener or PackListener()
     _refuse_place(options)
+    base = _base(options, None if similarity is None else similarity.model)
     codec_named(options.codec).check_shape((3, options.height, options.width))
     real = scan_image_folder(options.real)
     matching = match_generated(real, options.generated, options.layout)
@@ -105,6 +108,10 @@ def pack(
         raise _strict_error(findings + journal.findings(matching.file_names), "nothing was written")
     if not matching.files:
         raise PackError(_nothing_matches(options, matching))
+    if base is not None:
+        total = len(matching.files)
+        matching = replace(matching, files=new_files(options, base, matching.files, listener.compared))
+        listener.say(f"{total - len(matching.files)} of {total} images are in {options.out} already.")
     judged = None
     if similarity is not None:
         judged = judge(similarity, options, real, matching.files, listener.judged)
@@ -112,7 +119,7 @@ def pack(
         contents = judged.contents
         listener.say(f"Filter {judged.model}: {judged.discarded} files discarded.")
     settings = _settings(options, real, matching, judged)
-    if options.resume:
+    if options.resume and (base is None or (options.out / FOLDER_NAME / SETTINGS_NAME).exists()):
         require_same_files(options, settings, matching.files, listener.compared)
     if contents is None:
         contents = real_contents(real, options)
@@ -126,14 +133,33 @@ def _refuse_place(options: PackOptions) -> None:
         # Inside the real images the store would be one class more, and every label after it another number.
         if out.is_relative_to(resolved(folder)):
             raise PackError(f"{options.out} lies inside {folder}; put the store outside the folders of images.")
+    if options.append and options.overwrite:
+        raise PackError("Give one of --append, to add to the store, and --overwrite, to replace it.")
     if options.resume or options.overwrite:
         return
     if (options.out / FOLDER_NAME / SETTINGS_NAME).exists():
         raise PackError(
             f"{options.out} holds an unfinished store; give --resume to go on with it or --overwrite to start again."
         )
-    if (options.out / MANIFEST_NAME).exists():
-        raise PackError(f"{options.out} holds a finished store; give --overwrite to replace it.")
+    if (options.out / MANIFEST_NAME).exists() and not options.append:
+        raise PackError(
+            f"{options.out} holds a finished store; give --overwrite to replace it, or --append to add to it."
+        )
+
+
+def _base(options: PackOptions, model: str | None) -> CounterpartStore | None:
+    """The store that is to be added to."""
+    if not options.append:
+        return None
+    settle(options.out)
+    if not (options.out / MANIFEST_NAME).exists():
+        raise PackError(f"{options.out} holds no finished store to add to; pack one without --append first.")
+    store = CounterpartStore.open(options.out)
+    if store.image_shape != (3, options.height, options.width):
+        _, height, width = store.image_shape
+        raise PackError(f"{options.out} has images of {height}x{width}; give --size {height}x{width} to add to it.")
+    require_alike(options, store, _how(options, model))
+    return store
 
 
 def _write(
@@ -158,22 +184,25 @@ def _write(
         codec=options.codec,
         resume=options.resume,
         overwrite=options.overwrite,
+        append=options.append,
     ) as writer:
-        resumed = writer.num_rows
-        if resumed:
-            listener.say(f"Resuming after {resumed} rows.")
+        resumed, base = writer.num_rows, writer.base
+        if writer.added[0]:
+            listener.say(f"Resuming after {writer.added[0]} rows.")
         journal = add_rows(writer, options, matching.files, listener.packed)
         findings = findings + journal.findings(matching.file_names)
         skipped = journal.skipped()
         kept = [matched for position, matched in enumerate(matching.files) if position not in skipped]
-        if judged is None:
-            similarities = None
-            samples, rows = pair_up(real, kept, settings["max_per_sample"])
-        else:
-            row_of = np.full(len(matching.files), -1)
-            row_of[[position for position in range(len(matching.files)) if position not in skipped]] = range(len(kept))
-            samples, rows, similarities = best_pairs(judged.pairs, row_of, settings["max_per_sample"])
-        covered = np.unique(samples).tolist()
+        row_of = np.full(len(matching.files), -1)
+        row_of[[position for position in range(len(matching.files)) if position not in skipped]] = range(len(kept))
+
+        def pairs(limit: int | None) -> Pairs:
+            return (*pair_up(real, kept, limit), None) if judged is None else best_pairs(judged.pairs, row_of, limit)
+
+        limit = settings["max_per_sample"]
+        samples, rows, similarities = pairs(limit) if base is None else pairs_with_room(base, limit, pairs)
+        old = np.empty(0, np.int64) if base is None else np.flatnonzero(np.diff(base.pair_ptr.numpy()))
+        covered = np.union1d(samples, old).tolist()
         covered_labels = {real.labels[sample] for sample in covered}
         present = sorted(set(real.labels))
         for label in present:
@@ -185,7 +214,7 @@ def _write(
                 f"the store at {options.out} was not finished; mend them and run again with --overwrite, "
                 "or accept them and run again with --resume and without --strict",
             )
-        if not len(samples):
+        if not len(samples) and base is None:
             if judged is not None and judged.discarded:
                 raise PackError(
                     f"No image of {options.generated} is similar enough to a sample: all {judged.discarded} were "
@@ -193,14 +222,15 @@ def _write(
                 )
             raise PackError(f"No image of {options.generated} can serve a sample: {_first_of(findings)}.")
         per_class = dict.fromkeys((real.class_names[label] for label in present), 0)
-        for matched in kept:
-            per_class[real.class_names[matched.label]] = per_class.get(real.class_names[matched.label], 0) + 1
+        for label in writer.rows().label.tolist():
+            per_class[writer.class_names[label]] = per_class.get(writer.class_names[label], 0) + 1
+        served = len(np.unique(rows)) + (0 if base is None else len(np.unique(base.pair_row.numpy())))
         report = PackReport(
             samples=len(real),
-            rows=len(kept),
-            pairs=len(samples),
+            rows=writer.num_rows,
+            pairs=len(samples) + (0 if base is None else base.num_pairs),
             covered=len(covered),
-            unused_rows=len(kept) - len(np.unique(rows)),
+            unused_rows=writer.num_rows - served,
             skipped_files=len({f.name for f in findings if f.effect is Effect.SKIPPED}),
             converted_files=len({f.name for f in findings if f.effect is Effect.CONVERTED}),
             rows_per_class=per_class,
@@ -214,9 +244,9 @@ def _write(
             refused_pairs=None if judged is None else judged.refused,
         )
         if not writer.finished:
-            first = writer.num_pairs
+            first = writer.added[1]
             values = None if similarities is None else similarities[first:]
-            writer.add_pairs(samples[first:], rows[first:], values)
+            writer.add_pairs(samples[first:], rows[first:] + (0 if base is None else base.num_rows), values)
         writer.update_metadata({COUNTS_KEY: report.counts()})
     return report
 
@@ -227,25 +257,32 @@ def _settings(options: PackOptions, real: ImageFolderScan, matching: Matching, j
     if limit is None and matching.layout is Layout.CLASS:
         limit = DEFAULT_MAX_PER_SAMPLE
     return {
-        "made_by": "diffcore pack",
         "version": __version__,
         "layout": matching.layout.value,
-        "resize": options.fit.value,
-        "resampling": "bicubic",
         "codec": codec_named(options.codec).setting,
         "max_per_sample": limit,
         "real": _base_name(options.real),
         "generated": _base_name(options.generated),
         NUMBER_KEY: len(matching.files),
         FILES_KEY: files_digest(options.generated, matching.files),
-        **({} if judged is None else _filter_settings(judged)),
+        **_how(options, None if judged is None else judged.model),
+        **({} if judged is None else _thresholds(judged)),
     }
 
 
-def _filter_settings(judged: Judged) -> dict[str, Any]:
-    """The filter, and τ of each class: None where a class has no images."""
-    thresholds = [None if math.isnan(threshold) else threshold for threshold in judged.thresholds.tolist()]
-    return {"filter": {"model": judged.model}, "thresholds": thresholds}
+def _how(options: PackOptions, model: str | None) -> dict[str, Any]:
+    """What must be the same for all rows of a store: how their pixels were made, and the filter's model."""
+    return {
+        "made_by": "diffcore pack",
+        "resize": options.fit.value,
+        "resampling": "bicubic",
+        **({} if model is None else {"filter": {"model": model}}),
+    }
+
+
+def _thresholds(judged: Judged) -> dict[str, Any]:
+    """τ of each class: None where a class has no images."""
+    return {"thresholds": [None if math.isnan(tau) else tau for tau in judged.thresholds.tolist()]}
 
 
 def _base_name(path: Any) -> str:

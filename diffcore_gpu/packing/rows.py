@@ -58,9 +58,10 @@ def add_rows(
         PackError: reading failed, though the file may be sound.
         StoreError: the store cannot be written, or a file is not the one that the writer has a row of.
     """
-    journal = journal_in(writer.metadata.get(COUNTS_KEY, {}), writer.num_rows) if writer else Journal()
+    journal = journal_in(writer.metadata.get(COUNTS_KEY, {}), writer.added[0]) if writer else Journal()
     # The writer may have kept rows from after its journal: their files are looked at again, but not added.
-    present = writer.rows().source[journal.done - len(journal.digests) :].tolist() if writer else []
+    first_row = writer.num_rows - writer.added[0] if writer else 0  # rows before it are those of a finished store
+    present = writer.rows().source[first_row + journal.done - len(journal.digests) :].tolist() if writer else []
     there = 0
 
     codec = codec_named(options.codec)

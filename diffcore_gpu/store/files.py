@@ -98,6 +98,10 @@ class Place(Protocol):
         """A file in it."""
         ...
 
+    def resolve(self) -> object:
+        """Itself: it is no folder of this machine, whatever links there are."""
+        ...
+
 
 class Watched:
     """Files that must stay what they were when they were opened.

@@ -111,7 +111,8 @@ class FileContents:
     def set(self, samples: Sequence[int] | Int64Array, contents: Sequence[tuple[int, int]]) -> None:
         """Enter size and digest of the files of some samples."""
         if len(contents):
-            self.size[samples], self.digest[samples] = np.asarray(contents, np.int64).T
+            index = np.asarray(samples, np.int64)  # a tuple would be one place in several dimensions
+            self.size[index], self.digest[index] = np.asarray(contents, np.int64).T
 
 
 def joined_contents(old: FileContents | None, new: FileContents | None) -> FileContents | None:

@@ -6,6 +6,7 @@ import ctypes
 import math
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -148,6 +149,9 @@ class MappedShards:
             self._files.require_unchanged(number, self._paths[number])
 
 
+_file_shards: weakref.WeakSet[FileShards] = weakref.WeakSet()
+
+
 class FileShards:
     """Shards that are read by position, raw or encoded: a file that was cut short is an error, never a signal.
 
@@ -162,6 +166,11 @@ class FileShards:
         self._files, self._image_shape, self._version, self._ends = files, image_shape, version, ends
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
         self._layouts: dict[int, _Layout] = {}
+        self._lock = threading.Lock()
+        _file_shards.add(self)
+
+    def renew_lock(self) -> None:
+        """In a forked process: the thread that held the lock, if one did, is not there to give it back."""
         self._lock = threading.Lock()
 
     def copy(self, rows: Int64Array, out: torch.Tensor, check: RowCheck | None) -> None:
@@ -337,6 +346,8 @@ _threads_are_lost = False
 def _note_fork() -> None:
     global _threads_are_lost
     _threads_are_lost = True
+    for shards in _file_shards:
+        shards.renew_lock()
 
 
 if hasattr(os, "register_at_fork"):

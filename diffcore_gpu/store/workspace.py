@@ -143,6 +143,7 @@ class Workspace:
         try:
             self.progress = Progress(**_read_json(path))
             self.progress.shards = [(int(size), str(checksum)) for size, checksum in self.progress.shards]
+            self.progress.updates = dict(self.progress.updates)
             logs = {name: self._read_log(name) for name in LOG_NAMES}
             rows, pairs = np.frombuffer(logs["rows"], ROW), np.frombuffer(logs["pairs"], PAIR)
             prompts = [str(parse_json(line)) for line in logs["prompts"].splitlines()]

@@ -14,6 +14,7 @@ import pytest
 from diffcore_gpu import CounterpartStore
 from tests.cli.conftest import Folders, Run
 from tests.generation.clip_models import save_model
+from tests.images import write_noise
 
 
 def arguments(folders: Folders, *more: object) -> tuple[object, ...]:
@@ -87,9 +88,19 @@ def test_strict(run: Run, folders: Folders) -> None:
 
 def test_existing_store(run: Run, packed: Folders) -> None:
     outcome = run(*arguments(packed), code=1)
-    assert outcome.err == f"diffcore: {packed.store} holds a finished store; give --overwrite to replace it.\n"
+    assert outcome.err == (
+        f"diffcore: {packed.store} holds a finished store; give --overwrite to replace it, or --append to add to it.\n"
+    )
     run(*arguments(packed, "--overwrite"))
     run(*arguments(packed, "--resume"))
+
+
+def test_append(run: Run, packed: Folders) -> None:
+    write_noise(packed.generated, ["a/new.png"], 40, 48, seed=5)
+    outcome = run(*arguments(packed, "--append"))
+    assert "3 of 4 images are in" in outcome.err
+    report = json.loads(run(*arguments(packed, "--append", "--json")).out)
+    assert (report["rows"], report["resumed_rows"], report["pairs"]) == (4, 4, 7)
 
 
 @pytest.mark.parametrize("folder", ["--real", "--generated"])

@@ -17,7 +17,9 @@ from diffcore_gpu.packing import rows as rows_module
 from diffcore_gpu.packing.imagefolder import ImageFolderScan
 from diffcore_gpu.packing.options import PackOptions
 from diffcore_gpu.packing.pack import pack
+from diffcore_gpu.packing.similarity import EmbeddedFiles
 from diffcore_gpu.store.codecs import codec_named
+from diffcore_gpu.store.provenance import FileContents
 from tests.packing.test_packing import content
 
 SETTINGS = ["jpeg", "jpeg:70", "webp"]
@@ -49,15 +51,15 @@ def test_rows_are_those_of_a_raw_store_with_what_the_codec_loses(options: PackOp
 def test_interrupted_and_resumed(options: PackOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = replace(options, codec="jpeg")
     pack(replace(wanted, out=options.out.with_name("whole")))
-    decode = rows_module.decode
+    read_image = rows_module.read_image
 
-    def failing(path: Path, *arguments: object) -> object:
+    def failing(path: Path) -> bytes:
         if path.name == "3.png":
             raise PackError("the disk is gone")
-        return decode(path, *arguments)  # type: ignore[arg-type]
+        return read_image(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rows_module, "decode", failing)
+        patch.setattr(rows_module, "read_image", failing)
         with pytest.raises(PackError, match="the disk is gone"):
             pack(wanted)
     with pytest.raises(StoreError, match="the argument codec differs"):
@@ -74,8 +76,8 @@ class Noted:
     def __init__(self) -> None:
         self.images: list[Tensor] = []
 
-    def embed_real(self, real: ImageFolderScan, progress: Callable[[int, int], None]) -> Tensor:
-        return torch.eye(2)[[0] * len(real)]
+    def embed_real(self, real: ImageFolderScan, progress: Callable[[int, int], None]) -> EmbeddedFiles:
+        return EmbeddedFiles(torch.eye(2)[[0] * len(real)], FileContents.unknown(len(real)))
 
     def embed(self, images: Tensor) -> Tensor:
         self.images += list(images)

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffcore_gpu.errors import StoreError
-from diffcore_gpu.store.codecs import CODECS, DecodeError, codec_named, decode_many
+from diffcore_gpu.store.codecs import CODECS, DecodeError, codec_named, decode_many, encode_many
+from tests.programs import run_python
 
 RECORDED = json.loads(Path(__file__).with_name("encoded_images.json").read_text())
 SETTINGS = ["raw", "jpeg", "jpeg:90", "webp"]
@@ -87,6 +88,20 @@ def test_the_same_bytes_give_the_same_pixels_everywhere(name):
     recorded = RECORDED[name]
     pixels = decoded(codec_named(recorded["codec"]), base64.b64decode(recorded["bytes"]), recorded["shape"])
     assert hashlib.sha256(pixels.tobytes()).hexdigest() == recorded["pixels_sha256"]
+
+
+def test_without_vector_instructions_the_pixels_are_the_same():
+    code = """
+import base64, hashlib, json, sys
+import numpy as np
+from diffcore_gpu.store.codecs import codec_named
+for recorded in json.load(open(sys.argv[1])).values():
+    out = np.empty(recorded["shape"], np.uint8)
+    codec_named(recorded["codec"]).decode(base64.b64decode(recorded["bytes"]), out)
+    print(hashlib.sha256(out.tobytes()).hexdigest())
+"""
+    printed = run_python("-c", code, Path(__file__).with_name("encoded_images.json"), JSIMD_FORCENONE="1")
+    assert printed.split() == [recorded["pixels_sha256"] for recorded in RECORDED.values()]
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -234,6 +249,7 @@ def test_many_are_decoded_as_one_by_one(setting, threads):
     codec = codec_named(setting)
     originals = [noise((3, 20, 28), seed) for seed in range(37)]
     blobs = [codec.encode(image) for image in originals]
+    assert [image.data for image in encode_many(codec, np.stack(originals))] == blobs
     out = np.empty((37, 3, 20, 28), np.uint8)
     decode_many(codec, [memoryview(blob) for blob in blobs], out)
     assert np.array_equal(out, [decoded(codec, blob, (3, 20, 28)) for blob in blobs])
@@ -241,6 +257,7 @@ def test_many_are_decoded_as_one_by_one(setting, threads):
 
 def test_none_at_all(threads):
     decode_many(codec_named("jpeg"), [], np.empty((0, 3, 4, 4), np.uint8))
+    assert encode_many(codec_named("jpeg"), np.empty((0, 3, 4, 4), np.uint8)) == []
 
 
 def test_as_many_places_as_images():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from itertools import pairwise
 from pathlib import Path
 
@@ -308,6 +309,26 @@ def test_in_the_workers_of_a_loader(stores, method):
         expected = store.images(range(store.num_rows))  # its threads and files are at work before the fork
         loader = DataLoader(Rows(store), 7, num_workers=2, multiprocessing_context=method)
         assert torch.equal(torch.cat(list(loader)), expected)
+
+
+def _read_in_child(store, queue):
+    queue.put(store.images([3]).sum().item())
+
+
+def test_a_fork_while_a_file_is_opened(stores):
+    """The thread that opens it is not in the child, which must not wait for it."""
+    store = CounterpartStore.open(stores["jpeg"].path)
+    expected = store.images([3]).sum().item()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    with store._reader._lock:
+        child = context.Process(target=_read_in_child, args=(store, queue))
+        child.start()
+    try:
+        assert queue.get(timeout=60) == expected
+    finally:
+        child.kill()
+        child.join(30)
 
 
 def test_the_codecs_of_the_manifest_are_those_of_the_table():

@@ -22,7 +22,7 @@ from diffcore_gpu.packing.imagefolder import scan_image_folder
 from diffcore_gpu.packing.pack import pack
 from diffcore_gpu.store import CounterpartStore, CounterpartWriter, writer
 from diffcore_gpu.store.durable import LOCK_NAME
-from diffcore_gpu.store.growth import Dataset, convert, merge, prune, rebind
+from diffcore_gpu.store.growth import convert, merge, prune, rebind
 from diffcore_gpu.store.remote import transfer
 from diffcore_gpu.store.remote.pull import pull
 from diffcore_gpu.store.remote.push import push
@@ -160,7 +160,7 @@ def _rebind(inputs: Path, out: Path) -> int:
     """To a dataset that lost two samples, gained one and lists them in another order."""
     names = [*work.NAMES[:1:-1], "class 1/more.jpg"]
     labels = [*work.LABELS[:1:-1], 1]
-    rebind(out / STORE, Dataset(["red", "green", "blue"], labels, names))
+    rebind(out / STORE, labels, class_names=["red", "green", "blue"], labels=labels, file_names=names)
     return 0
 
 

@@ -15,9 +15,9 @@ class WrongError(AssertionError):
 
 
 def is_plain(error: DiffcoreError) -> bool:
-    """Whether the message is one line that ends with a period."""
+    """Whether the message is one line that ends with a period, or with a question that names the mend."""
     text = str(error)
-    return text.endswith(".") and "\n" not in text and len(text) > 20
+    return text.endswith((".", "?")) and "\n" not in text and len(text) > 20
 
 
 def check_standing(bench: Bench, out: Path, *, finished: bool = False) -> str | None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.torture.ledger import Ledger
 
-CAMPAIGNS = ("faults", "powerloss", "damage", "in_use")
+CAMPAIGNS = ("faults", "powerloss", "damage", "in_use", "fuzzing", "soak")
 """Modules of this package whose functions take a scratch folder and give a `Ledger`: MODULE:FUNCTION, or `campaign`."""
 
 
@@ -48,6 +48,8 @@ def run_campaign(name: str, arguments: dict[str, Any]) -> Ledger:
 def serving() -> Iterator[Callable[..., Ledger]]:
     """A function that runs a campaign in the server and gives its counts."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    # Processes that end by os._exit leave what loaders share with their workers to be tidied up.
+    environment["PYTHONWARNINGS"] = "ignore:resource_tracker:UserWarning"
     command = [sys.executable, "-m", __name__]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

@@ -45,7 +45,7 @@ def convert(
     if store.manifest.version > 1:
         store = CounterpartStore.open(source, verify="lazy")
     target = Path(out).absolute()
-    if target.resolve() == store.path.resolve():
+    if isinstance(store.path, Path) and target.resolve() == store.path.resolve():
         raise StoreError(f"{target}: is the store to convert; give another folder for the new one.")
     manifest = store.manifest
     entry = {

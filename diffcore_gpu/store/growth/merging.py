@@ -72,7 +72,7 @@ def merge(out: str | Path, stores: Sequence[str | Path], *, link: bool = True) -
     parts = [CounterpartStore.open(path) for path in stores]
     contents = _check(parts)
     target = Path(out).absolute()
-    if any(part.path.resolve() == target.resolve() for part in parts):
+    if any(isinstance(part.path, Path) and part.path.resolve() == target.resolve() for part in parts):
         raise StoreError(f"{target}: is one of the stores to merge; give another folder for the new one.")
     entry = {
         "operation": "merge",

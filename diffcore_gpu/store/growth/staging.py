@@ -22,6 +22,25 @@ from diffcore_gpu.store.reader import CounterpartStore
 from diffcore_gpu.store.workspace import FOLDER_NAME, Workspace
 
 
+def settle(path: str | Path) -> None:
+    """Put a store into place that was complete when its writer was killed; nothing happens where there is none.
+
+    What looks at a store before it asks for a writer calls this first, so that both see the same one.
+
+    Raises:
+        StoreError: a file of the new store is damaged, it cannot be moved, or another writer is at work.
+    """
+    folder = Path(path).absolute()
+    if not is_complete(folder):
+        return
+    lock = WriterLock(folder)
+    try:
+        if is_complete(folder):
+            publish(folder, check=True)
+    finally:
+        lock.release()
+
+
 class Staging:
     """Holds the writer's lock of a store's folder and prepares what it becomes; a context manager.
 

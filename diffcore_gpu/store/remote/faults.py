@@ -40,7 +40,7 @@ _PASSING_STATUS = (408, 425, 429)
 
 
 class BrokenTransferError(Exception):
-    """What arrived is not what was asked for; its text is a clause."""
+    """What arrived is not what was asked for."""
 
 
 class MissingFileError(StoreError):
@@ -79,7 +79,7 @@ def cause_of(error: BaseException) -> str:
     """Why a request failed: a clause, without any address."""
     names, status = _names(error), _status(error)
     if isinstance(error, BrokenTransferError):
-        return str(error)
+        return clause(error)
     for found, text in (
         (_is_missing_bucket(error), "there is no such bucket"),
         (is_missing(error), "there is no such file"),

@@ -83,6 +83,10 @@ class RemoteFolder:
     def __truediv__(self, name: str) -> str:
         return self.shown(name)
 
+    def resolve(self) -> RemoteFolder:
+        """See `Place`."""
+        return self
+
     def path(self, name: str) -> str:
         """The file of that plain name, as `fs` calls it."""
         if self.scheme in ("http", "https"):

@@ -12,11 +12,12 @@ from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.remote.faults import BrokenTransferError, library_errors
 from diffcore_gpu.store.remote.location import RemoteFolder
-from diffcore_gpu.store.remote.transfer import with_tries
+from diffcore_gpu.store.remote.transfer import PARTIAL_SUFFIX, with_tries
 
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 _DATASET = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+?))?/?")
 _FLAT = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")  # names with slashes need no folder
+_DISKS = ("file", "local")  # where a file grows under its name while it is written
 
 
 class Target(Protocol):
@@ -92,14 +93,21 @@ class FolderTarget:
         fs.invalidate_cache()
         size = fs.info(there)["size"]
         if size != path.stat().st_size:
-            raise BrokenTransferError(f"{size} bytes arrived of {path.stat().st_size}")
+            raise BrokenTransferError(f"{size} bytes arrived of {path.stat().st_size}.")
 
     def finish(self, files: Mapping[str, bytes]) -> None:
         """See `Target`."""
-        fs = self._folder.fs
         for name, data in files.items():
-            place = self._folder.path(name)
-            with_tries(self._folder.shown(name), lambda place=place, data=data: fs.pipe_file(place, data))  # type: ignore[misc]
+            with_tries(self._folder.shown(name), lambda name=name, data=data: self._put(name, data))  # type: ignore[misc]
+
+    def _put(self, name: str, data: bytes) -> None:
+        """Write a small file; where that is not done at once, as object storage does, beside its name first."""
+        fs, place = self._folder.fs, self._folder.path(name)
+        if self._folder.scheme not in _DISKS:
+            fs.pipe_file(place, data)
+            return
+        fs.pipe_file(place + PARTIAL_SUFFIX, data)
+        fs.mv(place + PARTIAL_SUFFIX, place)
 
 
 class HubTarget:
@@ -162,7 +170,7 @@ class HubTarget:
             except RuntimeError as error:  # what huggingface_hub makes of an error while a large file is sent
                 if isinstance(error.__cause__, library_errors()):
                     raise error.__cause__ from None
-                raise BrokenTransferError(clause(error)) from None
+                raise BrokenTransferError(f"{clause(error)}.") from None
 
         with_tries(str(self._folder), commit)
 

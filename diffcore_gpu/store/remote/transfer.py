@@ -185,10 +185,10 @@ class Arrival:
             StoreError: the disk is full, …; what had arrived is then removed.
         """
         if self.position + len(data) > self.limit:
-            raise BrokenTransferError(f"the server sends more than the {self.limit} bytes that store.json calls for")
+            raise BrokenTransferError(f"the server sends more than the {self.limit} bytes that store.json calls for.")
         with self._lock:
             if self._fd < 0:
-                raise BrokenTransferError("the transfer was given up")
+                raise BrokenTransferError("the transfer was given up.")
             try:
                 with named_os_errors(self._path):
                     write_at(self._fd, data, self.position)
@@ -211,12 +211,12 @@ class Arrival:
     def check(self) -> None:
         """Raise `BrokenTransferError` unless all bytes are there and right; wrong ones are forgotten."""
         if self.position < self.limit:
-            raise BrokenTransferError(f"the server sent {self.position} of {self.limit} bytes")
+            raise BrokenTransferError(f"the server sent {self.position} of {self.limit} bytes.")
         found, expected = self._digest.hexdigest(), self._entry.checksum
         if found != expected:
             self.restart()
             raise BrokenTransferError(
-                f"the SHA-256 of what arrives is {found[:12]}…, where store.json calls for {expected[:12]}…"
+                f"the SHA-256 of what arrives is {found[:12]}…, where store.json calls for {expected[:12]}…."
             )
 
     def finish(self) -> None:
@@ -276,12 +276,14 @@ async def _stream(fs: Any, url: str, sink: _Sink) -> None:
     session = await fs.set_session()
     async with session.get(fs.encode_url(url), **{**fs.kwargs, "headers": headers}) as response:
         response.raise_for_status()
+        if url.startswith("https:") and response.url.scheme != "https":
+            raise BrokenTransferError("the server redirects to an address that is not encrypted.")
         if sink.position and not _continues(response, sink.position):
             sink.restart()
         length = response.content_length
         if sink.size is not None and length is not None and length != sink.size - sink.position:
             whole = sink.position + length
-            raise BrokenTransferError(f"the server has {whole} bytes, where store.json calls for {sink.size}")
+            raise BrokenTransferError(f"the server has {whole} bytes, where store.json calls for {sink.size}.")
         async for block in response.content.iter_chunked(_STREAM_BYTES):
             sink.write(block)
             if sink.position > sink.limit:
@@ -305,7 +307,7 @@ def _read_ranges(fs: Any, path: str, sink: _Sink) -> None:
                 raise block
             if len(block) != end - start:
                 sink.write(block[: end - start])
-                raise BrokenTransferError(f"the server sent {sink.position} of {sink.size} bytes")
+                raise BrokenTransferError(f"the server sent {sink.position} of {sink.size} bytes.")
             sink.write(block)
 
 
@@ -316,5 +318,5 @@ def _read_on(fs: Any, path: str, sink: _Sink) -> None:
         while sink.position < sink.limit:
             data = file.read(min(RANGE_BYTES, sink.limit - sink.position))
             if not data:
-                raise BrokenTransferError(f"the server sent {sink.position} of {sink.size} bytes")
+                raise BrokenTransferError(f"the server sent {sink.position} of {sink.size} bytes.")
             sink.write(data)

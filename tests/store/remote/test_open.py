@@ -204,6 +204,14 @@ def test_version_1(server):
     store.verify()
 
 
+@pytest.mark.parametrize("codec", ["jpeg", "webp"])
+def test_encoded_shards(server, codec):
+    here = write_store(server.folder / codec, codec=codec)
+    there = CounterpartStore.open(f"{server.url}/{codec}")
+    assert torch.equal(there.images(range(here.num_rows)), here.images(range(here.num_rows)))
+    there.verify()
+
+
 class Rows(Dataset):
     def __init__(self, store: CounterpartStore) -> None:
         self.store = store

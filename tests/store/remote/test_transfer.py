@@ -212,6 +212,15 @@ def test_tls(tmp_path, server):
         assert len(secure.gets_of(ENTRY.name)) == 2
 
 
+def test_tls_is_not_left_by_a_redirect(tmp_path, server):
+    certificate = make_certificate(tmp_path / "certificate.pem")
+    with serving(server.folder, certificate) as secure:
+        secure.moved = {f"/store/{ENTRY.name}": f"{server.url}/store/{ENTRY.name}"}
+        trusted = {"ssl": ssl.create_default_context(cafile=str(certificate))}
+        with pytest.raises(StoreError, match=r": the server redirects to an address that is not encrypted\.$"):
+            download(RemoteFolder(f"{secure.url}/store", trusted), ENTRY, tmp_path / "shard")
+
+
 def test_small_files_are_bounded(server):
     (server.folder / "store" / "store.json").write_bytes(b"x" * 1000)
     source = RemoteFolder(f"{server.url}/store")

@@ -1,0 +1,29 @@
+"""A fault at every call that changes the disk: what stands there is whole, and the rest leads to the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.torture.faults import FAULTS
+from tests.torture.ledger import Ledger
+from tests.torture.operations import OPERATIONS
+
+QUICK = {"write": 6, "append": 2, "merge": 1, "prune": 1, "pack": 2, "generate": 2}
+
+
+@pytest.mark.torture_quick
+@pytest.mark.parametrize("operation", QUICK)
+def test_some_faults(run_campaign: Callable[..., Ledger], operation: str) -> None:
+    run_campaign("faults", operation=operation, most=QUICK[operation])
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_fault_at_every_call(run_campaign: Callable[..., Ledger], operation: str) -> None:
+    found = run_campaign("faults", operation=operation)
+    assert {fault for _, _, fault, _, _ in found.cases} >= FAULTS.keys() - {"unreadable"}
+    outcomes = found.outcomes()
+    assert outcomes["killed, then identical"] > 10
+    assert outcomes["refused, then identical"] > 40
