@@ -52,6 +52,7 @@ class StoreContents:
         reading: how shards are read; "auto": mapped, unless one is encoded, the files come from `locate`, the rows are
             checked as they are read, or the folder lies on a file system of a network.
         verify: "lazy" to check each row when it is first read.
+        seen: bool [num_rows], which rows another process has checked already; None: none.
         locate: gives the path of a file of the store, there when it returns, where that is not in the folder.
 
     Raises:
@@ -65,6 +66,7 @@ class StoreContents:
         *,
         reading: Reading | Literal["auto"] = "auto",
         verify: Verify = None,
+        seen: torch.Tensor | None = None,
         locate: Locate | None = None,
     ) -> None:
         self.path = path
@@ -81,6 +83,7 @@ class StoreContents:
         self._coverage: float | None = None
         self._only: Int64Array | None = None
         self._bound = False
+        self._seen = seen
         self._asked = reading, verify
         self._ends = np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)
 
@@ -200,7 +203,7 @@ class StoreContents:
             return None
         if self.manifest.version == 1:
             raise StoreError(f"{self.path}: is a store of version 1, which has no digests of rows; convert it first.")
-        return RowCheck(str(self.path), self._column("digest").numpy())
+        return RowCheck(str(self.path), self._column("digest").numpy(), self._seen)
 
     # Rows
 
