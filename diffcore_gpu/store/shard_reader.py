@@ -40,12 +40,15 @@ class RowCheck:
     Args:
         where: names the store in messages.
         digests: int64 [num_rows].
+        seen: bool [num_rows], which rows were checked; in shared memory, so that what one worker of a `DataLoader` has
+            checked none of the others checks again, nor one of a later epoch. None: none was.
     """
 
-    def __init__(self, where: str, digests: Int64Array) -> None:
+    def __init__(self, where: str, digests: Int64Array, seen: torch.Tensor | None = None) -> None:
         self._where = where
         self._digests = digests
-        self._seen = np.zeros(len(digests), np.bool_)
+        self.seen = torch.zeros(len(digests), dtype=torch.bool).share_memory_() if seen is None else seen
+        self._seen = self.seen.numpy()
 
     def new(self, rows: Int64Array) -> list[int]:
         """Positions, in rows int64 [n], of those that have not been checked."""
@@ -221,14 +224,15 @@ class FileShards:
 
     def _shard(self, number: int) -> _OpenShard:
         with self._lock:
-            shard = self._open.pop(number, None)
-            if shard is None:
-                known = self._layouts.get(number)
-                shard = _OpenShard(self._files, number, self._image_shape, self._version, known)
-                self._layouts[number] = shard.layout
-                if len(self._open) >= _OPEN_FILES:
-                    self._open.popitem(last=False)  # it is closed when the last copy out of it is over
-            self._open[number] = shard
+            shard, known = self._open.get(number), self._layouts.get(number)
+        if shard is None:  # opened without the lock: it may have to come from afar, and a fork would keep it locked
+            shard = _OpenShard(self._files, number, self._image_shape, self._version, known)
+        with self._lock:
+            shard = self._open.setdefault(number, shard)  # or another thread opened it meanwhile
+            self._open.move_to_end(number)
+            self._layouts[number] = shard.layout
+            if len(self._open) > _OPEN_FILES:
+                self._open.popitem(last=False)  # it is closed when the last copy out of it is over
         shard.require_unchanged()
         return shard
 
