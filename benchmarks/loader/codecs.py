@@ -21,7 +21,6 @@ row costs, and the rates are too low.
 
 from __future__ import annotations
 
-import itertools
 import random
 import statistics
 import tempfile
@@ -93,8 +92,7 @@ def measure_size(images: Images, setting: str) -> dict[str, Any]:
 
 
 def write_store(path: Path, images: Images, labels: Sequence[int], classes: int, setting: str) -> Path:
-    """A store of these images, of which each serves one sample; three times over, so that batches differ."""
-    labels = list(labels) * 3
+    """A store in which the image of each sample is a row three times over, so that batches differ."""
     with CounterpartWriter(
         path,
         num_samples=len(labels),
@@ -103,9 +101,10 @@ def write_store(path: Path, images: Images, labels: Sequence[int], classes: int,
         labels=labels,
         codec=setting,
     ) as writer:
-        for row, (image, label) in enumerate(zip(itertools.cycle(images), labels, strict=False)):
-            writer.add_row(image, label=label)
-            writer.add_pair(row, row)
+        for row in range(3 * len(labels)):
+            sample = row % len(labels)
+            writer.add_row(images[sample], label=labels[sample])
+            writer.add_pair(sample, row)
     return path
 
 
