@@ -15,11 +15,13 @@ from diffcore_gpu.errors import StoreError
 from diffcore_gpu.fetch import Fetcher
 from diffcore_gpu.geometry import CounterpartCrop, CropMixOp, GeometryStage
 from diffcore_gpu.handover import Draw, Handover, Prefetched
+from diffcore_gpu.identity import key_of, notice_unbound, other_store
 from diffcore_gpu.kernels.spec import STREAM_VERSION
 from diffcore_gpu.ops.mix.op import MixOp, as_dense, check_images
 from diffcore_gpu.ops.runtime.arguments import Source
 from diffcore_gpu.ops.runtime.eager import EagerCall, is_profiled, may_bypass
 from diffcore_gpu.ops.runtime.normalization import affine_of
+from diffcore_gpu.ops.runtime.watch import watch
 from diffcore_gpu.plan import BoxPlacement, LamSpec, MixPlan, PlanConfig, RowChoice, check_labels
 from diffcore_gpu.plan.crops import RandomResizedCropMirror
 from diffcore_gpu.plan.fields import neutral_plan
@@ -149,6 +151,9 @@ class DiffCoreMix(nn.Module):
             held.shards, held.pairs, held.row_label, self._lam_table, self._norm, self._seed, self.config.parameters(),
             *crops,
         )  # fmt: skip
+        if held.mapped:
+            watch(source.shards, source.pairs.pair_ptr, self._store)
+        self._key = key_of(self._store)
         self._op = MixOp(source, self._inplace) if stage is None else CropMixOp(source, stage)
         self._eager: EagerCall | None = None
         self._fetcher = Fetcher(self._store, self.config, stage, torch.device("cpu"))
@@ -263,7 +268,8 @@ class DiffCoreMix(nn.Module):
         Raises:
             ValueError: it drew other random numbers, had other settings or another store, so that the images would not
                 be those that it would have gone on with, or is no state of a `DiffCoreMix`. A checkpoint that does not
-                say so is not compared.
+                say so is not compared: to go on with a store that has grown since, take `store` and `pairs` out of the
+                state.
         """
         match state:
             case {"seed": int(seed), "advance": bool(advance)} if isinstance(state.get("settings", {}), dict):
@@ -287,10 +293,7 @@ class DiffCoreMix(nn.Module):
                     f"{now['settings'].get(name)}; make it with the same settings{_OR_ANEW}."
                 )
         if any(state.get(name, now[name]) != now[name] for name in ("store", "pairs")):
-            raise ValueError(
-                f"the checkpoint was made with another store than {self._store.path} is now; train on with that "
-                f"store{_OR_ANEW}."
-            )
+            raise ValueError(other_store(self._store, state.get("store"), _OR_ANEW))
         self._seed, self._advance = seed, advance
         self._prepare()
 
@@ -387,8 +390,6 @@ class DiffCoreMix(nn.Module):
             StoreError: on the CPU, a file of the store has changed since it was opened.
         """
         if not torch.compiler.is_compiling():
-            if self._resident.mapped and self.training:
-                self._store.require_unchanged()
             # A call like the last one is neither checked again nor dispatched.
             if self._eager is not None and not return_plan and self.training and self.handover.batch is None:
                 mixed = self._eager(images, index, labels, self.round, self.status, self._advance)
@@ -411,6 +412,8 @@ class DiffCoreMix(nn.Module):
     ) -> Tensor | tuple[Tensor, MixPlan]:
         """Check, choose where the counterparts come from, and make one call."""
         self._check(images, index, labels)
+        if labels is None:
+            notice_unbound(self._key)
         if self._resident.prefetched or self._resident.fetched:
             return self._mix_fetched(images, index, labels, return_plan)  # type: ignore[no-any-return]
         compiling = torch.compiler.is_compiling()

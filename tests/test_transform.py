@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import pickle
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 import diffcore_gpu as dc
 from tests.programs import run_python
-from tests.stores import COUNTS, NUM_SAMPLES, SHAPE, write_store
+from tests.stores import COUNTS, NUM_SAMPLES, SHAPE, open_bound, write_store
 from tests.ulp import ulps_apart
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -130,7 +131,7 @@ def test_a_store_without_rows_changes_nothing(tmp_path: Path) -> None:
     ):
         pass
     images, index = batch_of()
-    empty = dc.CounterpartStore.open(tmp_path / "empty")
+    empty = open_bound(tmp_path / "empty")
     assert torch.equal(dc.DiffCoreMix(empty)(images, index), images)
     assert torch.equal(dc.DiffCoreMix(empty, residency="device")(images, index), images)
 
@@ -226,6 +227,103 @@ def test_a_checkpoint_of_a_store_with_more_rows_is_refused(store: dc.Counterpart
     assert grown.num_rows > store.num_rows
     with pytest.raises(ValueError, match="was made with another store"):
         dc.DiffCoreMix(grown).load_state_dict(dc.DiffCoreMix(store).state_dict())
+
+
+def test_a_checkpoint_of_a_store_that_has_grown_since(tmp_path: Path) -> None:
+    small = write_store(tmp_path / "store")
+    state = dc.DiffCoreMix(small, seed=5).state_dict()
+    labels = small.labels.tolist()
+    with dc.CounterpartWriter(
+        small.path, num_samples=NUM_SAMPLES, image_shape=SHAPE, class_names=["even", "odd"], labels=labels, append=True
+    ) as writer:
+        writer.add_pair(0, writer.add_row(torch.zeros(SHAPE, dtype=torch.uint8), label=0))
+    grown = dc.CounterpartStore.open(small.path).bind(labels, labels=labels)
+    message = r"was made before the store .*store has grown \(append\); train on .*take `store` and `pairs` out of"
+    with pytest.raises(ValueError, match=message):
+        dc.DiffCoreMix(grown).load_state_dict(state)
+    accepted = {name: value for name, value in state["_extra_state"].items() if name not in ("store", "pairs")}
+    resumed = dc.DiffCoreMix(grown)
+    resumed.load_state_dict({**state, "_extra_state": accepted})
+    assert resumed.seed == 5
+
+
+def test_a_store_that_nobody_has_bound(store: dc.CounterpartStore) -> None:
+    unbound = dc.CounterpartStore.open(store.path)
+    images, index = torch.rand(4, *SHAPE), torch.arange(4)
+    labels = unbound.labels[index]
+    mix = dc.DiffCoreMix(unbound)
+    mix(images, index, labels=labels)
+    mix.eval()(images, index)
+    with pytest.warns(UserWarning, match=r"was not bound to a dataset.*call store\.bind\(dataset\), or pass labels="):
+        mix.train()(images, index)
+    mix(images, index)  # it is said once
+    dc.DiffCoreMix(unbound)(images, index)
+
+
+def test_a_store_that_nobody_has_bound_compiles_into_one_graph(store: dc.CounterpartStore) -> None:
+    images, index = torch.rand(4, *SHAPE), torch.arange(4)
+    for number in range(3):
+        unbound = dc.CounterpartStore.open(store.path)
+        mix = dc.DiffCoreMix(unbound, seed=7)
+        compiled = torch.compile(mix, fullgraph=True, backend="eager")
+        with pytest.warns(UserWarning, match="was not bound to a dataset"):
+            mixed = compiled(images, index)
+        assert torch.equal(mixed, dc.DiffCoreMix(store, seed=7)(images, index)), number
+        compiled(images, index)
+
+
+@pytest.mark.parametrize("way", ["eager", "compiled", "geometry"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_shard_that_is_cut_short_between_batches(tmp_path: Path, way: str, damage: str) -> None:
+    store = write_store(tmp_path / "store")
+    geometry = dc.RandomResizedCropMirror((16, 16)) if way == "geometry" else None
+    mix = dc.DiffCoreMix(store, geometry=geometry)
+    call = torch.compile(mix, fullgraph=True, backend="eager") if way == "compiled" else mix
+    images = torch.zeros(8, *SHAPE, dtype=torch.uint8 if way == "geometry" else torch.float32)
+    index = torch.arange(8)
+    for _ in range(3):  # the later calls pass the dispatcher by, where numba is there
+        call(images, index)
+    shard = store.path / store.manifest.shards[1].name
+    if damage == "cut":
+        os.truncate(shard, 4500)
+    else:
+        shard.unlink()
+    with pytest.raises(dc.StoreError, match=rf"{shard.name}: (has changed since|cannot be read any more)"):
+        call(images, index)
+
+
+def test_of_many_shards_those_of_the_batch_are_looked_at(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", rows_per_shard=1, more=2)
+    assert len(store.manifest.shards) > 64
+    mix = dc.DiffCoreMix(store)
+    images = torch.zeros(2, *SHAPE)
+    mix(images, torch.tensor([3, 3]))
+    rows = store.rows(3).tolist()
+    (store.path / store.manifest.shards[max(rows) + 1].name).unlink()  # of the next sample
+    mix(images, torch.tensor([3, 3]))
+    (store.path / store.manifest.shards[rows[0]].name).unlink()
+    with pytest.raises(dc.StoreError, match="cannot be read any more"):
+        mix(images, torch.tensor([3, 3]))
+    mix(images, torch.tensor([5, 7]))
+    with pytest.raises(dc.StoreError, match="cannot be read any more"):
+        store.require_unchanged()
+
+
+def test_pairs_overwritten_in_use_change_nothing(tmp_path: Path) -> None:
+    """They were read into memory and hashed when the store was opened; who opens it next is told."""
+    store = write_store(tmp_path / "store")
+    images, index = torch.rand(24, *SHAPE), torch.arange(24)
+    expected = dc.DiffCoreMix(store)(images, index)
+    mix = dc.DiffCoreMix(store)
+    path = store.path / store.manifest.pairs.name
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(path.stat().st_size - 4096))
+    assert torch.equal(mix(images, index), expected)
+    mix.check()
+    assert torch.equal(dc.DiffCoreMix(store)(images, index), expected)
+    with pytest.raises(dc.StoreError, match=rf"{path.name}: damaged: its SHA-256 is"):
+        dc.CounterpartStore.open(store.path)
 
 
 def test_a_checkpoint_without_settings_is_loaded(store: dc.CounterpartStore) -> None:
@@ -352,7 +450,7 @@ def _mix_a_share(rank: int, world: int, path: str, rendezvous: str, results: str
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
     try:
-        mix = dc.DiffCoreMix(dc.CounterpartStore.open(path), mean=MEAN, std=STD, seed=11)
+        mix = dc.DiffCoreMix(open_bound(path), mean=MEAN, std=STD, seed=11)
         sampler = torch.utils.data.DistributedSampler(range(NUM_SAMPLES), world, rank, shuffle=True)
         mine: dict[tuple[int, int], Tensor] = {}
         for epoch in range(2):
@@ -403,7 +501,7 @@ def _count_on_rank_1(process: int, rank: int, path: str, rendezvous: str, result
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2, timeout=timedelta(seconds=120)
     )
     try:
-        model = nn.parallel.DistributedDataParallel(_Mixed(dc.CounterpartStore.open(path)))
+        model = nn.parallel.DistributedDataParallel(_Mixed(open_bound(path)))
         mix = model.module.mix
         for _ in range(3):
             mix.status[2].add_(rank)  # as a kernel counts a wrong label

@@ -168,6 +168,8 @@ def make_result(
             for run in failures(trained):
                 if run["variant"] == found[0].variant:
                     failed.setdefault(run["arm"], f"its training failed: {run['failed']}")
+            if not all(isinstance(name, str) for name in (*arms, *failed)):
+                raise TypeError("the name of an arm is no text.")
     if not points:
         raise BenchmarkError(
             f"{overhead_file}: none of its methods ({', '.join(overhead)}) has an accuracy; those that have one are "

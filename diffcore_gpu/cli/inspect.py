@@ -62,7 +62,7 @@ def _write_sheet(store: CounterpartStore, folder: Path, out: Path, count: int, s
     if not out.absolute().parent.is_dir():
         raise PackError(f"{out.parent} is no folder to write the contact sheet into; make it first.")
     scan = scan_image_folder(folder)
-    store.bind(scan, labels=scan.labels, file_names=scan.file_names)
+    store.bind(scan, labels=scan.labels, file_names=scan.file_names, content=None)
     fit = Fit.STRETCH if store.metadata.get("resize") == "stretch" else Fit.CROP
     images: dict[int, torch.Tensor] = {}
     with pillow_ready():
@@ -86,8 +86,9 @@ def _print(summary: dict[str, Any]) -> None:
     per_sample = summary["rows_per_sample"]
     print_table(
         [
+            ("format", f"version {summary['version']}, read by {summary['reading']}"),
             ("images", "{} x {} x {} uint8".format(*summary["image_shape"])),
-            ("samples", f"{summary['samples']} in {len(summary['classes'])} classes"),
+            ("samples", f"{summary['samples']} in {len(summary['classes'])} classes; {_known(summary)}"),
             ("rows", str(summary["rows"])),
             ("pairs", f"{summary['pairs']}; {per_sample['min']} to {per_sample['max']} for a sample that has any"),
             ("coverage", f"{summary['coverage']:.1%} of the samples have a counterpart"),
@@ -119,6 +120,13 @@ def _print(summary: dict[str, Any]) -> None:
 
 def _or_dash(value: object) -> str:
     return "–" if value is None else str(value)
+
+
+def _known(summary: dict[str, Any]) -> str:
+    known, samples = summary["known_files"], summary["samples"]
+    if known == samples:
+        return "the content of every file is known"
+    return f"the content of {known} files is known" if known else "the content of no file is known"
 
 
 def _print_listed(title: str, heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

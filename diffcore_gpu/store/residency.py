@@ -42,7 +42,7 @@ class ResidentStore:
             and "disk" with a GPU.
         fetched: whether the rows of each batch are read out of the files for it, by a `PrefetchLoader` ahead or by
             `DiffCoreMix` itself: "host" and "disk" on the CPU, where the store is not mapped.
-        mapped: whether `shards` are the store's mapped files, at which somebody must look before they are read.
+        mapped: whether `shards` are the store's own maps of its files.
         pairs: CSR arrays of the pairs, on the device; where `prefetched`, on the CPU.
         row_label: int64 [num_rows], the class of each row, likewise.
 
@@ -78,7 +78,7 @@ class ResidentStore:
             _read_ahead(store)
         self.prefetched = residency != "device" and device.type != "cpu"
         self.fetched = residency != "device" and device.type == "cpu" and not store.is_mapped
-        self.mapped = residency != "device" and device.type == "cpu" and store.is_mapped
+        self.mapped = residency != "device" and not self.prefetched and not self.fetched
         self.shards: list[Tensor] = []
         if residency == "device":
             self.shards = [_copy_to(store, device, decoder)]

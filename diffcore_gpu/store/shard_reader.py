@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
@@ -40,12 +40,15 @@ class RowCheck:
     Args:
         where: names the store in messages.
         digests: int64 [num_rows].
+        seen: bool [num_rows], which rows were checked; in shared memory, so that what one worker of a `DataLoader` has
+            checked none of the others checks again, nor one of a later epoch. None: none was.
     """
 
-    def __init__(self, where: str, digests: Int64Array) -> None:
+    def __init__(self, where: str, digests: Int64Array, seen: torch.Tensor | None = None) -> None:
         self._where = where
         self._digests = digests
-        self._seen = np.zeros(len(digests), np.bool_)
+        self.seen = torch.zeros(len(digests), dtype=torch.bool).share_memory_() if seen is None else seen
+        self._seen = self.seen.numpy()
 
     def new(self, rows: Int64Array) -> list[int]:
         """Positions, in rows int64 [n], of those that have not been checked."""
@@ -81,8 +84,11 @@ class ShardReader(Protocol):
         """The bytes of rows int64 [n], all in range, as their shards hold them; raises as `copy` does."""
         ...
 
-    def require_unchanged(self) -> None:
-        """Look at every file that is in use; `StoreError` names one that is gone, cut short or another."""
+    def require_unchanged(self, numbers: Iterable[int] | None = None) -> None:
+        """Look at the files that are in use, of these numbers or (None) all; `StoreError` names one that has changed.
+
+        That is one that is gone, was cut short, or is another file.
+        """
         ...
 
 
@@ -137,10 +143,10 @@ class MappedShards:
         self.copy(rows, out, check)
         return [image.tobytes() for image in out.numpy()]
 
-    def require_unchanged(self) -> None:
+    def require_unchanged(self, numbers: Iterable[int] | None = None) -> None:
         """See `ShardReader`."""
-        for number, path in enumerate(self._paths):
-            self._files.require_unchanged(number, path)
+        for number in range(len(self._paths)) if numbers is None else numbers:
+            self._files.require_unchanged(number, self._paths[number])
 
 
 _file_shards: weakref.WeakSet[FileShards] = weakref.WeakSet()
@@ -208,10 +214,11 @@ class FileShards:
 
             for_each(job, len(positions))
 
-    def require_unchanged(self) -> None:
+    def require_unchanged(self, numbers: Iterable[int] | None = None) -> None:
         """See `ShardReader`."""
+        wanted = None if numbers is None else set(numbers)
         with self._lock:
-            shards = list(self._open.values())
+            shards = [shard for number, shard in self._open.items() if wanted is None or number in wanted]
         for shard in shards:
             shard.require_unchanged()
 

@@ -29,6 +29,7 @@ from diffcore_gpu.ops.runtime.arguments import DRAW_SCHEMA, DrawArguments, Sourc
 from diffcore_gpu.ops.runtime.launch import Launch
 from diffcore_gpu.ops.runtime.normalization import affine_on
 from diffcore_gpu.ops.runtime.output_cpu import empty_output_of
+from diffcore_gpu.ops.runtime.watch import look
 from diffcore_gpu.plan import MixPlan
 from diffcore_gpu.plan.crops import CropParameters, CropPlan, central_crop, draw_crops_from
 from diffcore_gpu.plan.fields import PLAN_WITH_CROPS, check_plan, schema_of
@@ -160,6 +161,7 @@ def _write_cpu(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tens
 def _run_cpu(images: Tensor, arguments: Sequence[Any]) -> tuple[Tensor, MixPlan]:
     drawn, crops = DrawArguments(*arguments[:_NUM_DRAWN]), _Crops(*arguments[_NUM_DRAWN:])
     out = empty_output_of((*images.shape[:2], crops.size[0], crops.size[1]), crops.dtype, crops.channels_last)
+    look(drawn.shards, drawn.pair_ptr, drawn.indices)
     plan = crops.draw(images, drawn)
     _write_cpu(images, out, drawn.shards, drawn.norm, plan)
     drawn.step()

@@ -20,6 +20,7 @@ from diffcore_gpu.ops.runtime.eager import EagerCall
 from diffcore_gpu.ops.runtime.launch import KeptLaunch, Launch
 from diffcore_gpu.ops.runtime.normalization import affine_on
 from diffcore_gpu.ops.runtime.output_cpu import empty_output_like
+from diffcore_gpu.ops.runtime.watch import look
 from diffcore_gpu.plan import MixPlan, Pairs
 from diffcore_gpu.plan.fields import PLAN, check_plan, schema_of, unpack
 
@@ -39,6 +40,7 @@ _LIBRARY.define(
 
 
 def _run_cpu(images: Tensor, out: Tensor, drawn: DrawArguments, packed: Tensor | None = None) -> None:
+    look(drawn.shards, drawn.pair_ptr, drawn.indices)
     if cpu_backend(images.dtype) == "numba":
         pairs = Pairs(drawn.pair_ptr, drawn.pair_row, drawn.num_rows)
         mix = CompiledMix(
@@ -205,6 +207,7 @@ class MixOp:
         def run_compiled(
             images: Tensor, out: Tensor, index: Tensor, labels: Tensor | None, round: Tensor, status: Tensor
         ) -> None:
+            look(s.shards, s.pairs.pair_ptr, index)
             mix(images, out, index, labels, round, s.seed, advance)
 
         return EagerCall(run_compiled, None if self.inplace else empty_output_like, images, index, labels, advance)
