@@ -22,7 +22,7 @@ def key_of(store: CounterpartStore) -> str:
     return key
 
 
-@torch.compiler.assume_constant_result  # it runs while a graph is traced, and leaves nothing in the graph
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # it runs while a graph is traced, and leaves nothing in the graph
 def notice_unbound(key: str) -> None:
     """Warn, once of each store, where nobody has compared it with a dataset.
 

@@ -196,6 +196,9 @@ class _Steps:
     ) -> None:
         from diffcore_gpu.transform import DiffCoreMix
 
+        # The images are made up, so no dataset can be the wrong one; the caller's store stays unbound if it is.
+        store = store.restricted_to(range(store.num_samples))
+        store.bind(store.labels, labels=store.labels)
         self._device, self._batch_size, self._amp, self._store = device, batch_size, amp, store
         self.mix = DiffCoreMix(store, residency=residency).to(device)
         self.model = model.to(device).train()

@@ -1,4 +1,4 @@
-"""Draw the tables of `concepts/reliability.md`: ``python docs/make_reliability.py [--from FOLDER] [--check | --print]``.
+"""Draw the tables of `concepts/reliability.md`: ``python docs/make_reliability.py [--from FOLDER] [--check|--print]``.
 
 They come from `tests/torture/results.json`, the counts of a run of `make torture`. With ``--from`` the counts that its
 processes left in FOLDER are put into that file first; with ``--print`` they are only printed. ``--check`` changes
@@ -103,9 +103,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
         for name, (part, label, row) in TABLES.items():
             if any(key[0] == part for key in cases):
                 print(f"{part}, by {name}\n\n{table(cases, part, label, row)}")
-        print(
-            f"{cases.total():,} cases, {sum(count for key, count in cases.items() if key[4] == 'WRONG'):,} of them wrong."
-        )
+        wrong = sum(count for key, count in cases.items() if key[4] == "WRONG")
+        print(f"{cases.total():,} cases, {wrong:,} of them wrong.")
         return
     if options.folder:
         RESULTS.write_text(written(cases))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,4 +35,10 @@ def write_store(
                 image = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
                 row = writer.add_row(image, label=labels[sample], seed=k)
                 writer.add_pair(sample, row, similarity=0.5 + 0.1 * k)
-    return CounterpartStore.open(path).bind(range(NUM_SAMPLES), labels=labels)
+    return open_bound(path)
+
+
+def open_bound(path: Path, **how: Any) -> CounterpartStore:
+    """Open a store and bind it to the dataset that it was made for."""
+    store = CounterpartStore.open(path, **how)
+    return store.bind(store.labels, labels=store.labels)

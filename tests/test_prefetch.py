@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import diffcore_gpu as dc
 from diffcore_gpu.prefetch import Prefetched
-from tests.stores import NUM_SAMPLES, SHAPE, write_store
+from tests.stores import NUM_SAMPLES, SHAPE, open_bound, write_store
 from tests.test_transform import MEAN, STD, batch_of
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -155,7 +155,7 @@ def test_workers_and_shared_rows(tmp_path: Path) -> None:
         row = writer.add_row(torch.full(SHAPE, 7, dtype=torch.uint8), label=0)
         for sample in range(NUM_SAMPLES):
             writer.add_pair(sample, row)
-    store = dc.CounterpartStore.open(tmp_path / "one")
+    store = open_bound(tmp_path / "one")
     expected = plain_run(dc.DiffCoreMix(store))
     mix = dc.DiffCoreMix(store)
     got = []

@@ -18,7 +18,7 @@ from diffcore_gpu import fetch
 from diffcore_gpu.store import nvjpeg, residency
 from diffcore_gpu.store.codecs import codec_named
 from tests.programs import run_python
-from tests.stores import NUM_SAMPLES, SHAPE, write_store
+from tests.stores import NUM_SAMPLES, SHAPE, open_bound, write_store
 from tests.test_transform import MEAN, STD, batch_of
 
 CODECS = ("raw", "jpeg", "webp")
@@ -34,7 +34,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A store of each codec, and one of raw pixels that are those of the JPEG images."""
     folder = tmp_path_factory.mktemp("stores")
     paths = {codec: write_store(folder / codec, codec=codec).path for codec in CODECS}
-    jpeg = dc.CounterpartStore.open(paths["jpeg"])
+    jpeg = open_bound(paths["jpeg"])
     with dc.CounterpartWriter(
         folder / "of-jpeg",
         num_samples=jpeg.num_samples,
@@ -51,7 +51,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def mapped(paths: dict[str, Path], codec: str) -> dc.CounterpartStore:
     """A store whose pixels are those of the codec's, mapped into memory."""
-    store = dc.CounterpartStore.open(paths["of-jpeg" if codec == "jpeg" else "raw"])
+    store = open_bound(paths["of-jpeg" if codec == "jpeg" else "raw"])
     assert store.is_mapped
     return store
 
@@ -83,7 +83,7 @@ def test_every_residency(
 ) -> None:
     settings: dict[str, Any] = {"p": 0.8, "lam": dc.Beta(0.7), "mean": MEAN, "std": STD, "seed": 11}
     plain = dc.DiffCoreMix(mapped(paths, codec), residency="disk", **settings)
-    store = dc.CounterpartStore.open(paths[codec], reading=reading, verify=verify)
+    store = open_bound(paths[codec], reading=reading, verify=verify)
     mix = dc.DiffCoreMix(store, residency=where, **settings)
     assert mix.residency == ("disk" if where == "auto" else where)
     got = epochs(mix, dc.PrefetchLoader(loader_of(), mix) if prefetch else loader_of())
@@ -94,7 +94,7 @@ def test_every_residency(
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize("prefetch", [False, True])
 def test_with_workers(paths: dict[str, Path], method: str, prefetch: bool) -> None:
-    mix = dc.DiffCoreMix(dc.CounterpartStore.open(paths["jpeg"]))
+    mix = dc.DiffCoreMix(open_bound(paths["jpeg"]))
     workers = {"num_workers": 1, "multiprocessing_context": method}
     mix(*batch_of())  # its threads are there before the fork
     mix.round.zero_()
@@ -108,7 +108,7 @@ def test_with_geometry(paths: dict[str, Path], counterpart_crop: Any) -> None:
     crop = dc.RandomResizedCropMirror((16, 12))
     settings: dict[str, Any] = {"geometry": crop, "counterpart_crop": counterpart_crop, "mean": MEAN, "std": STD}
     images, index = batch_of(range(NUM_SAMPLES), torch.uint8)
-    mix = dc.DiffCoreMix(dc.CounterpartStore.open(paths["jpeg"]), **settings)
+    mix = dc.DiffCoreMix(open_bound(paths["jpeg"]), **settings)
     plain = dc.DiffCoreMix(mapped(paths, "jpeg"), **settings)
     for _ in range(2):
         assert torch.equal(mix(images, index), plain(images, index))
@@ -117,7 +117,7 @@ def test_with_geometry(paths: dict[str, Path], counterpart_crop: Any) -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("inplace", [False, True])
 def test_dtypes_plans_and_epochs(paths: dict[str, Path], dtype: torch.dtype, inplace: bool) -> None:
-    mix = dc.DiffCoreMix(dc.CounterpartStore.open(paths["jpeg"]), inplace=inplace)
+    mix = dc.DiffCoreMix(open_bound(paths["jpeg"]), inplace=inplace)
     plain = dc.DiffCoreMix(mapped(paths, "jpeg"), inplace=inplace)
     for epoch in (3, 4):
         mix.set_epoch(epoch)
@@ -132,7 +132,7 @@ def test_dtypes_plans_and_epochs(paths: dict[str, Path], dtype: torch.dtype, inp
 
 
 def test_it_is_a_module_as_any_other(paths: dict[str, Path]) -> None:
-    mix = dc.DiffCoreMix(dc.CounterpartStore.open(paths["webp"]), seed=4)
+    mix = dc.DiffCoreMix(open_bound(paths["webp"]), seed=4)
     images, index = batch_of()
     mix(images, index)
     others = [copy.deepcopy(mix), pickle.loads(pickle.dumps(mix)), dc.DiffCoreMix(mix.store)]
@@ -144,7 +144,7 @@ def test_it_is_a_module_as_any_other(paths: dict[str, Path]) -> None:
 
 
 def test_wrong_batches_are_refused(paths: dict[str, Path]) -> None:
-    mix = dc.DiffCoreMix(dc.CounterpartStore.open(paths["jpeg"]))
+    mix = dc.DiffCoreMix(open_bound(paths["jpeg"]))
     images, index = batch_of()
     with pytest.raises(ValueError, match="index 24 is outside the store"):
         mix(images, index.where(index != 5, NUM_SAMPLES))
@@ -154,7 +154,7 @@ def test_wrong_batches_are_refused(paths: dict[str, Path]) -> None:
 
 
 def test_after_a_prefetched_batch_another_is_fetched(paths: dict[str, Path]) -> None:
-    mix, plain = dc.DiffCoreMix(dc.CounterpartStore.open(paths["webp"])), dc.DiffCoreMix(mapped(paths, "webp"))
+    mix, plain = dc.DiffCoreMix(open_bound(paths["webp"])), dc.DiffCoreMix(mapped(paths, "webp"))
     other = batch_of()
     for (images, _, index), (same, _, its_index) in zip(dc.PrefetchLoader(loader_of(), mix), loader_of(), strict=True):
         assert torch.equal(mix(*other), plain(*other))
@@ -162,7 +162,7 @@ def test_after_a_prefetched_batch_another_is_fetched(paths: dict[str, Path]) -> 
 
 
 def test_outside_of_compiled_graphs(paths: dict[str, Path]) -> None:
-    mix = dc.DiffCoreMix(dc.CounterpartStore.open(paths["jpeg"]))
+    mix = dc.DiffCoreMix(open_bound(paths["jpeg"]))
     plain = dc.DiffCoreMix(mapped(paths, "jpeg"))
     images, index = batch_of()
 
@@ -186,7 +186,8 @@ def test_in_a_process_of_its_own(paths: dict[str, Path]) -> None:
     """Its threads end with it."""
     code = f"""
 import torch, diffcore_gpu as dc
-mix = dc.DiffCoreMix(dc.CounterpartStore.open({str(paths["jpeg"])!r}))
+from tests.stores import open_bound
+mix = dc.DiffCoreMix(open_bound({str(paths["jpeg"])!r}))
 print(mix(torch.zeros(4, 3, 20, 28), torch.arange(4)).shape)
 """
     assert run_python("-c", code).strip() == "torch.Size([4, 3, 20, 28])"
@@ -195,7 +196,7 @@ print(mix(torch.zeros(4, 3, 20, 28), torch.arange(4)).shape)
 def test_a_store_in_host_memory_may_be_larger_than_that_when_decoded(
     paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = dc.CounterpartStore.open(paths["jpeg"])
+    store = open_bound(paths["jpeg"])
     on_disk = sum(shard.size for shard in store.manifest.shards)
     monkeypatch.setattr(residency.os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else on_disk)
     dc.DiffCoreMix(store, residency="host")
@@ -229,7 +230,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_nvjpeg_decodes_on_the_way_to_a_gpu(
     paths: dict[str, Path], as_on_a_gpu: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = dc.CounterpartStore.open(paths["jpeg"])
+    store = open_bound(paths["jpeg"])
     mix = dc.DiffCoreMix(store, decoder="nvjpeg")
     plain = dc.DiffCoreMix(mapped(paths, "jpeg"))
     images, index = batch_of()
@@ -249,7 +250,7 @@ def test_nvjpeg_decodes_on_the_way_to_a_gpu(
 def test_nvjpeg_decodes_a_whole_store_part_by_part(
     paths: dict[str, Path], as_on_a_gpu: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = dc.CounterpartStore.open(paths["jpeg"])
+    store = open_bound(paths["jpeg"])
     monkeypatch.setattr(residency, "_COPY_BYTES", 10 * 3 * 20 * 28)
     monkeypatch.setattr(residency, "_room", lambda device: 1 << 30)
 
@@ -269,7 +270,7 @@ def test_nvjpeg_gets_no_damaged_file(tmp_path: Path, as_on_a_gpu: list[int]) -> 
     raw = bytearray(shard.read_bytes())
     raw[4096:4100] = b"\0" * 4
     shard.write_bytes(raw)
-    store = dc.CounterpartStore.open(store.path)
+    store = open_bound(store.path)
     with pytest.raises(dc.StoreError, match="row 0 cannot be decoded"):
         nvjpeg.decode_on_gpu(store, torch.tensor([0, 3]), torch.device("cpu"))
     assert nvjpeg.decode_on_gpu(store, torch.tensor([], dtype=torch.int64), torch.device("cpu")).shape == (0, *SHAPE)
@@ -277,11 +278,11 @@ def test_nvjpeg_gets_no_damaged_file(tmp_path: Path, as_on_a_gpu: list[int]) -> 
 
 
 def test_where_nvjpeg_cannot_be(paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    store = dc.CounterpartStore.open(paths["jpeg"])
+    store = open_bound(paths["jpeg"])
     with pytest.raises(ValueError, match=r"^decoder must be one of cpu, nvjpeg, got 'gpu'\.$"):
         dc.DiffCoreMix(store, decoder="gpu")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r'^decoder="nvjpeg" decodes JPEG rows, but .* has rows of codec webp\.$'):
-        dc.DiffCoreMix(dc.CounterpartStore.open(paths["webp"]), decoder="nvjpeg")
+        dc.DiffCoreMix(open_bound(paths["webp"]), decoder="nvjpeg")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r'^decoder="nvjpeg" needs a GPU of NVIDIA that torch can use\.$'):
         dc.DiffCoreMix(store, decoder="nvjpeg")
@@ -301,7 +302,7 @@ def test_where_nvjpeg_cannot_be(paths: dict[str, Path], monkeypatch: pytest.Monk
 
 
 def test_a_checkpoint_names_the_decoder(paths: dict[str, Path], as_on_a_gpu: list[int]) -> None:
-    store = dc.CounterpartStore.open(paths["jpeg"])
+    store = open_bound(paths["jpeg"])
     state = dc.DiffCoreMix(store, decoder="nvjpeg").state_dict()
     with pytest.raises(ValueError, match="made with decoder = nvjpeg, but this DiffCoreMix has cpu"):
         dc.DiffCoreMix(store).load_state_dict(state)

@@ -37,7 +37,7 @@ def random_store(path: Path, size: int, rows: int = ROWS) -> CounterpartStore:
         for sample, label in enumerate(labels):
             image = torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8)
             writer.add_pair(sample, writer.add_row(image, label=label), 0.8)
-    store = CounterpartStore.open(path)
+    store = CounterpartStore.open(path).bind(labels, labels=labels)
     store.images(range(rows))  # the system's cache holds every page, as after the first epoch
     return store
 
@@ -70,7 +70,7 @@ def random_store_for(path: Path, size: int, labels: Sequence[int], num_classes: 
                 rows[label].append(writer.add_row(image, label=label))
             writer.add_pair(sample, rows[label][turn[label] % len(rows[label])], 0.8)
             turn[label] += 1
-    return CounterpartStore.open(path)
+    return CounterpartStore.open(path).bind(labels, labels=labels)
 
 
 def random_images(batch: int, size: int, dtype: str, memory_format: str, device: torch.device) -> Tensor:

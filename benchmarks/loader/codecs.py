@@ -148,6 +148,8 @@ def measure_loader(
 ) -> dict[str, Any]:
     """Images per second of a loader with each of the stores."""
     dataset = RealImages(real, training_transform(size))
+    for store in stores.values():
+        store.bind(real.labels, labels=real.labels)
     in_memory = DiffCoreMix(stores[RAW], mean=MEAN, std=STD, residency="device")
     jpeg = DiffCoreMix(stores["jpeg"], mean=MEAN, std=STD, residency="disk")
     arms = {

@@ -187,7 +187,7 @@ def _pack(real: Chosen, distinct: Sequence[Path], rows: Sequence[int], folder: P
             writer.add_row(image.pixels, label=label_of[row])
             Image.fromarray(np.ascontiguousarray(image.pixels.transpose(1, 2, 0))).save(_resized(folder, row))
         writer.add_pairs(range(len(rows)), rows)
-    return CounterpartStore.open(folder / "store")
+    return CounterpartStore.open(folder / "store").bind(real.labels, labels=real.labels)
 
 
 def _resized(folder: Path, row: int) -> Path:

@@ -271,7 +271,7 @@ def codecs_tables(result: dict[str, Any]) -> list[Table]:
             title, unit = f"Stores read from {where}", "rows/s"
         else:
             title, unit = f"Loaders with {part['workers']} workers", "images/s"
-        header = ("from", f"{unit} ({SPREAD})", f"CPU µs each ({SPREAD})", "of the first (interval)")
+        columns = ("from", f"{unit} ({SPREAD})", f"CPU µs each ({SPREAD})", "of the first (interval)")
         arms = [
             (
                 name,
@@ -281,7 +281,7 @@ def codecs_tables(result: dict[str, Any]) -> list[Table]:
             )
             for name, arm in part["arms"].items()
         ]
-        tables.append(make_table(title, header, arms))
+        tables.append(make_table(title, columns, arms))
     return tables
 
 

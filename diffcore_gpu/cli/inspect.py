@@ -62,7 +62,7 @@ def _write_sheet(store: CounterpartStore, folder: Path, out: Path, count: int, s
     if not out.absolute().parent.is_dir():
         raise PackError(f"{out.parent} is no folder to write the contact sheet into; make it first.")
     scan = scan_image_folder(folder)
-    store.bind(scan, labels=scan.labels, file_names=scan.file_names)
+    store.bind(scan, labels=scan.labels, file_names=scan.file_names, content=None)
     fit = Fit.STRETCH if store.metadata.get("resize") == "stretch" else Fit.CROP
     images: dict[int, torch.Tensor] = {}
     with pillow_ready():
@@ -86,8 +86,9 @@ def _print(summary: dict[str, Any]) -> None:
     per_sample = summary["rows_per_sample"]
     print_table(
         [
+            ("format", f"version {summary['version']}, read by {summary['reading']}"),
             ("images", "{} x {} x {} uint8".format(*summary["image_shape"])),
-            ("samples", f"{summary['samples']} in {len(summary['classes'])} classes"),
+            ("samples", f"{summary['samples']} in {len(summary['classes'])} classes; {_known(summary)}"),
             ("rows", str(summary["rows"])),
             ("pairs", f"{summary['pairs']}; {per_sample['min']} to {per_sample['max']} for a sample that has any"),
             ("coverage", f"{summary['coverage']:.1%} of the samples have a counterpart"),
@@ -98,7 +99,7 @@ def _print(summary: dict[str, Any]) -> None:
     print_table(_flat(summary["metadata"]) or [("nothing is known", "")])
     if summary["history"]:
         print("Changed since")
-        print_table([(entry.get("operation", "?"), _counts(entry)) for entry in summary["history"]])
+        print_table([(str(entry.get("operation")), _counts(entry)) for entry in summary["history"][-_LISTED:]])
     _print_listed(
         "Classes",
         ("class", "samples", "covered", "rows"),
@@ -128,6 +129,13 @@ def _counts(entry: Mapping[str, Any]) -> str:
     """What an operation did to the numbers of rows and pairs, as far as it says."""
     counts = [(name, entry.get(name)) for name in ("rows", "pairs", "samples")]
     return "; ".join(f"{name} {c[0]} to {c[1]}" for name, c in counts if isinstance(c, list) and len(c) == 2)
+
+
+def _known(summary: dict[str, Any]) -> str:
+    known, samples = summary["known_files"], summary["samples"]
+    if known == samples:
+        return "the content of every file is known"
+    return f"the content of {known} files is known" if known else "the content of no file is known"
 
 
 def _print_listed(title: str, heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

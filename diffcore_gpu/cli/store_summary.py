@@ -28,6 +28,7 @@ def summarize(store: CounterpartStore) -> dict[str, Any]:
         "reading": store.reading,
         "image_shape": list(store.image_shape),
         "samples": store.num_samples,
+        "known_files": 0 if store.file_contents is None else len(store.file_contents.known),
         "rows": store.num_rows,
         "pairs": store.num_pairs,
         "coverage": store.coverage,

@@ -52,6 +52,7 @@ class StoreContents:
         reading: how shards are read; "auto": mapped, unless one is encoded, the files come from `locate`, the rows are
             checked as they are read, or the folder lies on a file system of a network.
         verify: "lazy" to check each row when it is first read.
+        seen: bool [num_rows], which rows another process has checked already; None: none.
         locate: gives the path of a file of the store, there when it returns, where that is not in the folder.
 
     Raises:
@@ -65,6 +66,7 @@ class StoreContents:
         *,
         reading: Reading | Literal["auto"] = "auto",
         verify: Verify = None,
+        seen: torch.Tensor | None = None,
         locate: Locate | None = None,
     ) -> None:
         self.path = path
@@ -81,6 +83,7 @@ class StoreContents:
         self._coverage: float | None = None
         self._only: Int64Array | None = None
         self._bound = False
+        self._seen = seen
         self._asked = reading, verify
         self._ends = np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)
 
@@ -163,8 +166,10 @@ class StoreContents:
         Raises:
             StoreError: naming one that is gone, was cut short, or is another file than the one that was opened.
         """
-        few = samples is None or len(self.manifest.shards) <= _FEW_SHARDS
-        self._reader.require_unchanged(None if few else self._shards_of(samples))
+        if samples is None or len(self.manifest.shards) <= _FEW_SHARDS:
+            self._reader.require_unchanged(None)
+        else:
+            self._reader.require_unchanged(self._shards_of(samples))
 
     def _shards_of(self, samples: torch.Tensor) -> list[int]:
         """The shards that hold a row of these samples, int64 [B]."""
@@ -174,7 +179,8 @@ class StoreContents:
         begin, count = ptr[index], ptr[index + 1] - ptr[index]
         before = np.cumsum(count) - count
         rows = self.pair_row.numpy()[np.repeat(begin - before, count) + np.arange(count.sum())]
-        return np.unique(np.searchsorted(self._ends, rows, side="right")).tolist()
+        numbers: list[int] = np.unique(np.searchsorted(self._ends, rows, side="right")).tolist()
+        return numbers
 
     def _make_reader(self, reading: Reading | Literal["auto"]) -> ShardReader:
         codecs = {shard.codec for shard in self.manifest.shards}
@@ -200,7 +206,7 @@ class StoreContents:
             return None
         if self.manifest.version == 1:
             raise StoreError(f"{self.path}: is a store of version 1, which has no digests of rows; convert it first.")
-        return RowCheck(str(self.path), self._column("digest").numpy())
+        return RowCheck(str(self.path), self._column("digest").numpy(), self._seen)
 
     # Rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.context import get_spawning_popen
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -82,7 +83,8 @@ class CounterpartStore(StoreContents):
             reading: "map": shards are mapped into memory; "pread": read by position, so that a file which is cut short
                 meanwhile is an error and not a signal; "auto": mapped, unless the folder lies on a file system of a
                 network or a shard is encoded.
-            verify: "lazy": every row is compared with its digest when it is first read.
+            verify: "lazy": every row is compared with its digest when it is first read, by this process or one that it
+                has started, such as a worker of a `DataLoader`.
             storage_options: of a URL, how fsspec connects: credentials, an endpoint; None: as its library finds out
                 by itself, from the environment and configuration files.
             cache: of a URL, the folder of the files on this machine; None: `$DIFFCORE_CACHE`, else
@@ -311,7 +313,9 @@ class CounterpartStore(StoreContents):
         return _reopen, (str(self.path), self.manifest.encode(), self._kept())
 
     def _kept(self) -> _Kept:
-        return _Kept(*self._asked, self._only, self._bound)
+        # What was checked holds for the processes that this one starts, not for a pickle that lies somewhere.
+        seen = None if self._check is None or get_spawning_popen() is None else self._check.seen
+        return _Kept(*self._asked, self._only, self._bound, seen)
 
     def __copy__(self) -> CounterpartStore:
         return self
@@ -327,6 +331,7 @@ class _Kept(NamedTuple):
     verify: Verify
     only: Int64Array | None
     bound: bool
+    seen: torch.Tensor | None
 
     def given_to(self, store: CounterpartStore) -> CounterpartStore:
         """The store, with the same samples and as bound."""
@@ -337,7 +342,7 @@ class _Kept(NamedTuple):
 def _reopen(path: str, manifest: bytes, kept: _Kept) -> CounterpartStore:
     wanted, _ = parse_manifest(path, manifest)
     try:
-        store = CounterpartStore(Path(path), wanted, reading=kept.reading, verify=kept.verify)
+        store = CounterpartStore(Path(path), wanted, reading=kept.reading, verify=kept.verify, seen=kept.seen)
     except StoreError as error:
         if _manifest_there(path) == wanted.checksum:
             raise
@@ -348,7 +353,7 @@ def _reopen(path: str, manifest: bytes, kept: _Kept) -> CounterpartStore:
 def _reopen_located(path: Place, manifest: bytes, kept: _Kept, locate: Locate) -> CounterpartStore:
     """The store that was pickled, whatever is behind its URL now; nothing is asked for that the cache has."""
     wanted, _ = parse_manifest(path, manifest)
-    store = CounterpartStore(path, wanted, reading=kept.reading, verify=kept.verify, locate=locate)
+    store = CounterpartStore(path, wanted, reading=kept.reading, verify=kept.verify, seen=kept.seen, locate=locate)
     return kept.given_to(store)
 
 

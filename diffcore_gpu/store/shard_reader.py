@@ -40,12 +40,15 @@ class RowCheck:
     Args:
         where: names the store in messages.
         digests: int64 [num_rows].
+        seen: bool [num_rows], which rows were checked; in shared memory, so that what one worker of a `DataLoader` has
+            checked none of the others checks again, nor one of a later epoch. None: none was.
     """
 
-    def __init__(self, where: str, digests: Int64Array) -> None:
+    def __init__(self, where: str, digests: Int64Array, seen: torch.Tensor | None = None) -> None:
         self._where = where
         self._digests = digests
-        self._seen = np.zeros(len(digests), np.bool_)
+        self.seen = torch.zeros(len(digests), dtype=torch.bool).share_memory_() if seen is None else seen
+        self._seen = self.seen.numpy()
 
     def new(self, rows: Int64Array) -> list[int]:
         """Positions, in rows int64 [n], of those that have not been checked."""

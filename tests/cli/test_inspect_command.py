@@ -35,7 +35,14 @@ def measured(tmp_path: Path) -> Path:
 
 def test_for_a_person(run: Run, packed: Folders) -> None:
     outcome = run("inspect", packed.store)
-    for text in ("3 x 32 x 32 uint8", "4 in 3 classes", "75.0% of the samples", "diffcore pack", "pairs-"):
+    for text in (
+        "version 2, read by map",
+        "3 x 32 x 32 uint8",
+        "4 in 3 classes; the content of every file is known",
+        "75.0% of the samples",
+        "diffcore pack",
+        "pairs-",
+    ):
         assert text in outcome.out
     assert "Similarity" not in outcome.out
 

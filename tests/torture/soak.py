@@ -1,4 +1,4 @@
-"""A store that is opened, mixed, grown, verified and closed without end: files, threads and memory stay as they were."""
+"""A store that is opened, mixed, grown, verified and closed again and again: files, threads and memory stay the same."""
 
 from __future__ import annotations
 
