@@ -86,5 +86,9 @@ def _compare(store: CounterpartStore, real: Path, content: Content) -> int:
     if content is Content.NONE:
         return 0
     with progress_bars() as bar:
-        which = "full" if content is Content.FULL else "sample"
-        return compare_content(store, lambda sample: str(scan.path(sample)), which, bar("Comparing", "real images"))
+        return compare_content(
+            store,
+            lambda sample: str(scan.path(sample)),
+            "full" if content is Content.FULL else "sample",
+            bar("Comparing", "real images"),
+        )

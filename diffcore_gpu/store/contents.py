@@ -166,8 +166,8 @@ class StoreContents:
         Raises:
             StoreError: naming one that is gone, was cut short, or is another file than the one that was opened.
         """
-        few = samples is None or len(self.manifest.shards) <= _FEW_SHARDS
-        self._reader.require_unchanged(None if few else self._shards_of(samples))
+        many = len(self.manifest.shards) > _FEW_SHARDS
+        self._reader.require_unchanged(self._shards_of(samples) if many and samples is not None else None)
 
     def _shards_of(self, samples: torch.Tensor) -> list[int]:
         """The shards that hold a row of these samples, int64 [B]."""
@@ -177,7 +177,8 @@ class StoreContents:
         begin, count = ptr[index], ptr[index + 1] - ptr[index]
         before = np.cumsum(count) - count
         rows = self.pair_row.numpy()[np.repeat(begin - before, count) + np.arange(count.sum())]
-        return np.unique(np.searchsorted(self._ends, rows, side="right")).tolist()
+        numbers: list[int] = np.unique(np.searchsorted(self._ends, rows, side="right")).tolist()
+        return numbers
 
     def _make_reader(self, reading: Reading | Literal["auto"]) -> ShardReader:
         codecs = {shard.codec for shard in self.manifest.shards}
