@@ -12,7 +12,9 @@ Three parts, on photographs that are cut to squares (--real, or synthetic ones w
   the CPU in the process that trains. A raw store in memory, that again, and JPEG from its files, decoded in the call of
   the mix or ahead of it by a `PrefetchLoader`.
 
-Ratios are of the two arms in the same turn, with intervals for their medians that hold together with 95 %.
+Ratios are of the two arms in the same turn, with intervals for their medians that hold together with 95 %. CPU time is
+that of all threads, and of the loader's workers with their start: where other programs run beside this, it is what a
+row costs, and the rates are too low.
 
     diffcore bench codecs --real birds --json benchmarks/results/DEVICE/codecs.json
 """
@@ -120,17 +122,18 @@ def measure_store(
             yield torch.randperm(some.num_rows, generator=generator)[:batch]
 
     drawn = batches()
+    cpu: dict[str, list[float]] = {name: [] for name in stores}
 
-    def read(store: CounterpartStore, rows: Tensor) -> None:
+    def read(name: str) -> None:
+        rows, begun = next(drawn), time.process_time()
         with nullcontext() if rate is None else throttled(rate):
-            store.images(rows, out=buffer)
+            stores[name].images(rows, out=buffer)
+        cpu[name].append((time.process_time() - begun) / batch)
 
-    actions: dict[str, Callable[[], object]] = {
-        name: partial(lambda store: read(store, next(drawn)), store) for name, store in stores.items()
-    }
+    actions: dict[str, Callable[[], object]] = {name: partial(read, name) for name in stores}
     seconds = interleaved(actions, device=torch.device("cpu"), repeats=repeats, warmup=3)
     rates = {name: [batch / value for value in values] for name, values in seconds.items()}
-    return {"batch": batch, "arms": compared(rates, RAW)}
+    return {"batch": batch, "arms": compared(rates, {name: used[-repeats:] for name, used in cpu.items()}, RAW)}
 
 
 def measure_loader(
@@ -157,6 +160,7 @@ def measure_loader(
     }
     count = batch * batches
     rates: dict[str, list[float]] = {name: [] for name in arms}
+    cpu: dict[str, list[float]] = {name: [] for name in arms}
     for turn in range(-1, repeats):
         shuffled = random.Random(turn)
         rounds = range(-(-count // len(real.paths)))
@@ -165,11 +169,12 @@ def measure_loader(
             taken = one_pass(arms[name], order, batch=batch, workers=workers, device=torch.device("cpu"), seed=turn + 1)
             if turn >= 0:
                 rates[name].append(count / taken.seconds)
-    return {"images": count, "arms": compared(rates, "raw in memory")}
+                cpu[name].append(taken.cpu_seconds / count)
+    return {"images": count, "arms": compared(rates, cpu, "raw in memory")}
 
 
-def compared(rates: Mapping[str, Sequence[float]], first: str) -> dict[str, Any]:
-    """Figures of each arm, and its ratio to the first in the same turn."""
+def compared(rates: Mapping[str, Sequence[float]], cpu: Mapping[str, Sequence[float]], first: str) -> dict[str, Any]:
+    """Figures of each arm, its ratio to the first in the same turn, and its CPU seconds for each row or image."""
     coverage = corrected(len(rates) - 1)
     arms = {}
     for name, values in rates.items():
@@ -181,6 +186,7 @@ def compared(rates: Mapping[str, Sequence[float]], first: str) -> dict[str, Any]
             "median_per_second": median,
             "p10_per_second": low,
             "p90_per_second": high,
+            "cpu_us": [round(1e6 * value, 2) for value in cpu[name]],
             "ratio": {"median": statistics.median(ratios), "low": interval.low, "high": interval.high},
         }
     return arms

@@ -6,6 +6,7 @@ Figures are made and drawn without pyplot, so nothing of a user's own matplotlib
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -68,9 +69,20 @@ class Plot:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as a PNG file without dates and versions."""
+    """A figure as a PNG file without dates and versions.
+
+    Raises:
+        ValueError: its names are so long that they leave no room for what is drawn.
+    """
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "constrained_layout not applied", UserWarning)
+        try:
+            FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}, pil_kwargs={"optimize": True})
+        except UserWarning as warning:
+            if "constrained_layout" not in str(warning):
+                raise
+            raise ValueError("its names are too long to be drawn.") from warning
     return buffer.getvalue()
 
 

@@ -279,15 +279,17 @@ def codecs_tables(result: dict[str, Any]) -> list[Table]:
             title, unit = f"Stores read from {where}", "rows/s"
         else:
             title, unit = f"Loaders with {part['workers']} workers", "images/s"
+        columns = ("from", f"{unit} ({SPREAD})", f"CPU µs each ({SPREAD})", "of the first (interval)")
         arms = [
             (
                 name,
                 samples_with_spread(arm["per_second"], places=0),
+                samples_with_spread(arm["cpu_us"], places=0),
                 "{median:.2f} ({low:.2f}–{high:.2f})".format(**arm["ratio"]),
             )
             for name, arm in part["arms"].items()
         ]
-        tables.append(make_table(title, ("from", f"{unit} ({SPREAD})", "of the first (interval)"), arms))
+        tables.append(make_table(title, columns, arms))
     return tables
 
 

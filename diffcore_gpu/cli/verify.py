@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal, TYPE_CHECKING
 
 import typer
 
@@ -86,9 +86,5 @@ def _compare(store: CounterpartStore, real: Path, content: Content) -> int:
     if content is Content.NONE:
         return 0
     with progress_bars() as bar:
-        return compare_content(
-            store,
-            lambda sample: str(scan.path(sample)),
-            "full" if content is Content.FULL else "sample",
-            bar("Comparing", "real images"),
-        )
+        which: Literal["sample", "full"] = "full" if content is Content.FULL else "sample"
+        return compare_content(store, lambda sample: str(scan.path(sample)), which, bar("Comparing", "real images"))

@@ -355,9 +355,14 @@ def _outcome(report: GenerationReport) -> dict[str, Any]:
 def _kept(folder: ReportFolder, report: GenerationReport, finished_before: bool) -> GenerationReport:
     """The report as it lies in its folder: that of a store finished before knows the times of its making."""
     if finished_before:
+        # Where the process was killed between finishing the store and writing the report, there is none, or that of the
+        # run before.
         try:
-            return folder.read()
-        except GenerationError:  # the process was killed between finishing the store and writing the report
+            kept = folder.read()
+        except GenerationError:
             pass
+        else:
+            if kept.as_json()["classes"] == report.as_json()["classes"]:
+                return kept
     folder.write(report)
     return report

@@ -166,8 +166,10 @@ class StoreContents:
         Raises:
             StoreError: naming one that is gone, was cut short, or is another file than the one that was opened.
         """
-        many = len(self.manifest.shards) > _FEW_SHARDS
-        self._reader.require_unchanged(self._shards_of(samples) if many and samples is not None else None)
+        if samples is None or len(self.manifest.shards) <= _FEW_SHARDS:
+            self._reader.require_unchanged(None)
+        else:
+            self._reader.require_unchanged(self._shards_of(samples))
 
     def _shards_of(self, samples: torch.Tensor) -> list[int]:
         """The shards that hold a row of these samples, int64 [B]."""

@@ -22,7 +22,7 @@ from diffcore_gpu.store.fingerprint import Int64Array
 from diffcore_gpu.store.format import MANIFEST_NAME
 from diffcore_gpu.store.manifest import parse_manifest, read_manifest
 from diffcore_gpu.store.real_files import Content
-from diffcore_gpu.store.remote.location import RemoteFolder, is_url
+from diffcore_gpu.store.remote.location import RemoteFolder, is_flattened_url, is_url
 from diffcore_gpu.store.shard_reader import Reading
 from diffcore_gpu.store.verification import verify_store
 from diffcore_gpu.store.workspace import FOLDER_NAME as WORK_FOLDER
@@ -109,7 +109,8 @@ class CounterpartStore(StoreContents):
                 if not stat.S_ISDIR(folder.stat().st_mode):
                     raise StoreError(f"{folder}: is a file; a store is a folder.")
             except FileNotFoundError:
-                raise StoreError(f"{folder}: there is no such folder.") from None
+                hint = "; a URL is given as a string" if is_flattened_url(path) else ""
+                raise StoreError(f"{folder}: there is no such folder{hint}.") from None
         if not (folder / MANIFEST_NAME).exists() and (folder / WORK_FOLDER).is_dir():
             raise StoreError(
                 f"{folder / MANIFEST_NAME}: missing; this store is unfinished: complete it with what writes it "

@@ -224,14 +224,15 @@ class FileShards:
 
     def _shard(self, number: int) -> _OpenShard:
         with self._lock:
-            shard = self._open.pop(number, None)
-            if shard is None:
-                known = self._layouts.get(number)
-                shard = _OpenShard(self._files, number, self._image_shape, self._version, known)
-                self._layouts[number] = shard.layout
-                if len(self._open) >= _OPEN_FILES:
-                    self._open.popitem(last=False)  # it is closed when the last copy out of it is over
-            self._open[number] = shard
+            shard, known = self._open.get(number), self._layouts.get(number)
+        if shard is None:  # opened without the lock: it may have to come from afar, and a fork would keep it locked
+            shard = _OpenShard(self._files, number, self._image_shape, self._version, known)
+        with self._lock:
+            shard = self._open.setdefault(number, shard)  # or another thread opened it meanwhile
+            self._open.move_to_end(number)
+            self._layouts[number] = shard.layout
+            if len(self._open) > _OPEN_FILES:
+                self._open.popitem(last=False)  # it is closed when the last copy out of it is over
         shard.require_unchanged()
         return shard
 

@@ -165,8 +165,9 @@ def test_interrupted_in_every_batch(real, tmp_path, monkeypatch):
 
 def test_killed_between_the_store_and_its_report(real, tmp_path):
     run(real, tmp_path / "out", fraction=0.5)
+    before = (tmp_path / "out.report" / "report.json").read_bytes()
     report = run(real, tmp_path / "out", append=True)
-    (tmp_path / "out.report" / "report.json").unlink()
+    (tmp_path / "out.report" / "report.json").write_bytes(before)
     again = run(real, tmp_path / "out", append=True, resume=True)
     assert again.as_json()["classes"] == report.as_json()["classes"]
     assert json.loads((tmp_path / "out.report" / "report.json").read_text())["generated"] == 19

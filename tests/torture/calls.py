@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pytest
+
 WRITES = ("write", "pwrite")
 SYNCS = ("fsync", "fdatasync")
 READS = ("read", "pread")
@@ -92,6 +94,12 @@ def watched(root: Path, hook: Hook) -> Iterator[None]:
             setattr(shutil, name, value)
 
 
+def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flushing guards against a power cut, which a kill is not, and would take most of the time."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+    monkeypatch.setattr(os, "fdatasync", lambda fd: None)
+
+
 class _Wrapper:
     def __init__(self, root: str, hook: Hook) -> None:
         self._root, self._hook = root, hook
@@ -114,14 +122,14 @@ class _Wrapper:
             return self.of(path)
         text = os.fsdecode(path)
         if dir_fd is not None:
-            text = os.path.join(self.of(dir_fd), text)
-        head, tail = os.path.split(os.path.abspath(text))
-        return os.path.join(os.path.realpath(head), tail)
+            text = f"{self.of(dir_fd)}{os.sep}{text}"
+        path = Path(text).absolute()
+        return str(path.parent.resolve() / path.name)  # the last part may be a link that is removed
 
     def of(self, fd: int) -> str:
         """The path of an open file."""
         try:
-            return os.readlink(f"/proc/self/fd/{fd}")
+            return str(Path(f"/proc/self/fd/{fd}").readlink())
         except OSError:
             return ""
 
@@ -227,19 +235,19 @@ class _File(io.FileIO):
     def _ask(self, size: int, run: Run) -> Any:
         return self._wrapper.seen(Call("read", self._path, size=size), run)
 
-    def read(self, size: int | None = -1) -> bytes:  # noqa: D102
+    def read(self, size: int | None = -1) -> bytes:
         parent = super().read
         return self._ask(size or -1, lambda limit=None: parent(-1 if size is None else size))
 
-    def readall(self) -> bytes:  # noqa: D102
+    def readall(self) -> bytes:
         parent = super().readall
         return self._ask(-1, lambda limit=None: parent())
 
-    def readinto(self, buffer: Any) -> int:  # noqa: D102
+    def readinto(self, buffer: Any) -> int:
         parent = super().readinto
         return self._ask(len(buffer), lambda limit=None: parent(buffer))
 
-    def write(self, data: Any) -> int:  # noqa: D102
+    def write(self, data: Any) -> int:
         parent, view = super().write, memoryview(data).cast("B")
         call = Call("write", self._path, data=bytes(view), offset=self.tell())
         return self._wrapper.seen(call, lambda limit=None: parent(view[:limit]))

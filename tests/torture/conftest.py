@@ -11,11 +11,9 @@ from tests.torture.server import serving
 
 
 @pytest.fixture(scope="session")
-def ledger() -> Iterator[Ledger]:
-    """Counts all cases of this process; they are saved at its end where the environment says so."""
-    counts = Ledger()
-    yield counts
-    counts.save()
+def ledger() -> Ledger:
+    """Counts all cases of this process; they are saved after each campaign where the environment says so."""
+    return Ledger()
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +24,7 @@ def run_campaign(ledger: Ledger) -> Iterator[Callable[..., Ledger]]:
         def run(name: str, **arguments: object) -> Ledger:
             found = serve(name, **arguments)
             ledger.include(found)
+            ledger.save()
             assert not found.wrong, found.report()
             assert found.total > 0
             return found

@@ -182,9 +182,7 @@ def reading(store: CounterpartStore) -> str:
     return digest.hexdigest()
 
 
-def finished(
-    operation: str, scratch: Path, cases: int, first: int = 0, sound: Iterable[str] = ()
-) -> Ledger:
+def finished(operation: str, scratch: Path, cases: int, first: int = 0, sound: Iterable[str] = ()) -> Ledger:
     """Damage finished stores, then open and verify them.
 
     Args:
@@ -214,5 +212,7 @@ def finished(
         if outcome:
             ledger.add(FINISHED, operation, kind, name, outcome)
         else:
-            ledger.fail(FINISHED, operation, kind, f"{name} (seed {seed})", "wrong bytes were read, or no plain sentence")
+            ledger.fail(
+                FINISHED, operation, kind, f"{name} (seed {seed})", "wrong bytes were read, or no plain sentence"
+            )
     return ledger

@@ -112,7 +112,7 @@ class _Live:
         entries: dict[str, int] = {}
         self._log.base[self._nodes[name]] = entries
         for path in sorted(folder.iterdir()):
-            inner = os.path.normpath(os.path.join(name, path.name))
+            inner = str(Path(name) / path.name)
             entries[path.name] = self._new(inner)
             if path.is_dir():
                 self._add_base(path, inner)

@@ -33,6 +33,7 @@ from tests.torture.ledger import Ledger
 from tests.torture.operations import Bench
 
 PART = "faults"
+AGAIN = "killed again and again"
 _NEED_ROOM = (*WRITES, *SYNCS, "create", "mkdir", "replace", "link", "symlink")
 
 
@@ -132,6 +133,45 @@ def campaign(operation: str, scratch: Path, faults: Iterable[str] = tuple(FAULTS
             else:
                 ledger.add(PART, operation, fault.name, struck[step], outcome)
     return ledger
+
+
+def again(operation: str, scratch: Path, cases: int) -> Ledger:
+    """Kill the same work again and again: each time a random number of calls, or of milliseconds, after the last."""
+    ledger, bench, draw = Ledger(), Bench(operation, scratch), random.Random(0)
+    changes = sum(name in CHANGES for name in calls_of(bench, scratch))
+    for case in range(cases):
+        out, by_time = bench.fresh(), case % 2 == 1
+        kills, error = _kill_repeatedly(bench, out, scratch, draw, changes, by_time=by_time)
+        try:
+            if error:
+                raise oracle.WrongError(error)
+            oracle.check_standing(bench, out)
+            outcome = f"killed, then {oracle.check_resumed(bench, out)}"
+        except oracle.WrongError as error:
+            ledger.fail(AGAIN, operation, "by the clock" if by_time else "at calls", f"case {case}", str(error))
+        else:
+            ledger.add(AGAIN, operation, "by the clock" if by_time else "at calls", f"{kills} times", outcome)
+    return ledger
+
+
+def _kill_repeatedly(
+    bench: Bench, out: Path, scratch: Path, draw: random.Random, changes: int, *, by_time: bool
+) -> tuple[int, str]:
+    """How often it was killed before it ended, at most ten times, and the error that it ended with."""
+    for kills in range(10):
+        striker = _Striker(FAULTS["killed"], changes if by_time else draw.randrange(1, changes // 2 + 2))
+        seconds = draw.uniform(0.002, 0.08) if by_time else 0.0
+        ended = in_fork(lambda striker=striker, seconds=seconds: _run_under(bench, out, scratch, striker, seconds))
+        if not ended.signal:
+            return kills, ended.error
+    return 10, ""
+
+
+def _run_under(bench: Bench, out: Path, scratch: Path, striker: _Striker, seconds: float) -> None:
+    if seconds:
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles its signal, so that it kills
+    with watched(scratch, striker):
+        bench.run(out)
 
 
 def _case(bench: Bench, scratch: Path, fault: Fault, step: int) -> str:

@@ -1,4 +1,4 @@
-"""A case in a process of its own, forked from a warm one, so that a hundred take seconds and a signal is seen as such."""
+"""A case in a process of its own, forked from a warm one: a hundred take seconds, and a signal is seen as such."""
 
 from __future__ import annotations
 

@@ -228,6 +228,3 @@ def _bound_memory() -> None:
         used = int(file.read().split()[0]) * resource.getpagesize()
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + _MORE_MEMORY, most))
-
-
-

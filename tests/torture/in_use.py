@@ -278,4 +278,3 @@ def _race(folder: Path, reading: str, change: str, delay: float) -> str:
     finally:
         os.waitpid(other, 0)
     return "it was never noticed"
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ VARIABLE = "TORTURE_RESULTS"
 """Of the environment: the folder in which each process leaves its counts."""
 FIELDS = ("part", "operation", "fault", "call", "outcome")
 _SHOWN = 25
+_HASH = re.compile(r"-[0-9a-f]{12}(?=\.)")
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Ledger:
 
     def add(self, part: str, operation: str, fault: str, call: str, outcome: str, count: int = 1) -> None:
         """Count cases."""
+        call = _HASH.sub("", call)  # of a file that is named by its content
         self.cases[part, operation, fault, call, outcome] += count
 
     def fail(self, part: str, operation: str, fault: str, call: str, sentence: str) -> None:

@@ -203,26 +203,38 @@ def _images(folder: Path) -> None:
     (folder / "generated" / _NAMES[3]).write_bytes(b"no image")
 
 
-def _pack(inputs: Path, out: Path) -> int:
+def _pack(inputs: Path, out: Path, generated: str = "generated", append: bool = False) -> int:
     writer.AUTO_FLUSH_BYTES, writer.SHARD_BYTES, rows._SAVE_SECONDS = 192, 3 * 192, 0.0
-    options = PackOptions(inputs / "real", inputs / "generated", out / STORE, 8, 8, workers=1, resume=True)
-    found = _finished(out)
+    options = PackOptions(inputs / "real", inputs / generated, out / STORE, 8, 8, workers=1, resume=True, append=append)
+    found = 0 if append else _finished(out)
     pack(options)
     return found
+
+
+def _half_packed(inputs: Path, out: Path) -> None:
+    for name in _NAMES[1::2]:
+        if name != _NAMES[3]:
+            (inputs / "half" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(inputs / "generated" / name, inputs / "half" / name)
+    _pack(inputs, out, generated="half")
 
 
 # generate: 19 images of a model that takes no time, of which 10 pass
 
 
-def _generate(inputs: Path, out: Path, save_seconds: float) -> int:
+def _generate(inputs: Path, out: Path, save_seconds: float, fraction: float = 1.0, append: bool = False) -> int:
     recorder.SAVE_SECONDS, writer.SHARD_BYTES = save_seconds, 4 * 48
-    found = _finished(out)
+    found = 0 if append else _finished(out)
     model, judge = fakes.FakeTextToImage(rounding=True), fakes.FakeFilter(fakes.labels())
-    wanted = plan_work(scan_image_folder(inputs / "real"), fakes.settings())
-    report = generate(wanted, out / STORE, model, judge, resume=True)
-    if (report.total.generated, report.total.accepted) != (19, 10):
+    wanted = plan_work(scan_image_folder(inputs / "real"), fakes.settings(fraction=fraction))
+    report = generate(wanted, out / STORE, model, judge, resume=True, append=append)
+    if fraction == 1.0 and (report.total.generated, report.total.accepted) != (19, 10):
         raise AssertionError(f"the report counts {report.total}.")
     return found
+
+
+def _half_generated(inputs: Path, out: Path) -> None:
+    _generate(inputs, out, save_seconds=0.0, fraction=0.5)
 
 
 OPERATIONS = {
@@ -240,8 +252,10 @@ OPERATIONS = {
         Operation("push", _push, inputs=_two_stores, atomic=False),
         Operation("pull", _pull, inputs=_two_stores),
         Operation("pack", _pack, inputs=_images),
+        Operation("pack, appended", partial(_pack, append=True), inputs=_images, before=_half_packed),
         Operation("generate", partial(_generate, save_seconds=0.0), inputs=_images),
         Operation("generate, saved once", partial(_generate, save_seconds=1e9), inputs=_images),
+        Operation("generate more", partial(_generate, save_seconds=0.0, append=True), _images, _half_generated),
     )
 }
 

@@ -61,10 +61,14 @@ def record(bench: Bench) -> Log:
     return log
 
 
-def choices(log: Log, point: int, waiting: list[int], model: Model, draw: random.Random, samples: int) -> Iterator[Choice]:
+def choices(
+    log: Log, point: int, waiting: list[int], model: Model, draw: random.Random, samples: int
+) -> Iterator[Choice]:
     """What may become of the changes that wait to be safe."""
 
-    def choice(fault: str, kept: set[int], torn: dict[int, Torn] | None = None, split: set[int] | None = None) -> Choice:
+    def choice(
+        fault: str, kept: set[int], torn: dict[int, Torn] | None = None, split: set[int] | None = None
+    ) -> Choice:
         if model == "ordered":
             kept = closed(log, point, kept, waiting)
         return Choice(fault, frozenset(waiting) - kept, torn or {}, frozenset(split or ()))
@@ -120,7 +124,7 @@ def campaign(
 def _cut_everywhere(bench: Bench, log: Log, model: Model, ledger: Ledger, samples: int, every: int) -> None:
     draw, tried = random.Random(0), set()
     points = range(1, len(log.events) + 1)
-    for point in (points if every == 1 else sorted({*points[::every], points[-1]})):
+    for point in points if every == 1 else sorted({*points[::every], points[-1]}):
         promised = promise(log, point)
         for choice in choices(log, point, pending(log, point), model, draw, samples):
             files = state(log, point, choice.lost, choice.torn, choice.split)

@@ -28,7 +28,7 @@ CAMPAIGNS = ("faults", "powerloss", "damage", "in_use", "fuzzing", "soak")
 
 def scratch_folder() -> str:
     """Where cases lie: in memory, where a system has such a place with some room."""
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")
     fits = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 256 << 20
     return tempfile.mkdtemp(prefix="torture-", dir=memory if fits else None)
 
@@ -62,7 +62,8 @@ def serving() -> Iterator[Callable[..., Ledger]]:
             if not line:
                 raise AssertionError("the server has ended.")
             ended = json.loads(line)
-            assert not ended["error"] and not ended["signal"], f"{ended['error']}{ended['signal']}"
+            if ended["error"] or ended["signal"]:
+                raise AssertionError(f"{ended['error']}{ended['signal']}")
             return Ledger.from_json(ended["answer"])
 
         yield run

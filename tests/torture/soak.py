@@ -1,9 +1,8 @@
-"""A store that is opened, mixed, grown, verified and closed without end: open files, threads and memory stay as they were."""
+"""A store that is opened, mixed, grown, verified and closed again and again: files, threads and memory stay the same."""
 
 from __future__ import annotations
 
 import gc
-import os
 import resource
 import threading
 import time
@@ -64,4 +63,4 @@ def _round(path: Path, number: int) -> None:
 def _used() -> tuple[int, int, int]:
     """Open files, threads, and bytes of memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return len(os.listdir("/proc/self/fd")), threading.active_count(), pages * resource.getpagesize()
+    return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), pages * resource.getpagesize()

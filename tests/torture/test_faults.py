@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -20,9 +21,17 @@ def test_some_faults(run_campaign: Callable[..., Ledger], operation: str) -> Non
 
 
 @pytest.mark.torture
+@pytest.mark.parametrize("operation", ["write", "append", "convert", "pack", "generate"])
+def test_killed_again_and_again(run_campaign: Callable[..., Ledger], operation: str) -> None:
+    found = run_campaign("faults:again", operation=operation, cases=24)
+    assert len({times for _, _, _, times, _ in found.cases}) > 2
+
+
+@pytest.mark.torture
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_fault_at_every_call(run_campaign: Callable[..., Ledger], operation: str) -> None:
-    found = run_campaign("faults", operation=operation)
+    most = os.environ.get("TORTURE_MOST")  # of each fault, where there is little time
+    found = run_campaign("faults", operation=operation, most=None if most is None else int(most))
     assert {fault for _, _, fault, _, _ in found.cases} >= FAULTS.keys() - {"unreadable"}
     outcomes = found.outcomes()
     assert outcomes["killed, then identical"] > 10

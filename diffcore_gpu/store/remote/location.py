@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,11 @@ _EXTRA = "pip install 'diffcore-gpu[remote]'"
 def is_url(place: object) -> bool:
     """Whether a store's place is a URL such as `s3://bucket/store`, rather than a folder."""
     return isinstance(place, str) and _SCHEME.match(place) is not None
+
+
+def is_flattened_url(place: object) -> bool:
+    """Whether a path is what `Path` makes of a URL, with one slash of the two."""
+    return isinstance(place, Path) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", place.as_posix()) is not None
 
 
 def shown_place(text: str) -> str:
@@ -50,7 +54,6 @@ class RemoteFolder:
         self.url = url
         self.options = dict(options or {})
         self.scheme = found[1].lower()
-        self._lock = threading.Lock()
         self._connected: tuple[int, Any] | None = None
         self._class = _class_of(self.scheme, url)
 
@@ -66,14 +69,14 @@ class RemoteFolder:
     @property
     def fs(self) -> Any:
         """The file system of fsspec, one for each process: its threads do not survive a fork."""
-        with self._lock:
-            if self._connected is None or self._connected[0] != os.getpid():
-                try:
-                    made = self._class(**_with_defaults(self.scheme, self.options))
-                except (ImportError, OSError, TypeError, ValueError) as error:
-                    raise StoreError(f"{self}: cannot be connected to: {clause(error)}.") from None
-                self._connected = os.getpid(), made
-            return self._connected[1]
+        connected = self._connected
+        if connected is None or connected[0] != os.getpid():  # no lock: fsspec gives two threads the same one
+            try:
+                connected = os.getpid(), self._class(**_with_defaults(self.scheme, self.options))
+            except (ImportError, OSError, TypeError, ValueError) as error:
+                raise StoreError(f"{self}: cannot be connected to: {clause(error)}.") from None
+            self._connected = connected
+        return connected[1]
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.remote.faults import BrokenTransferError, library_errors
 from diffcore_gpu.store.remote.location import RemoteFolder
-from diffcore_gpu.store.remote.transfer import PARTIAL_SUFFIX, with_tries
+from diffcore_gpu.store.remote.transfer import PARTIAL_SUFFIX, run_in, with_tries
 
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 _DATASET = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+?))?/?")
@@ -89,7 +89,10 @@ class FolderTarget:
 
     def _send(self, name: str, path: Path) -> None:
         fs, there = self._folder.fs, self._folder.path(name)
-        fs.put_file(str(path), there)
+        if fs.async_impl:
+            run_in(fs, fs._put_file(str(path), there))
+        else:
+            fs.put_file(str(path), there)
         fs.invalidate_cache()
         size = fs.info(there)["size"]
         if size != path.stat().st_size:

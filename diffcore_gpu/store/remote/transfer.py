@@ -7,12 +7,13 @@ of `store.json` is fetched once more from its beginning.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -36,6 +37,7 @@ RANGES_AT_ONCE = 4
 PARTIAL_SUFFIX = ".part"
 
 _STREAM_BYTES = 1 << 20
+_LAST_SECONDS = 5  # for connections to be closed
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-")
 
 Told = Callable[[int], None]
@@ -257,15 +259,34 @@ def _receive(source: RemoteFolder, name: str, sink: Any) -> None:
     """Read a file of a server into a sink, from the sink's position on."""
     fs, path = source.fs, source.path(name)
     if source.scheme in ("http", "https"):
-        from fsspec.asyn import sync
-
-        sync(fs.loop, _stream, fs, path, sink)
+        run_in(fs, _stream(fs, path, sink))
     elif sink.size is None:
-        sink.write(fs.cat_file(path, start=0, end=sink.limit + 1))
+        part = {"start": 0, "end": sink.limit + 1}
+        sink.write(run_in(fs, fs._cat_file(path, **part)) if fs.async_impl else fs.cat_file(path, **part))
     elif fs.async_impl:
         _read_ranges(fs, path, sink)
     else:
         _read_on(fs, path, sink)
+
+
+def run_in(fs: Any, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """What a coroutine gives that is run in the thread of fsspec; it is over when this returns, also by Ctrl-C."""
+    over = threading.Event()
+
+    async def until_over() -> _Result:
+        try:
+            return await work
+        finally:
+            over.set()
+
+    future = asyncio.run_coroutine_threadsafe(until_over(), fs.loop)
+    try:
+        return future.result()
+    except BaseException:
+        if not over.is_set():
+            future.cancel()
+            over.wait(_LAST_SECONDS)
+        raise
 
 
 async def _stream(fs: Any, url: str, sink: _Sink) -> None:
@@ -301,7 +322,7 @@ def _read_ranges(fs: Any, path: str, sink: _Sink) -> None:
         last = min(sink.limit, sink.position + RANGE_BYTES * RANGES_AT_ONCE)
         starts = list(range(sink.position, last, RANGE_BYTES))
         ends = [min(start + RANGE_BYTES, last) for start in starts]
-        blocks = fs.cat_ranges([path] * len(starts), starts, ends, on_error="return")
+        blocks = run_in(fs, fs._cat_ranges([path] * len(starts), starts, ends, on_error="return"))
         for start, end, block in zip(starts, ends, blocks, strict=True):
             if isinstance(block, BaseException):
                 raise block

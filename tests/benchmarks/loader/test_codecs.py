@@ -30,7 +30,7 @@ def test_all_of_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     for part in (cached, slow):
         assert list(part["arms"]) == ["raw", "raw again", "jpeg", "webp"]
     for arm in [*cached["arms"].values(), *slow["arms"].values()]:
-        assert len(arm["per_second"]) == 3
+        assert len(arm["per_second"]) == len(arm["cpu_us"]) == 3
         assert arm["ratio"]["low"] <= arm["ratio"]["median"] <= arm["ratio"]["high"]
     assert cached["arms"]["raw"]["ratio"]["median"] == 1
     assert [len(arm["per_second"]) for arm in loader["arms"].values()] == [2] * 4

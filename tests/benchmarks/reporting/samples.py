@@ -220,7 +220,11 @@ PARTS: dict[str, list[dict[str, Any]]] = {
                 "mb_per_s": limit,
                 "batch": 64,
                 "arms": {
-                    name: {"per_second": [1000.0, 1200.0], "ratio": {"median": 3.1, "low": 2.9, "high": 3.3}}
+                    name: {
+                        "per_second": [1000.0, 1200.0],
+                        "cpu_us": [9.0],
+                        "ratio": {"median": 3.1, "low": 2.9, "high": 3.3},
+                    }
                     for name in ("raw", "jpeg")
                 },
             }
@@ -230,7 +234,9 @@ PARTS: dict[str, list[dict[str, Any]]] = {
             "what": "loader",
             "workers": 2,
             "images": 64,
-            "arms": {"raw": {"per_second": [90.0], "ratio": {"median": 1.0, "low": 1.0, "high": 1.0}}},
+            "arms": {
+                "raw": {"per_second": [90.0], "cpu_us": [8000.0], "ratio": {"median": 1.0, "low": 1.0, "high": 1.0}}
+            },
         },
     ],
     "store-access": [

@@ -194,7 +194,7 @@ def test_codecs() -> None:
     assert (cached.title, slow.title) == (
         "Stores read from the system's cache", "Stores read from an imitated storage of 250 MB/s",
     )  # fmt: skip
-    assert slow.rows[1] == ("jpeg", "1100 (1020–1180)", "3.10 (2.90–3.30)")
+    assert slow.rows[1] == ("jpeg", "1100 (1020–1180)", "9", "3.10 (2.90–3.30)")
     assert loader.title == "Loaders with 2 workers"
 
 

@@ -133,6 +133,11 @@ def test_rows_may_be_checked_as_they_are_read(url):
     assert rows_are_right(CounterpartStore.open(url, verify="lazy"), range(work.NUM_ROWS))
 
 
+def test_a_url_is_no_path():
+    with pytest.raises(StoreError, match=r"there is no such folder; a URL is given as a string\.$"):
+        CounterpartStore.open(Path("s3://bucket/store"))
+
+
 def test_it_is_not_mapped(url):
     with pytest.raises(StoreError, match="only raw shards in a folder can be mapped"):
         CounterpartStore.open(url, reading="map")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -180,6 +182,25 @@ def test_a_pull_that_was_killed_goes_on(store, tmp_path):
             process.kill()
         pull(server.url, tmp_path / "back")
         assert server.gets_of(shard.name) == [None, "bytes=1000-"]
+    assert work.contents(tmp_path / "back") == work.contents(store.path)
+
+
+def test_ctrl_c_leaves_nothing_but_what_has_arrived(store, tmp_path):
+    shard = store.manifest.shards[1]
+    with serving(store.path) as server:
+        server.faults = [Fault(shard.name, "stall", at=1000, times=1)]
+        command = [sys.executable, "-m", "diffcore_gpu", "pull", server.url, str(tmp_path / "back")]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            part = tmp_path / "back" / f"{shard.name}.part"
+            while not part.exists() or part.stat().st_size < 1000:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert [line for line in said.splitlines() if not line.startswith("Fetching: ")] == []
+        assert names(tmp_path / "back") == {store.manifest.shards[0].name, part.name}
+        pull(server.url, tmp_path / "back")
     assert work.contents(tmp_path / "back") == work.contents(store.path)
 
 
