@@ -282,7 +282,7 @@ def test_it_is_mixed_as_a_store_that_is_here(tmp_path, geometry):
     images = torch.randint(0, 256, (8, *SHAPE), dtype=torch.uint8)
     index = torch.arange(8)
     with serving(tmp_path / "served") as server:
-        there = CounterpartStore.open(f"{server.url}/mixed")
+        there = CounterpartStore.open(f"{server.url}/mixed").bind(here.labels, labels=here.labels)
         expected = dc.DiffCoreMix(here, p=1.0, seed=3, geometry=crop)(images, index)
         mix = dc.DiffCoreMix(there, p=1.0, seed=3, geometry=crop, residency="device")
         assert torch.equal(mix(images, index), expected)
