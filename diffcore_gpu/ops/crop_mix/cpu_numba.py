@@ -61,6 +61,11 @@ def crops_compiled() -> bool:
     return numba_module(_MODULE) is not None
 
 
+def make_ready(dtype: torch.dtype) -> None:
+    """Load or compile what writes an output of a dtype, so that the call itself takes no time for it."""
+    compiled(_MODULE, _FUNCTIONS[dtype])
+
+
 def draw_compiled(
     drawn: DrawArguments, crops: CropDraw, size: Sequence[int], image_size: Sequence[int],
     counterpart_size: Sequence[int],

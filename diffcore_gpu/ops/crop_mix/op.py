@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops.crop_mix.cpu_numba import crop_mix_compiled, crops_compiled, draw_compiled
+from diffcore_gpu.ops.crop_mix.cpu_numba import crop_mix_compiled, crops_compiled, draw_compiled, make_ready
 from diffcore_gpu.ops.mix.cpu_torch import Shards
 from diffcore_gpu.ops.mix.op import as_dense
 from diffcore_gpu.ops.resized_crop.op import (
@@ -161,8 +161,10 @@ def _write_cpu(images: Tensor, out: Tensor, shards: Sequence[Tensor], norm: Tens
 def _run_cpu(images: Tensor, arguments: Sequence[Any]) -> tuple[Tensor, MixPlan]:
     drawn, crops = DrawArguments(*arguments[:_NUM_DRAWN]), _Crops(*arguments[_NUM_DRAWN:])
     out = empty_output_of((*images.shape[:2], crops.size[0], crops.size[1]), crops.dtype, crops.channels_last)
-    look(drawn.shards, drawn.pair_ptr, drawn.indices)
     plan = crops.draw(images, drawn)
+    if crops_compiled():
+        make_ready(out.dtype)
+    look(drawn.shards, drawn.pair_ptr, drawn.indices)  # last: what is cut short between this and the mix is not noticed
     _write_cpu(images, out, drawn.shards, drawn.norm, plan)
     drawn.step()
     return out, plan

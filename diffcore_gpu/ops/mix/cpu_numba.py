@@ -77,6 +77,12 @@ def _same_arguments(
     return [*image_shape, norm.data_ptr(), *drawing, len(shards), *table]
 
 
+def make_ready(dtype: torch.dtype) -> None:
+    """Load or compile what mixes images of a dtype of `cpu_backend`, so that the call itself takes no time for it."""
+    for function in ("draw", _FUNCTIONS[dtype]):
+        compiled(_MODULE, function)
+
+
 def _run_mix(images: Tensor, arguments: int, threads: int) -> None:
     if images.numel():
         run_on_threads(compiled(_MODULE, _FUNCTIONS[images.dtype]).address, arguments, threads)

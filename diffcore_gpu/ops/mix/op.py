@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from diffcore_gpu.ops.mix.cpu_numba import CompiledMix, cpu_backend, mix_compiled
+from diffcore_gpu.ops.mix.cpu_numba import CompiledMix, cpu_backend, make_ready, mix_compiled
 from diffcore_gpu.ops.mix.cpu_torch import mix_cpu
 from diffcore_gpu.ops.runtime.arguments import DRAW_SCHEMA, DrawArguments, Source
 from diffcore_gpu.ops.runtime.eager import EagerCall
@@ -40,8 +40,11 @@ _LIBRARY.define(
 
 
 def _run_cpu(images: Tensor, out: Tensor, drawn: DrawArguments, packed: Tensor | None = None) -> None:
-    look(drawn.shards, drawn.pair_ptr, drawn.indices)
-    if cpu_backend(images.dtype) == "numba":
+    fast = cpu_backend(images.dtype) == "numba"
+    if fast:
+        make_ready(images.dtype)
+    look(drawn.shards, drawn.pair_ptr, drawn.indices)  # last: what is cut short between this and the mix is not noticed
+    if fast:
         pairs = Pairs(drawn.pair_ptr, drawn.pair_row, drawn.num_rows)
         mix = CompiledMix(
             images.shape[1:], drawn.shards, pairs, drawn.row_label, drawn.lam_table, drawn.norm, drawn.parameters
