@@ -36,11 +36,11 @@ def _install(session: nox.Session, *more: str) -> None:
 def tests(session: nox.Session, torch: str) -> None:
     """Every test that is not slow; arguments after `--` go to pytest."""
     _install(session, *PINS[torch])
-    session.run("python", "-m", "pytest", "-m", "not slow", *IN_PARALLEL, *session.posargs)
+    session.run("python", "-m", "pytest", "-m", "not slow and not torture", *IN_PARALLEL, *session.posargs)
 
 
 @nox.session(python="3.11")
 def random_order(session: nox.Session) -> None:
     """The same tests in an order that is drawn anew each time; pytest prints the seed."""
     _install(session, "pytest-randomly")
-    session.run("python", "-m", "pytest", "-m", "not slow", *IN_PARALLEL, *session.posargs)
+    session.run("python", "-m", "pytest", "-m", "not slow and not torture", *IN_PARALLEL, *session.posargs)

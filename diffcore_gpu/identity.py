@@ -22,7 +22,8 @@ def key_of(store: CounterpartStore) -> str:
     return key
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # it runs while a graph is traced, and leaves nothing in the graph
+# It runs while a graph is traced, and leaves nothing in the graph.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def notice_unbound(key: str) -> None:
     """Warn, once of each store, where nobody has compared it with a dataset.
 

@@ -35,7 +35,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|numpy|np|npt|pathlib|collections|contextlib|typing|enum|types|abc)\..*"),
     (r"py:class", r"diffcore_gpu\.(geometry\.GeometryStage|handover\.Draw|plan\.\w+\.(Draw|Crop)Parameters)"),
-    (r"py:class", r"diffcore_gpu\.(plan\.spec\.HasPairs|store\.format\.Manifest)"),
+    (r"py:class", r"diffcore_gpu\.(plan\.spec\.HasPairs|store\.shard_reader\.RowCheck)"),
+    (r"py:class", r"diffcore_gpu\.store\.(files\.(Locate|Place)|manifest\.(FileEntry|Manifest))"),
 ]
 # Imported for type checkers alone: without it, the signatures of these modules would show the names of their types.
 for module in (baselines, profiling, transform):

@@ -1,7 +1,7 @@
-"""Draw the tables of `concepts/reliability.md`: ``python docs/make_reliability.py [--from FOLDER] [--check|--print]``.
+"""Draw the tables of `concepts/reliability.md`: ``python docs/make_reliability.py [--from DIR] [--check | --print]``.
 
 They come from `tests/torture/results.json`, the counts of a run of `make torture`. With ``--from`` the counts that its
-processes left in FOLDER are put into that file first; with ``--print`` they are only printed. ``--check`` changes
+processes left in DIR are put into that file first; with ``--print`` they are only printed. ``--check`` changes
 nothing and fails where the page is not what would be drawn.
 """
 
@@ -71,7 +71,7 @@ TABLES: dict[str, tuple[str, str, Callable[[tuple[str, ...]], str]]] = {
     "again": ("killed again and again", "operation", lambda key: key[1]),
     "powerloss": ("power loss", "operation", lambda key: key[1]),
     "disks": ("power loss", "what became of what was not flushed", lambda key: key[2]),
-    "forgotten": ("one flush forgotten", "flush of", lambda key: "a folder" if _is_folder(key[2]) else "a file"),
+    "forgotten": ("one flush forgotten", "flush of", lambda key: _kind(key[2])),
     "work": ("damaged work", "damage", lambda key: key[2]),
     "stores": ("damaged store", "damage", lambda key: key[2]),
     "in_use": ("changed in use", "used by, read by", lambda key: key[1]),
@@ -82,8 +82,9 @@ TABLES: dict[str, tuple[str, str, Callable[[tuple[str, ...]], str]]] = {
 }
 
 
-def _is_folder(fault: str) -> bool:
-    return "." not in fault.rsplit("/", 1)[-1].removeprefix("flush ").strip(".")
+def _kind(fault: str) -> str:
+    name = fault.removeprefix("flush ").rsplit("/", 1)[-1]
+    return "a file" if "." in name.strip(".") and not name.endswith(".report") else "a folder"
 
 
 def drawn(text: str, cases: Cases) -> str:

@@ -2,6 +2,9 @@
 
 The rows are read as a transform on the CPU or a DataLoader worker reads them, from pages that the system has cached,
 and compared with plain memory copies of the same number of bytes: `clone` into fresh memory, `copy_` into a buffer.
+Then two workers of a `DataLoader` read a whole store, opened as it is and with `verify="lazy"`, in a first epoch, where
+each row is hashed, and in a second: alone, and beside a JPEG image that is decoded for each row, as in a training. The
+plain store is there twice; the difference of the two is the error of the rest.
 Needs about 4 GB under --folder, and removes it.
 
     diffcore bench store-access --json benchmarks/results/DEVICE/store_access.json
@@ -16,14 +19,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from json import loads
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
+from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from diffcore_gpu.benchmarks.harness import measure, options
 from diffcore_gpu.benchmarks.harness.command import output_of
@@ -130,6 +137,82 @@ def measure_reading(folder: Path, num_rows: int, batch: int, repeats: int) -> di
     return {"batch": batch, "shards": len(store.image_shards), "times": times, "speed": speed}
 
 
+def measure_checking(folder: Path, num_rows: int, batch: int, repeats: int, *, decoding: bool) -> dict[str, Any]:
+    """Epochs of a loader of two workers that read rows of 3×256×256, checked as they are read or not, in turns."""
+    num_rows = num_rows // 4 if decoding else num_rows
+    picture = _picture() if decoding else None
+    path = folder / "checked"
+    write(path, num_rows, 256, num_rows)
+    plain = CounterpartStore.open(path)
+    plain.images(range(num_rows))
+
+    def epoch(store: CounterpartStore) -> None:
+        batches = torch.randperm(num_rows).split(batch)
+        loader = DataLoader(
+            _Batches(store, picture), batch_size=None, sampler=[rows.tolist() for rows in batches], num_workers=2
+        )
+        for _ in loader:
+            pass
+
+    lazy: list[CounterpartStore] = []
+
+    def first() -> None:
+        lazy[:] = [CounterpartStore.open(path, verify="lazy")]
+        epoch(lazy[0])
+
+    actions: dict[str, Callable[[], object]] = {
+        "plain": lambda: epoch(plain),
+        "plain again": lambda: epoch(plain),
+        "lazy, first epoch": first,
+        "lazy, later epoch": lambda: epoch(lazy[0]),
+    }
+    # The epochs of a lazy store must follow each other, so the arms have a fixed order.
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for turn in range(-1, repeats):
+        for name, action in actions.items():
+            start = time.perf_counter()
+            action()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    shutil.rmtree(path)
+    ratios = {
+        name: [value / before for value, before in zip(values, seconds["plain"], strict=True)]
+        for name, values in seconds.items()
+        if name != "plain"
+    }
+    return {
+        "rows": num_rows,
+        "batch": batch,
+        "workers": 2,
+        "decoding": decoding,
+        "seconds": seconds,
+        "ratios": {name: {"median": median(values), "all": values} for name, values in ratios.items()},
+    }
+
+
+class _Batches(Dataset[Tensor]):
+    """Batches of a store's rows, by their numbers; a picture is decoded for each row, if there is one."""
+
+    def __init__(self, store: CounterpartStore, picture: bytes | None) -> None:
+        self._store, self._picture = store, picture
+
+    def __getitem__(self, rows: list[int]) -> Tensor:
+        if self._picture is not None:
+            for _ in rows:
+                with Image.open(BytesIO(self._picture)) as image:
+                    image.load()
+        return self._store.images(rows)
+
+
+def _picture() -> bytes:
+    """A JPEG file of 256×256 pixels, smooth as photographs are."""
+    ramp = np.linspace(0, 255, 256)
+    pixels = np.stack([np.add.outer(ramp, ramp) / 2, np.add.outer(ramp, -ramp) % 256, np.outer(ramp, ramp) / 255], -1)
+    file = BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
 def report(result: Mapping[str, Any]) -> str:
     """The figures of one part."""
     found = store_access_tables({"results": [result]})
@@ -155,10 +238,13 @@ def main(
         "rows": rows, "opens": opens, "large_rows": large_rows, "batch": batch, "repeats": repeats,
         "threads": options.use_threads(threads),
     }  # fmt: skip
+    turns = max(3, repeats // 10)
     run = Run("store-access", output_of(context, json, budget_minutes), torch.device("cpu"), setting)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         measures: dict[str, Callable[[], dict[str, Any]]] = {
             "opening": lambda: measure_opening(Path(name), rows, opens),
             "reading": lambda: measure_reading(Path(name), large_rows, batch, repeats),
+            "checking": lambda: measure_checking(Path(name), large_rows, batch, turns, decoding=False),
+            "checking beside decoding": lambda: measure_checking(Path(name), large_rows, batch, turns, decoding=True),
         }
         run.do([{"what": what} for what in measures], lambda part: measures[part["what"]](), report)

@@ -221,7 +221,7 @@ def has_filter(result: dict[str, Any]) -> bool:
 
 
 def store_access_tables(result: dict[str, Any]) -> list[Table]:
-    """Opening a store of many rows, and reading random rows of another."""
+    """Opening a store of many rows, reading random rows of another, and checking rows as they are read."""
     tables = []
     for part in result["results"]:
         if part["what"] == "opening":
@@ -232,6 +232,14 @@ def store_access_tables(result: dict[str, Any]) -> list[Table]:
                 ("verify, s", f"{part['verify_seconds']:.1f}"),
             ]
             tables.append(make_table(f"A store of {part['rows']:,} rows of 3×32×32", ("what", SPREAD), rows))
+        elif part["what"].startswith("checking"):
+            epochs = ((name, f"{ratio['median']:.3f}", f"{min(ratio['all']):.3f} – {max(ratio['all']):.3f}")
+                      for name, ratio in part["ratios"].items())  # fmt: skip
+            beside = " beside decoded images" if part["decoding"] else ""
+            title = (
+                f"{part['workers']} workers read {part['rows']} rows of 3×256×256{beside}: an epoch over a plain one"
+            )
+            tables.append(make_table(title, ("store", "median", "range"), epochs))
         else:
             times = part["times"].items()
             reading = ((name, with_spread(time), f"{time['gb_per_s']:.1f}") for name, time in times)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,8 +11,8 @@ from diffcore_gpu.cli.options import AsJson
 
 
 def convert(
-    store: Annotated[Path, typer.Argument(metavar="IN", help="The store's folder.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new store's folder.")],
+    store: Annotated[str, typer.Argument(metavar="IN", help="The store's folder, or its URL.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The new store's folder.")],
     codec: Annotated[
         str, typer.Option(help="How the new store keeps its images: raw, jpeg, jpeg:QUALITY or webp (lossless).")
     ] = "raw",

@@ -97,6 +97,9 @@ def _print(summary: dict[str, Any]) -> None:
     )
     print("Made")
     print_table(_flat(summary["metadata"]) or [("nothing is known", "")])
+    if summary["history"]:
+        print("Changed since")
+        print_table([(str(entry.get("operation")), _counts(entry)) for entry in summary["history"][-_LISTED:]])
     _print_listed(
         "Classes",
         ("class", "samples", "covered", "rows"),
@@ -120,6 +123,12 @@ def _print(summary: dict[str, Any]) -> None:
 
 def _or_dash(value: object) -> str:
     return "–" if value is None else str(value)
+
+
+def _counts(entry: Mapping[str, Any]) -> str:
+    """What an operation did to the numbers of rows and pairs, as far as it says."""
+    counts = [(name, entry.get(name)) for name in ("rows", "pairs", "samples")]
+    return "; ".join(f"{name} {c[0]} to {c[1]}" for name, c in counts if isinstance(c, list) and len(c) == 2)
 
 
 def _known(summary: dict[str, Any]) -> str:

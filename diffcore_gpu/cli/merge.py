@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,8 +12,8 @@ from diffcore_gpu.cli.options import AsJson
 
 
 def merge(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new store's folder.")],
-    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="The stores, made for the same dataset.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The new store's folder.")],
+    stores: Annotated[list[str], typer.Argument(metavar="STORE...", help="The stores, made for the same dataset.")],
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy every shard. Default: hard links where the file system allows them.")
     ] = False,

@@ -42,6 +42,7 @@ def summarize(store: CounterpartStore) -> dict[str, Any]:
         "prompts": _prompts(store),
         "files": _files(store),
         "metadata": dict(store.metadata),
+        "history": [dict(entry) for entry in store.manifest.history],
     }
 
 

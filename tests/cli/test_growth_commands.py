@@ -66,6 +66,9 @@ def test_prune(run: Run, store: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     )
     assert report["rows"] == report["rows"] - report["unused_rows"] == CounterpartStore.open(store).num_rows
     run("verify", store)
+    inspected = run("inspect", store).out
+    assert "Changed since\n  prune  rows 23 to 23; pairs 64 to" in inspected
+    assert [entry["operation"] for entry in json.loads(run("inspect", store, "--json").out)["history"]] == ["prune"] * 3
     other = run("prune", store, "--best", 1, "--expect", "0" * 64, code=1)
     assert "has the checksum" in other.err
 

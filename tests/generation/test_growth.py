@@ -20,7 +20,7 @@ from diffcore_gpu.generation.work import plan_work
 from diffcore_gpu.packing.imagefolder import scan_image_folder
 from diffcore_gpu.store import CounterpartStore, CounterpartWriter, merge, prune
 from tests.generation import fakes
-from tests.killed import without_flushing
+from tests.torture.calls import without_flushing
 
 
 @pytest.fixture

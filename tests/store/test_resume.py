@@ -1,10 +1,8 @@
-"""A writer killed at any moment, then resumed, gives the bytes of an undisturbed one."""
+"""A writer that is resumed gives the bytes of an undisturbed one; tests/torture kills it at every moment."""
 
 from __future__ import annotations
 
 import os
-import random
-import shutil
 
 import pytest
 import torch
@@ -12,14 +10,7 @@ import torch
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store import CounterpartStore, CounterpartWriter
 from diffcore_gpu.store.provenance import FileContents
-from tests.killed import killer, without_flushing
 from tests.store import work
-
-
-@pytest.fixture(scope="module")
-def run_killed():
-    with killer("tests.store.killed_writer") as run:
-        yield run
 
 
 @pytest.fixture
@@ -31,87 +22,6 @@ def undisturbed(tmp_path):
 def finish(path, num_rows=work.NUM_ROWS, **changes):
     with CounterpartWriter(path, **work.arguments(**changes), resume=True) as writer:
         work.complete(writer, num_rows)
-
-
-@pytest.mark.parametrize("num_rows", [11, pytest.param(work.NUM_ROWS, marks=pytest.mark.slow)])
-def test_killed_at_every_step(tmp_path, run_killed, monkeypatch, num_rows):
-    """Before, and for writes in the middle of, every single call that changes the disk."""
-    without_flushing(monkeypatch)
-    finish(tmp_path / "undisturbed", num_rows)
-    undisturbed = work.contents(tmp_path / "undisturbed")
-    path = tmp_path / "s"
-    step = 0
-    while (result := run_killed(path=path, step=step, num_rows=num_rows))["killed"]:
-        finish(path, num_rows)
-        assert work.contents(path) == undisturbed, f"step {step}"
-        shutil.rmtree(path)
-        step += 1
-    assert int(result["answer"]) == step > 40
-    assert work.contents(path) == undisturbed
-
-
-def test_killed_again_and_again(tmp_path, run_killed, undisturbed):
-    """Several kills per store, each a random number of steps after the last."""
-    draw = random.Random(0)
-    for attempt in range(8):
-        path = tmp_path / f"s{attempt}"
-        kills = 0
-        while (result := run_killed(path=path, step=draw.randrange(50)))["killed"]:
-            kills += 1
-        assert result["answer"].isdigit(), result["answer"]
-        assert kills > 0
-        assert work.contents(path) == undisturbed
-
-
-def test_killed_at_random_times(tmp_path, run_killed, undisturbed):
-    draw = random.Random(1)
-    kills = 0
-    for attempt in range(4):
-        path = tmp_path / f"s{attempt}"
-        for _ in range(4):
-            kills += run_killed(path=path, seconds=draw.uniform(0, 0.15), pause=0.004)["killed"]
-        assert run_killed(path=path)["answer"].isdigit()
-        assert work.contents(path) == undisturbed
-    assert kills > 4
-
-
-@pytest.mark.slow
-def test_killed_many_times(tmp_path, run_killed):
-    num_rows = 400
-    with CounterpartWriter(tmp_path / "undisturbed", **work.arguments()) as writer:
-        work.complete(writer, num_rows)
-    undisturbed = work.contents(tmp_path / "undisturbed")
-    draw = random.Random(2)
-    for attempt in range(12):
-        path = tmp_path / f"s{attempt}"
-        for _ in range(15):
-            run_killed(path=path, num_rows=num_rows, seconds=draw.uniform(0, 0.5), pause=0.001)
-        assert run_killed(path=path, num_rows=num_rows)["answer"].isdigit()
-        assert work.contents(path) == undisturbed
-        shutil.rmtree(path)
-
-
-def test_killed_while_overwriting(tmp_path, run_killed, monkeypatch):
-    """At every moment the folder holds the old store or the new one."""
-    without_flushing(monkeypatch)
-    finish(tmp_path / "new", 11, rows_per_shard=4)
-    new = work.contents(tmp_path / "new")
-    old_store = work.build(tmp_path / "old", metadata={"model": "old"}, rows_per_shard=8)
-    path = tmp_path / "s"
-    job = {"num_rows": 11, "changes": {"rows_per_shard": 4, "overwrite": True}}
-    step, seen, killed = 0, [], True
-    while killed:
-        shutil.copytree(tmp_path / "old", path)
-        killed = run_killed(path=path, step=step, **job)["killed"]
-        store = CounterpartStore.open(path)
-        store.verify()
-        seen.append("old" if store.checksum == old_store.checksum else "new")
-        finish(path, 11, rows_per_shard=4, overwrite=True)
-        assert work.contents(path) == new, f"step {step}"
-        shutil.rmtree(path)
-        step += 1
-    assert seen == sorted(seen, key=["old", "new"].index)
-    assert set(seen) == {"old", "new"}
 
 
 def test_what_is_safe_after_an_exception(tmp_path, undisturbed):

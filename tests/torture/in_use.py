@@ -81,14 +81,14 @@ def _samples() -> DataLoader:
 
 
 def _mix(store: CounterpartStore) -> Iterator[Tensor]:
-    mix = DiffCoreMix(store, seed=0)
+    mix = DiffCoreMix(store.bind(store.labels, labels=store.labels), seed=0)
     for _ in range(_ROUNDS):
         for images, index in _samples():
             yield mix(images, index)
 
 
 def _prefetch(store: CounterpartStore) -> Iterator[Tensor]:
-    mix = DiffCoreMix(store, seed=0)
+    mix = DiffCoreMix(store.bind(store.labels, labels=store.labels), seed=0)
     for _ in range(_ROUNDS):
         for images, index in PrefetchLoader(_samples(), mix, "cpu"):
             yield mix(images, index)

@@ -1,4 +1,4 @@
-"""A store that is opened, mixed, grown, verified and closed again and again: files, threads and memory stay the same."""
+"""A store that is opened, mixed, grown, verified and closed without end; files, threads and memory stay."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _round(path: Path, number: int) -> None:
     if number % GROWN == 0:
         work.build(path, overwrite=True)
     store = CounterpartStore.open(path, reading=("map", "pread")[number % 2], verify=("lazy", None)[number // 2 % 2])
-    mix = DiffCoreMix(store, seed=number)
+    mix = DiffCoreMix(store.bind(work.LABELS, labels=work.LABELS), seed=number)
     for begin in range(0, work.NUM_SAMPLES, 4):
         index = torch.arange(begin, begin + 4)
         mix(torch.zeros(4, *work.SHAPE), index)

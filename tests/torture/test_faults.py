@@ -11,7 +11,13 @@ from tests.torture.faults import FAULTS
 from tests.torture.ledger import Ledger
 from tests.torture.operations import OPERATIONS
 
-QUICK = {"write": 6, "append": 2, "merge": 1, "prune": 1, "pack": 2, "generate": 2}
+QUICK = {"write": 4, "append": 2, "merge": 1, "prune": 1, "pack": 2, "generate": 2}
+
+
+@pytest.mark.torture_quick
+def test_a_writer_killed_at_every_call(run_campaign: Callable[..., Ledger]) -> None:
+    found = run_campaign("faults", operation="write", faults=["killed", "killed amid"])
+    assert found.outcomes()["killed, then identical"] == found.total > 80
 
 
 @pytest.mark.torture_quick

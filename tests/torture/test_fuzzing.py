@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.torture.fuzzing import CORPUS
 from tests.torture.ledger import Ledger
 
 
 @pytest.mark.torture_quick
 def test_some_variants_of_every_format(run_campaign: Callable[..., Ledger]) -> None:
     found = run_campaign("fuzzing", cases=40)
-    assert len({name for _, name, _, _, _ in found.cases}) == 13
+    formats = {name for _, name, _, _, _ in found.cases}
+    assert len(formats) == 13
+    assert {folder.name for folder in CORPUS.iterdir()} < formats
 
 
 @pytest.mark.torture

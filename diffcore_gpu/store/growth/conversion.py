@@ -9,6 +9,7 @@ import numpy as np
 
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.format import RAW
+from diffcore_gpu.store.growth.staging import require_folder
 from diffcore_gpu.store.reader import CounterpartStore
 from diffcore_gpu.store.tables import written_pairs
 from diffcore_gpu.store.writer import CounterpartWriter
@@ -41,6 +42,7 @@ def convert(
     Raises:
         StoreError: the store is damaged, `out` is the store itself or holds another one, or it cannot be written.
     """
+    require_folder(out)
     store = CounterpartStore.open(source)
     if store.manifest.version > 1:
         store = CounterpartStore.open(source, verify="lazy")

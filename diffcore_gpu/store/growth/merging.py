@@ -14,7 +14,7 @@ from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.fingerprint import Int64Array
 from diffcore_gpu.store.format import FORMAT_VERSION
 from diffcore_gpu.store.growth.assembly import Assembled, assemble, pieces_of
-from diffcore_gpu.store.growth.staging import Staging
+from diffcore_gpu.store.growth.staging import Staging, require_folder
 from diffcore_gpu.store.manifest import Manifest
 from diffcore_gpu.store.provenance import FileContents, joined_contents
 from diffcore_gpu.store.reader import CounterpartStore
@@ -69,6 +69,7 @@ def merge(out: str | Path, stores: Sequence[str | Path], *, link: bool = True) -
     """
     if len(stores) < 2:
         raise StoreError("merge takes at least two stores.")
+    require_folder(out)
     parts = [CounterpartStore.open(path) for path in stores]
     contents = _check(parts)
     target = Path(out).absolute()

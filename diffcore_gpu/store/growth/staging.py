@@ -19,7 +19,18 @@ from diffcore_gpu.store.format import FORMAT_VERSION, MANIFEST_NAME
 from diffcore_gpu.store.manifest import Manifest, read_manifest
 from diffcore_gpu.store.publication import is_complete, publish, remove_leftovers
 from diffcore_gpu.store.reader import CounterpartStore
+from diffcore_gpu.store.remote.location import is_flattened_url, is_url, shown_place
 from diffcore_gpu.store.workspace import FOLDER_NAME, Workspace
+
+
+def require_folder(path: str | Path) -> None:
+    """Refuse a URL, where a store can be read but not changed.
+
+    Raises:
+        StoreError: it is one.
+    """
+    if is_url(path) or is_flattened_url(path):
+        raise StoreError(f"{shown_place(str(path))}: is a URL; change a store in a folder, and push it there.")
 
 
 def settle(path: str | Path) -> None:
@@ -57,6 +68,7 @@ class Staging:
     """
 
     def __init__(self, path: str | Path, *, make: bool = False) -> None:
+        require_folder(path)
         self.path = Path(path).absolute()
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path}: is a file; a store is a folder.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -139,4 +140,9 @@ def _with_defaults(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:
     elif scheme in ("s3", "s3a"):
         waits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": STALL_SECONDS, "retries": {"max_attempts": 2}}
         made["config_kwargs"] = {**waits, **options.get("config_kwargs", {})}
+    elif scheme in ("gs", "gcs"):
+        # gcsfs logs each failure with its traceback, which Python prints where nobody listens to a package's log
+        log = logging.getLogger("gcsfs")
+        if not log.handlers:
+            log.addHandler(logging.NullHandler())
     return made

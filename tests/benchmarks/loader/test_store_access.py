@@ -27,7 +27,11 @@ def test_opening_and_reading(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         str(path),
     ]
     run_suite("store-access", arguments)
-    opening, reading = read_result(path, "store-access")["results"]
+    opening, reading, checking, beside = read_result(path, "store-access")["results"]
+    for part, decoding in ((checking, False), (beside, True)):
+        assert part["decoding"] is decoding
+        assert part["ratios"].keys() == {"plain again", "lazy, first epoch", "lazy, later epoch"}
+        assert all(len(ratio["all"]) == len(part["seconds"]["plain"]) for ratio in part["ratios"].values())
     assert (opening["what"], opening["rows"], len(opening["open"]["samples_ms"])) == ("opening", 40, 2)
     assert reading["what"] == "reading"
     for name, time in reading["times"].items():

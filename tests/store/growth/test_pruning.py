@@ -173,6 +173,11 @@ def test_what_cannot_be(store, asked, message):
     assert work.contents(store.path) == before
 
 
+def test_a_store_behind_a_url():
+    with pytest.raises(StoreError, match="s3://bucket/store: is a URL; change a store in a folder, and push it there"):
+        prune("s3://bucket/store?signature=secret", best=1)
+
+
 def test_refused_where_work_is_unfinished(tmp_path):
     store = work.build(tmp_path / "store")
     with work.interrupted(store.path, append=True) as writer:

@@ -90,11 +90,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, data: bytes, asked: str | None, fault: Fault | None) -> None:
         if fault and fault.kind == "wrong":
             data = data[: fault.at] + bytes([data[fault.at] ^ 1]) + data[fault.at + 1 :]
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0
-        body = data[start:]
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked) if asked else None
+        start, end = (int(found[1]), int(found[2] or len(data) - 1) + 1) if found else (0, len(data))
+        body = data[start:end]
         self.send_response(206 if asked else 200)
         if asked:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(data)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if fault and fault.kind in ("cut", "stall"):

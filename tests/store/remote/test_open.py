@@ -22,7 +22,7 @@ from diffcore_gpu.store.remote import files
 from diffcore_gpu.store.remote.cache import FileCache
 from tests.store import work
 from tests.store.remote.servers import Fault, FileServer, serving
-from tests.stores import SHAPE, write_store
+from tests.stores import NUM_SAMPLES, SHAPE, write_store
 
 pytest.importorskip("aiohttp", reason="the extra remote brings it")
 
@@ -279,10 +279,12 @@ def test_from_many_threads(server, url):
 def test_it_is_mixed_as_a_store_that_is_here(tmp_path, geometry):
     here = write_store(tmp_path / "served" / "mixed")
     crop = dc.RandomResizedCropMirror((16, 16)) if geometry else None
+    dataset, labels = [None] * NUM_SAMPLES, [sample % 2 for sample in range(NUM_SAMPLES)]
+    here.bind(dataset, labels=labels)
     images = torch.randint(0, 256, (8, *SHAPE), dtype=torch.uint8)
     index = torch.arange(8)
     with serving(tmp_path / "served") as server:
-        there = CounterpartStore.open(f"{server.url}/mixed")
+        there = CounterpartStore.open(f"{server.url}/mixed").bind(dataset, labels=labels)
         expected = dc.DiffCoreMix(here, p=1.0, seed=3, geometry=crop)(images, index)
         mix = dc.DiffCoreMix(there, p=1.0, seed=3, geometry=crop, residency="device")
         assert torch.equal(mix(images, index), expected)

@@ -114,3 +114,31 @@ def test_what_a_server_may_answer(tmp_path, status, cause):
             CounterpartStore.open(URL, storage_options=options)
     assert caught.value.__cause__ is None
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.fixture
+def faulty(tmp_path: Path):
+    """A server that gives the small store's files as S3 gives objects, and does what its faults say."""
+    work.build(tmp_path / "served" / BUCKET / "stores" / "small")
+    with serving(tmp_path / "served") as server:
+        yield server
+
+
+@pytest.mark.parametrize(("kind", "at"), [("cut", 1000), ("wrong", 2000), ("status", 500)])
+def test_a_fault_that_passes(faulty, tmp_path, kind, at):
+    options = {"key": "key", "secret": "SECRET", "client_kwargs": {"endpoint_url": faulty.url}}
+    faulty.faults = [Fault("counterparts-00001", kind, at=at, times=1)]
+    pull(URL, tmp_path / "back", storage_options=options)
+    assert work.contents(tmp_path / "back") == work.contents(tmp_path / "served" / BUCKET / "stores" / "small")
+    assert len(faulty.gets_of(".safetensors")) == 7 + 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "cause"), [("cut", 1000, "the connection broke"), ("wrong", 2000, "the SHA-256")]
+)
+def test_a_fault_that_stays(faulty, tmp_path, kind, at, cause):
+    options = {"key": "key", "secret": "SECRET", "client_kwargs": {"endpoint_url": faulty.url}}
+    faulty.faults = [Fault("counterparts-00001", kind, at=at)]
+    with pytest.raises(StoreError, match=rf"counterparts-00001-.*: was tried 4 times and failed: {cause}") as caught:
+        pull(URL, tmp_path / "back", storage_options=options)
+    assert "SECRET" not in str(caught.value)
