@@ -74,4 +74,5 @@ class Ledger:
         folder = os.environ.get(VARIABLE)
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            (Path(folder) / f"{os.getpid()}.json").write_text(json.dumps(self.as_json(), indent=0) + "\n")
+            content = {**self.as_json(), "said": []}
+            (Path(folder) / f"{os.getpid()}.json").write_text(json.dumps(content, ensure_ascii=False) + "\n")

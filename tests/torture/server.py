@@ -81,8 +81,9 @@ def _prepare() -> None:
 
 def main() -> None:
     """Answer jobs, or run the one that is named."""
-    from tests.torture.forks import in_fork
+    from tests.torture.forks import end_with_parent, in_fork
 
+    end_with_parent()
     _prepare()
     if len(sys.argv) > 1:
         began = time.perf_counter()
