@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from diffcore_gpu.errors import PackError
-from diffcore_gpu.packing.options import Fit, Layout, PackOptions
+from diffcore_gpu.packing.options import Content, Fit, Layout, PackOptions
 
-__all__ = ["Fit", "Layout", "PackError", "PackOptions"]
+__all__ = ["Content", "Fit", "Layout", "PackError", "PackOptions"]

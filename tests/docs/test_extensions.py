@@ -69,7 +69,12 @@ def test_every_command_is_there_with_every_option(page: str) -> None:
     for name, command in group.commands.items():
         part = shown.partition(f"diffcore {name}¶")[2]
         assert part, name
-        missing = [option for parameter in command.params for option in parameter.opts if option not in part]
+        names = [
+            (parameter.metavar or option.upper()) if parameter.param_type_name == "argument" else option
+            for parameter in command.params
+            for option in parameter.opts
+        ]
+        missing = [option for option in names if option not in part]
         assert name == "bench" or missing == []
     assert [suite for suite in SUITES if f"diffcore bench {suite}¶" not in shown] == []
 

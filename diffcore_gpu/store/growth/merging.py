@@ -27,11 +27,14 @@ class MergeReport:
 
     Attributes:
         stores: that were merged.
-        rows, pairs: of the new store.
+        rows: of the new store.
+        pairs: of the new store.
         duplicate_rows: that were there already and are kept once.
         duplicate_pairs: likewise.
         covered: samples that have a counterpart.
-        linked_shards, copied_shards, rewritten_shards: how the new store's shards came about.
+        linked_shards: of the new store, that are links to files of the others.
+        copied_shards: that are copies.
+        rewritten_shards: that were written anew, since some of their rows are duplicates.
         checksum: of the new store.
     """
 
