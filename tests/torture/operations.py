@@ -20,7 +20,7 @@ from diffcore_gpu.generation.work import plan_work
 from diffcore_gpu.packing import PackOptions, rows
 from diffcore_gpu.packing.imagefolder import scan_image_folder
 from diffcore_gpu.packing.pack import pack
-from diffcore_gpu.store import CounterpartStore, CounterpartWriter, writer
+from diffcore_gpu.store import CounterpartStore, CounterpartWriter, making
 from diffcore_gpu.store.durable import LOCK_NAME
 from diffcore_gpu.store.growth import convert, merge, prune, rebind
 from diffcore_gpu.store.remote import transfer
@@ -96,7 +96,7 @@ def _image(row: int) -> np.ndarray:
 
 def _write(inputs: Path, out: Path, rows: int = _ROWS, **changes: object) -> int:
     """Write so many rows; with `append`, those that the store lacks."""
-    writer.AUTO_FLUSH_BYTES = 3 * _image(0).size
+    making.AUTO_FLUSH_BYTES = 3 * _image(0).size
     arguments = work.arguments(image_shape=_SHAPE, rows_per_shard=4, **changes)
     with CounterpartWriter(out / STORE, **arguments, resume=True) as made:
         found = FINISHED if made.finished or made.num_rows == rows else made.num_rows
@@ -129,7 +129,7 @@ def _grown_store(inputs: Path, out: Path) -> None:
 
 def _two_stores(folder: Path) -> None:
     """Of which the second has some rows of the first, in `one` and `two`."""
-    writer.AUTO_FLUSH_BYTES = 1 << 20
+    making.AUTO_FLUSH_BYTES = 1 << 20
     for name, begin, end in (("one", 0, 9), ("two", 5, 14)):
         arguments = work.arguments(image_shape=_SHAPE, rows_per_shard=4, metadata={"model": name})
         with CounterpartWriter(folder / name, **arguments) as made:
@@ -165,7 +165,7 @@ def _rebind(inputs: Path, out: Path) -> int:
 
 
 def _convert(inputs: Path, out: Path, source: Path, codec: str) -> int:
-    writer.AUTO_FLUSH_BYTES = 200
+    making.AUTO_FLUSH_BYTES = 200
     found = _finished(out)
     convert(source if source.is_absolute() else inputs / source, out / STORE, codec=codec)
     return found
@@ -204,7 +204,7 @@ def _images(folder: Path) -> None:
 
 
 def _pack(inputs: Path, out: Path, generated: str = "generated", append: bool = False) -> int:
-    writer.AUTO_FLUSH_BYTES, writer.SHARD_BYTES, rows._SAVE_SECONDS = 192, 3 * 192, 0.0
+    making.AUTO_FLUSH_BYTES, making.SHARD_BYTES, rows._SAVE_SECONDS = 192, 3 * 192, 0.0
     options = PackOptions(inputs / "real", inputs / generated, out / STORE, 8, 8, workers=1, resume=True, append=append)
     found = 0 if append else _finished(out)
     pack(options)
@@ -223,7 +223,7 @@ def _half_packed(inputs: Path, out: Path) -> None:
 
 
 def _generate(inputs: Path, out: Path, save_seconds: float, fraction: float = 1.0, append: bool = False) -> int:
-    recorder.SAVE_SECONDS, writer.SHARD_BYTES = save_seconds, 4 * 48
+    recorder.SAVE_SECONDS, making.SHARD_BYTES = save_seconds, 4 * 48
     found = 0 if append else _finished(out)
     model, judge = fakes.FakeTextToImage(rounding=True), fakes.FakeFilter(fakes.labels())
     wanted = plan_work(scan_image_folder(inputs / "real"), fakes.settings(fraction=fraction))
