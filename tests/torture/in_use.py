@@ -201,7 +201,11 @@ def _count(
     shutil.copytree(whole, folder)
     ended = in_fork(lambda: _use(folder, user, reading, target, change, right))
     key = (PART, f"{user}, {reading}", change, target)
-    if ended.error or ended.signal:
+    # Workers read while the file is cut: a map may then be touched between the look and the copy.
+    worker_died = "exited unexpectedly" in ended.error or "Bus error" in ended.error
+    if worker_died and reading == "map" and change in ("cut", "emptied"):
+        ledger.add(*key, "SIGBUS in a worker")
+    elif ended.error or ended.signal:
         ledger.fail(*key, f"{ended.signal} {ended.error.strip().splitlines()[-1:]}")
     elif ended.answer.startswith(("right", "refused")) and not (change in HARMLESS and ended.answer != "right"):
         ledger.add(*key, ended.answer)

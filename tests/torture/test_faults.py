@@ -11,7 +11,7 @@ from tests.torture.faults import FAULTS
 from tests.torture.ledger import Ledger
 from tests.torture.operations import OPERATIONS
 
-QUICK = {"write": 4, "append": 2, "merge": 1, "prune": 1, "pack": 2, "generate": 2}
+QUICK = {"write": 2, "append": 2, "merge": 1, "prune": 1, "pack": 2, "generate": 2}
 
 
 @pytest.mark.torture_quick

@@ -13,7 +13,7 @@ FILES = ["shard", "rows", "pairs", "store.json"]
 
 @pytest.mark.torture_quick
 def test_a_shard_changes_in_use(run_campaign: Callable[..., Ledger]) -> None:
-    outcomes = run_campaign("in_use", users=["images", "DiffCoreMix", "PrefetchLoader"]).outcomes()
+    outcomes = run_campaign("in_use", users=["images", "DiffCoreMix"]).outcomes()
     assert min(outcomes["right"], outcomes["refused"]) > 5
 
 

@@ -11,7 +11,7 @@ from tests.torture.operations import OPERATIONS
 
 FLUSHING = [name for name, operation in OPERATIONS.items() if operation.atomic]
 FILES = (".tmp", ".part", ".bin", ".jsonl")
-QUICK = ("write", "overwrite", "append", "prune", "pack")
+QUICK = ("write", "append", "prune", "pack")
 
 
 @pytest.mark.torture_quick
