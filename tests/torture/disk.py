@@ -12,8 +12,9 @@ came: then there are zeros, as ext4 in its ordered mode leaves them, or garbage,
 (https://sqlite.org/atomiccommit.html, 2.0). Writes to one file or to several are kept in any order. Entries of folders:
 
 - `ordered`: in each folder those that are kept are the first ones, as a journal of metadata replays them;
-- `unordered`: any of them, as POSIX allows and as ALICE found it among six file systems (Pillai et al., All File
-  Systems Are Not Created Equal, OSDI '14); a rename between folders may also leave the old name beside the new one.
+- `unordered`: any of them, as POSIX allows and as ALICE found it among six file systems (Pillai,
+  Chidambaram, Alagappan, Al-Kiswany, Arpaci-Dusseau and Arpaci-Dusseau, "All File Systems Are Not Created Equal", OSDI
+  2014); a rename between folders may also leave the old name beside the new one.
 
 Between folders, and between entries and bytes, there is no order in either: the empty file under its final name, of
 which ext4 with delayed allocation was known, is among the states. What is not modelled: a disk that lies about its
