@@ -7,20 +7,19 @@ from typing import Annotated
 import typer
 
 from diffcore_gpu.cli.console import print_json, printable, progress_bars, size_text
-from diffcore_gpu.cli.options import AsJson
+from diffcore_gpu.cli.options import AsJson, Codec, parse_codec
 
 
 def convert(
     store: Annotated[str, typer.Argument(metavar="IN", help="The store's folder, or its URL.")],
     out: Annotated[str, typer.Argument(metavar="OUT", help="The new store's folder.")],
-    codec: Annotated[
-        str, typer.Option(help="How the new store keeps its images: raw, jpeg, jpeg:QUALITY or webp (lossless).")
-    ] = "raw",
+    codec: Codec = "raw",
     as_json: AsJson = False,
 ) -> None:
     """Write a store again in the newest version of the format; interrupted, the same command goes on."""
     from diffcore_gpu.store.growth import convert as run
 
+    codec = parse_codec(codec)
     with progress_bars() as bar:
         made = run(store, out, codec=codec, progress=bar("Converting", "rows"))
     size = sum(file.size for file in made.manifest.files)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from diffcore_gpu.errors import StoreError
+from diffcore_gpu.store.codecs import codec_named
 from diffcore_gpu.store.format import RAW
 from diffcore_gpu.store.growth.staging import require_folder
 from diffcore_gpu.store.reader import CounterpartStore
@@ -26,8 +27,8 @@ def convert(
 ) -> CounterpartStore:
     """Write a store again in the newest version of the format, with the same rows, pairs and metadata.
 
-    Every image is compared with its digest where the store has digests. Interrupted at any moment, the same call goes
-    on with what was done; when `out` is finished, it opens it.
+    Every image is compared with its digest; a store of version 1, which has none, is verified first. Interrupted at any
+    moment, the same call goes on with what was done; when `out` is finished, it opens it.
 
     Args:
         source: the store's folder.
@@ -44,12 +45,15 @@ def convert(
     """
     require_folder(out)
     store = CounterpartStore.open(source)
-    if store.manifest.version > 1:
-        store = CounterpartStore.open(source, verify="lazy")
     target = Path(out).absolute()
     if isinstance(store.path, Path) and target.resolve() == store.path.resolve():
         raise StoreError(f"{target}: is the store to convert; give another folder for the new one.")
     manifest = store.manifest
+    if manifest.version > 1:
+        store = CounterpartStore.open(source, verify="lazy")
+    else:
+        store.verify()
+    kept = {"codec": codec_named(codec).setting} if "codec" in store.metadata else {}
     entry = {
         "operation": "convert",
         "before": store.checksum,
@@ -64,7 +68,7 @@ def convert(
         labels=store.labels,
         file_names=store.file_name_digests,
         file_contents=store.file_contents,
-        metadata=store.metadata,
+        metadata={**store.metadata, **kept},
         rows_per_shard=manifest.rows_per_shard,
         codec=codec,
         history=(*manifest.history, entry),

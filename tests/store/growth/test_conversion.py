@@ -48,6 +48,24 @@ def test_version_1(tmp_path):
     assert new.manifest.pairs == made.manifest.pairs
 
 
+@pytest.mark.parametrize("at", [4100, 4560])  # in an image, and in a column behind them
+def test_damage_in_version_1_is_not_carried_on(tmp_path, at):
+    shutil.copytree(VERSION_1, tmp_path / "old")
+    shard = next((tmp_path / "old").glob("counterparts-*"))
+    raw = bytearray(shard.read_bytes())
+    raw[at] ^= 1
+    shard.write_bytes(raw)
+    with pytest.raises(StoreError, match=rf"{shard.name}: damaged: its SHA-256"):
+        convert(tmp_path / "old", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_metadata_name_the_codec_that_there_is(tmp_path):
+    store = work.build(tmp_path / "raw", metadata={"codec": "raw", "model": "test"})
+    made = convert(store.path, tmp_path / "jpeg", codec="jpeg:90")
+    assert (made.metadata["codec"], made.metadata["model"]) == ("jpeg:90", "test")
+
+
 def test_there_and_back_gives_the_same_shards(tmp_path):
     contents = FileContents.unknown(work.NUM_SAMPLES)
     contents.set([2], [(3, 4)])
