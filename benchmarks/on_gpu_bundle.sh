@@ -8,7 +8,7 @@
 set -euo pipefail
 [[ $# == 1 && $1 != -* && -n $1 ]] || { echo "usage: [PYTHON=…] on_gpu_bundle.sh FOLDER, which the wheels go to" >&2; exit 2; }
 folder=$1
-packages=(kornia kornia_rs)
+packages=(kornia kornia_rs simplejpeg)
 most=30000000
 if [[ -d $folder ]] && find "$folder" -mindepth 1 ! -name '*.whl' | grep -q .; then
     echo "$folder holds more than wheels; name another folder." >&2

@@ -16,6 +16,7 @@ What an encoded image says of its size is compared before memory is taken for it
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import struct
@@ -23,11 +24,10 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 from PIL import Image
 
 from diffcore_gpu.errors import StoreError, clause
@@ -150,6 +150,18 @@ class Raw(Codec):
         out[...] = np.frombuffer(data, np.uint8).reshape(out.shape)
 
 
+@functools.cache
+def _simplejpeg() -> Any:
+    """The package, loaded for JPEG alone: a machine that was set up without it reads every other store."""
+    try:
+        import simplejpeg
+    except ImportError as error:
+        raise StoreError(
+            f"JPEG images need the package simplejpeg: pip install simplejpeg ({clause(error)})."
+        ) from error
+    return simplejpeg
+
+
 class Jpeg(Codec):
     """Baseline JPEG with as many samples of colour as of brightness (4:4:4).
 
@@ -174,7 +186,7 @@ class Jpeg(Codec):
     def encode(self, image: Pixels) -> bytes:
         """See `Codec`."""
         grey = len(image) == 1
-        encoded: bytes = simplejpeg.encode_jpeg(
+        encoded: bytes = _simplejpeg().encode_jpeg(
             _interleaved(image),
             quality=self.quality,
             colorspace="GRAY" if grey else "RGB",
@@ -188,7 +200,7 @@ class Jpeg(Codec):
         channels, height, width = out.shape
         pixels = _scratch(height, width, channels)
         try:
-            simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", buffer=pixels)
+            _simplejpeg().decode_jpeg(data, "GRAY" if channels == 1 else "RGB", buffer=pixels)
         except ValueError as error:
             raise DecodeError(f"{clause(error)}.") from error
         np.copyto(out, pixels.transpose(2, 0, 1))
@@ -198,7 +210,7 @@ class Jpeg(Codec):
         """Raise `DecodeError` unless the header promises an image of that shape."""
         channels, height, width = image_shape
         try:
-            found_height, found_width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            found_height, found_width, colours, _ = _simplejpeg().decode_jpeg_header(data)
         except ValueError as error:
             raise DecodeError(f"{clause(error)}.") from error
         _require_size((found_height, found_width), (height, width))
