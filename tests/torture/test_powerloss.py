@@ -54,7 +54,12 @@ def test_a_folder_that_is_not_flushed_after_the_last_rename_is_noticed(run_campa
 @pytest.mark.parametrize("operation", ["write", "append", "merge, copied", "prune", "generate, saved once"])
 def test_forgotten_flushes_of_files_are_noticed(run_campaign: Callable[..., Ledger], operation: str) -> None:
     flushes = forgotten(run_campaign("powerloss:forgetting", operation=operation))
-    files = {name: several for name, several in flushes.items() if name.endswith(FILES)}
+    # A report that was lost is written anew from the store, to the same bytes.
+    files = {
+        name: several
+        for name, several in flushes.items()
+        if name.endswith(FILES) and not name.endswith("report.json.tmp")
+    }
     assert len(files) > 2
     assert not {name for name, several in files.items() if not any(noticed for _, noticed in several)}
     # One that follows another with nothing written between is not needed.
