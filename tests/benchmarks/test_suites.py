@@ -69,7 +69,8 @@ def test_recorded_commands_are_still_read(command: str) -> None:
     assert read["json"].suffix == ".json"
     if "--batch" in arguments:
         after = arguments[arguments.index("--batch") + 1 :]
-        assert read["batch"] == [int(value) for value in takewhile(str.isdecimal, after)]
+        sizes = read["batch"] if isinstance(read["batch"], list) else [read["batch"]]  # of some suites there is one
+        assert sizes == [int(value) for value in takewhile(str.isdecimal, after)]
     if "--data" in arguments:
         assert read["real"] == Path(arguments[arguments.index("--data") + 1])
 
