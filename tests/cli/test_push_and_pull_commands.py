@@ -95,6 +95,7 @@ def test_an_error_is_one_sentence(tmp_path, capsys):
         assert said(capsys) == ("", f"diffcore: {expected}\n")
 
 
+@pytest.mark.slow
 def test_a_certificate_is_trusted_as_the_system_is_told(folder, tmp_path):
     certificate = make_certificate(tmp_path / "certificate.pem")
     with serving(folder, certificate) as server:

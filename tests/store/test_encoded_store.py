@@ -302,7 +302,9 @@ class Rows(Dataset):
         return self.store.image(row)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize(
+    "method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)]
+)  # processes that begin anew take seconds
 def test_in_the_workers_of_a_loader(stores, method):
     for setting in ("jpeg", "webp"):
         store = stores[setting]

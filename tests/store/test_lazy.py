@@ -118,7 +118,9 @@ class Rows(Dataset[Any]):
             shard_reader.digest_of = digest_of
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize(
+    "context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)]
+)  # processes that begin anew take seconds
 def test_workers(opening: dict[str, Any], context: str) -> None:
     dataset = Rows(open_bound(**opening))
     loader = DataLoader(dataset, batch_size=6, num_workers=2, multiprocessing_context=context)

@@ -95,7 +95,9 @@ class Rows(Dataset):
         return self.store.image(row), int(self.store.row_seed([row])), self.store.num_rows
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize(
+    "method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)]
+)  # processes that begin anew take seconds
 def test_the_workers_of_a_loader(tmp_path, method):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"there is no {method} here")

@@ -218,6 +218,7 @@ FileCache(sys.argv[2]).fetch(RemoteFolder(sys.argv[1]), ENTRIES[0], lambda done:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_its_lock_and_its_part(server, source, tmp_path):
     server.faults = [Fault("shard-0", "stall", at=40_000, times=1)]
     command = [sys.executable, "-c", KILLED, server.url, str(tmp_path / "cache")]

@@ -228,7 +228,9 @@ class Rows(Dataset):
         return self.store.images([row])[0]
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize(
+    "context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)]
+)  # processes that begin anew take seconds
 def test_in_the_workers_of_a_loader(server, url, context):
     store = CounterpartStore.open(url)
     store.images([0])  # so that a fork finds connections and threads that it must not use

@@ -171,6 +171,7 @@ pull(*sys.argv[1:], progress=lambda *now: print(*now, flush=True))
 """
 
 
+@pytest.mark.slow
 def test_a_pull_that_was_killed_goes_on(store, tmp_path):
     shard = store.manifest.shards[1]
     with serving(store.path) as server:
@@ -185,6 +186,7 @@ def test_a_pull_that_was_killed_goes_on(store, tmp_path):
     assert work.contents(tmp_path / "back") == work.contents(store.path)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_but_what_has_arrived(store, tmp_path):
     shard = store.manifest.shards[1]
     with serving(store.path) as server:

@@ -91,6 +91,7 @@ def test_no_credentials(s3, monkeypatch, tmp_path):
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.slow  # it is tried again, with waits between
 def test_nobody_listens():
     options = {"key": "key", "secret": "SECRET", "client_kwargs": {"endpoint_url": "http://127.0.0.1:1"}}
     with pytest.raises(StoreError, match=r"store.json: was tried 4 times and failed: the server cannot be reached\.$"):
@@ -102,7 +103,7 @@ def test_nobody_listens():
     [
         (403, "access is denied"),
         (404, "there is no such file"),
-        (500, "was tried 4 times and failed: the server answers with status 500"),
+        pytest.param(500, "was tried 4 times and failed: the server answers with status 500", marks=pytest.mark.slow),
         (503, "was tried 4 times and failed: the server answers with status 503"),
     ],
 )
@@ -134,7 +135,8 @@ def test_a_fault_that_passes(faulty, tmp_path, kind, at):
 
 
 @pytest.mark.parametrize(
-    ("kind", "at", "cause"), [("cut", 1000, "the connection broke"), ("wrong", 2000, "the SHA-256")]
+    ("kind", "at", "cause"),
+    [pytest.param("cut", 1000, "the connection broke", marks=pytest.mark.slow), ("wrong", 2000, "the SHA-256")],
 )
 def test_a_fault_that_stays(faulty, tmp_path, kind, at, cause):
     options = {"key": "key", "secret": "SECRET", "client_kwargs": {"endpoint_url": faulty.url}}
