@@ -21,7 +21,7 @@ from diffcore_gpu.store.durable import (
     sync_folder,
     write_at,
 )
-from diffcore_gpu.store.format import RAW, encoded_tensors, raw_tensors
+from diffcore_gpu.store.format import RAW, Tensors, encoded_tensors, raw_tensors
 from diffcore_gpu.store.provenance import Bytes, digest_of
 from diffcore_gpu.store.tensorfile import DATA_START, build_header, file_bytes
 
@@ -32,6 +32,20 @@ _AGAIN = "start again with overwrite=True"
 def part_name(index: int) -> str:
     """Name of shard `index` of the store while its content is not known."""
     return f"counterparts-{index:05d}.part"
+
+
+def shard_form(codec: str, image_shape: tuple[int, int, int], bounds: Sequence[int]) -> tuple[Tensors, bytes]:
+    """The tensors of a shard, and the bytes behind its images.
+
+    Args:
+        codec: of the images.
+        image_shape: (C, H, W).
+        bounds: where each image begins, and where the last one ends, counted from the first, [rows + 1].
+    """
+    rows = len(bounds) - 1
+    if codec == RAW:
+        return raw_tensors(rows, image_shape), b""
+    return encoded_tensors(rows, int(bounds[-1])), np.asarray(bounds, "<i8").tobytes()
 
 
 class ShardStream:
@@ -140,10 +154,7 @@ class ShardStream:
         self.write_out(num_rows)
         rows = self.rows_here(num_rows)
         ends = self._ends[: rows + 1]
-        if self._codec == RAW:
-            tensors, behind = raw_tensors(rows, self._image_shape), b""
-        else:
-            tensors, behind = encoded_tensors(rows, ends[-1]), np.asarray(ends, "<i8").tobytes()
+        tensors, behind = shard_form(self._codec, self._image_shape, ends)
         path = self._open_part()
         with named_os_errors(path):
             write_at(self._part, behind, DATA_START + ends[-1])

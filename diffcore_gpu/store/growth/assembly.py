@@ -16,12 +16,12 @@ from diffcore_gpu.documents import open_regular
 from diffcore_gpu.errors import StoreError
 from diffcore_gpu.store.durable import file_checksum, named_os_errors, open_to_write, read_at, sync_folder, write_at
 from diffcore_gpu.store.fingerprint import Int64Array
-from diffcore_gpu.store.format import RAW, encoded_tensors, raw_tensors, shard_name
+from diffcore_gpu.store.format import RAW, shard_name
 from diffcore_gpu.store.manifest import FileEntry
 from diffcore_gpu.store.provenance import digest_of
 from diffcore_gpu.store.reader import CounterpartStore
 from diffcore_gpu.store.shard_reader import shard_entries
-from diffcore_gpu.store.shard_stream import part_name
+from diffcore_gpu.store.shard_stream import part_name, shard_form
 from diffcore_gpu.store.tensorfile import DATA_START, build_header, file_bytes
 
 
@@ -145,10 +145,7 @@ def _rewrite(piece: Piece, path: Path) -> FileEntry:
             starts = entries["data"].begin + ends[piece.places]
             sizes = ends[piece.places + 1] - ends[piece.places]
         bounds = np.concatenate([np.zeros(1, "<i8"), np.cumsum(sizes, dtype="<i8")])
-        if shard.codec == RAW:
-            tensors, behind = raw_tensors(len(sizes), piece.store.image_shape), b""
-        else:
-            tensors, behind = encoded_tensors(len(sizes), int(bounds[-1])), bounds.tobytes()
+        tensors, behind = shard_form(shard.codec, piece.store.image_shape, bounds.tolist())
         with named_os_errors(path), _opened(open_to_write(path, os.O_TRUNC)) as write_fd:
             for place, start, size, to, digest in zip(
                 piece.places.tolist(), starts.tolist(), sizes.tolist(), bounds.tolist(), digests, strict=False
