@@ -85,7 +85,7 @@ class StoreContents:
         self._bound = False
         self._seen = seen
         self._asked = reading, verify
-        self._ends = np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)
+        self._ends = manifest.row_ends
 
         find = locate or FolderFiles(self._folder)
         self._find = find  # the lambda is without `self`, so that open files close with the store

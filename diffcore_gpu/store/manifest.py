@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+import numpy.typing as npt
+
 from diffcore_gpu.documents import parse_json, read_regular, why
 from diffcore_gpu.errors import StoreError, clause
 from diffcore_gpu.store.fingerprint import DatasetFingerprint
@@ -95,6 +98,11 @@ class Manifest:
     def num_samples(self) -> int:
         """Number of samples of the dataset that the store was made for."""
         return self.fingerprint.num_samples
+
+    @property
+    def row_ends(self) -> npt.NDArray[np.int64]:
+        """The row before which each shard ends, int64 [number of shards]."""
+        return np.cumsum([shard.rows for shard in self.shards], dtype=np.int64)
 
     @property
     def tables(self) -> tuple[FileEntry, ...]:

@@ -152,8 +152,7 @@ class ShardStream:
     def finish(self, num_rows: int) -> None:
         """Complete the shard being written, which has the rows up to `num_rows`, and go on to the next."""
         self.write_out(num_rows)
-        rows = self.rows_here(num_rows)
-        ends = self._ends[: rows + 1]
+        ends = self._ends[: self.rows_here(num_rows) + 1]
         tensors, behind = shard_form(self._codec, self._image_shape, ends)
         path = self._open_part()
         with named_os_errors(path):

@@ -52,7 +52,7 @@ class Piece:
 
 def pieces_of(store: CounterpartStore, kept: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[Piece]:
     """The shards of a store with the rows that are kept, bool [num_rows]; a shard without any is left out."""
-    ends = np.cumsum([shard.rows for shard in store.manifest.shards], dtype=np.int64)
+    ends = store.manifest.row_ends
     parts = np.split(kept, ends[:-1]) if len(ends) else []
     return [
         Piece(store, number, np.flatnonzero(part).astype(np.int64)) for number, part in enumerate(parts) if part.any()
@@ -133,7 +133,7 @@ def _rewrite(piece: Piece, path: Path) -> FileEntry:
     """Write some rows of a shard to a shard of their own, their bytes as they are, each compared with its digest."""
     shard, source = piece.shard, piece.store.path_of(piece.shard)
     entries = shard_entries(source, shard, piece.store.image_shape, piece.store.manifest.version)
-    first = sum(before.rows for before in piece.store.manifest.shards[: piece.number])
+    first = int(piece.store.manifest.row_ends[piece.number]) - shard.rows
     digests = piece.store.row_column("digest", first + piece.places).tolist()
     with named_os_errors(source, "cannot be read"), _opened(open_regular(source)) as read_fd:
         if shard.codec == RAW:
